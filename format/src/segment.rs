@@ -159,7 +159,8 @@ fn header_crc(store_id: &[u8; 16], header: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Where segments lie: segment `i` begins at `SEGMENTS_START + i × segment size` (B-10).
+/// Where segments lie: segment `i` ends at `(i + 1) × segment size` and begins at `i × segment size`,
+/// but the first begins behind the superblocks (B-10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Geometry {
     segment_bytes: u32,
@@ -181,23 +182,31 @@ impl Geometry {
     /// Where segment `index` begins.
     #[must_use]
     pub const fn start(self, index: u32) -> Position {
-        Position(SEGMENTS_START + index as u64 * self.segment_bytes as u64)
+        if index == 0 {
+            Position(SEGMENTS_START)
+        } else {
+            Position(index as u64 * self.segment_bytes as u64)
+        }
+    }
+
+    /// Where the segment of `units` units that begins at `index` ends.
+    #[must_use]
+    pub const fn end(self, index: u32, units: u32) -> Position {
+        Position((index as u64 + units as u64) * self.segment_bytes as u64)
     }
 
     /// Which segment holds `position`; `None` inside the superblocks and beyond L-5.
     #[must_use]
     pub fn index_of(self, position: Position) -> Option<u32> {
-        let bytes = position.0.checked_sub(SEGMENTS_START)?;
-        if position.0 >= STORE_BYTES_MAX + SEGMENTS_START {
+        if !(SEGMENTS_START..STORE_BYTES_MAX).contains(&position.0) {
             return None;
         }
-        u32::try_from(bytes / u64::from(self.segment_bytes)).ok()
+        u32::try_from(position.0 / u64::from(self.segment_bytes)).ok()
     }
 
     /// Number of segments that a store of at most `bytes` can have.
     #[must_use]
     pub fn units_in(self, bytes: u64) -> u32 {
-        let units = bytes.saturating_sub(SEGMENTS_START) / u64::from(self.segment_bytes);
-        u32::try_from(units).unwrap_or(u32::MAX)
+        u32::try_from(bytes / u64::from(self.segment_bytes)).unwrap_or(u32::MAX)
     }
 }
