@@ -340,6 +340,10 @@ fn any_version_is_near() {
             worst = worst.max(hops(n, to.min(n), &jumps));
         }
     }
+    // The longest that a search by hill climbing has found: 82 hops.
+    for (n, to) in [(9_437_047, 4_194_296), (9_305_978, 2_097_144), (9_869_980, 6_291_440)] {
+        worst = worst.max(hops(n, to, &jumps));
+    }
     assert!(worst <= 120, "{worst} hops");
-    assert!(worst > 20, "the walk is really measured: {worst}");
+    assert!(worst >= 82, "the walk is really measured: {worst}");
 }
