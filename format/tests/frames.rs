@@ -67,7 +67,8 @@ fn headers_round_trip() {
             assert_eq!((raw[56], raw[57]), (number, flags));
             assert_eq!(FrameHeader::parse(&raw, place()), Ok((made, crc)));
             assert_eq!(raw[4..8], crc.to_le_bytes());
-            made.check_body(&body, AT).expect("the body's checksum holds");
+            made.check_body(&body, AT)
+                .expect("the body's checksum holds");
         }
     }
 }
@@ -96,9 +97,18 @@ fn a_frame_is_bound_to_its_place() {
     let (raw, _) = header(FrameKind::Records, 0, &[0; 48]).encode(place());
     let other = *b"0123456789abcdeF";
     let wrong = [
-        FramePlace { store_id: &other, ..place() },
-        FramePlace { segment_use: USE + 1, ..place() },
-        FramePlace { position: Position(AT.0 + 8), ..place() },
+        FramePlace {
+            store_id: &other,
+            ..place()
+        },
+        FramePlace {
+            segment_use: USE + 1,
+            ..place()
+        },
+        FramePlace {
+            position: Position(AT.0 + 8),
+            ..place()
+        },
     ];
     for place in wrong {
         let error = FrameHeader::parse(&raw, place).expect_err("bound to its place");
@@ -123,7 +133,7 @@ fn rules_hold_behind_the_checksum() {
         (32, &[0xFF; 8], "frame revision"),
         (40, &[0, 0, 0xC1, 0x12], "frame length"),
     ];
-    assert!(0x12C1_0000 > FRAME_BODY_BYTES_MAX);
+    const { assert!(0x12C1_0000 > FRAME_BODY_BYTES_MAX) };
     let (raw, _) = header(FrameKind::Records, 0, &[0; 48]).encode(place());
     for (at, bytes, what) in cases {
         let mut forged = raw;
@@ -186,7 +196,10 @@ fn segment_headers() {
         for bit in 0..raw.len() * 8 {
             let mut damaged = raw;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(SegmentHeader::parse(&damaged, &STORE, 64).is_err(), "bit {bit}");
+            assert!(
+                SegmentHeader::parse(&damaged, &STORE, 64).is_err(),
+                "bit {bit}"
+            );
         }
         assert!(SegmentHeader::parse(&raw, b"another store's!", 64).is_err());
         for len in 0..SEGMENT_HEADER_BYTES {
@@ -231,14 +244,34 @@ fn geometry() {
 
 fn items<'a>(long: &'a str, blob: &'a [u8]) -> Vec<Control<'a>> {
     vec![
-        Control::Applied { index: u64::MAX, term: 7 },
+        Control::Applied {
+            index: u64::MAX,
+            term: 7,
+        },
         Control::TableCreate { table: "lease" },
         Control::TableCreate { table: long },
-        Control::TablePut { table: "m", key: b"", value: b"" },
-        Control::TablePut { table: "größe", key: blob, value: blob },
-        Control::TableDelete { table: "meta", key: b"term" },
-        Control::Compact { revision: Revision::new(17) },
-        Control::NextSegment { index: 4, units: 2, segment_use: USE },
+        Control::TablePut {
+            table: "m",
+            key: b"",
+            value: b"",
+        },
+        Control::TablePut {
+            table: "größe",
+            key: blob,
+            value: blob,
+        },
+        Control::TableDelete {
+            table: "meta",
+            key: b"term",
+        },
+        Control::Compact {
+            revision: Revision::new(17),
+        },
+        Control::NextSegment {
+            index: 4,
+            units: 2,
+            segment_use: USE,
+        },
     ]
 }
 
@@ -273,8 +306,13 @@ fn control_items_round_trip() {
 fn unknown_items() {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&[99, 0, 0, 0, 5, 0, 0, 0, 1, 2, 3, 4, 5, 0, 0, 0]);
-    Control::Compact { revision: Revision::new(3) }.encode(&mut bytes);
-    let known = Control::Compact { revision: Revision::new(3) };
+    Control::Compact {
+        revision: Revision::new(3),
+    }
+    .encode(&mut bytes);
+    let known = Control::Compact {
+        revision: Revision::new(3),
+    };
     assert_eq!(parse_items(&bytes), Ok(vec![known]));
     bytes[2] = 1;
     assert_eq!(parse_items(&bytes), Err("critical control item"));

@@ -169,10 +169,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
                 || byte >= value_end;
             if harmless {
                 let (mut found, found_key) = parse_record(&damaged, AT).expect("only a hint");
-                for (found, made) in [
-                    (&mut found.prev, head.prev),
-                    (&mut found.skip, head.skip),
-                ] {
+                for (found, made) in [(&mut found.prev, head.prev), (&mut found.skip, head.skip)] {
                     if let (Some(found), Some(made)) = (found, made) {
                         found.hint = made.hint;
                     }
@@ -181,9 +178,15 @@ fn every_flipped_bit_is_seen_or_harmless() {
                 continue;
             }
             if let Ok((found, _)) = parse_record(&damaged, AT) {
-                assert!((4..8).contains(&byte) || byte >= value_at, "bit {bit} of {new:?}");
+                assert!(
+                    (4..8).contains(&byte) || byte >= value_at,
+                    "bit {bit} of {new:?}"
+                );
                 let value = &damaged[value_at..value_end];
-                assert!(check_value(&found, value, AT).is_err(), "bit {bit} of {new:?}");
+                assert!(
+                    check_value(&found, value, AT).is_err(),
+                    "bit {bit} of {new:?}"
+                );
             }
         }
     }
@@ -200,13 +203,23 @@ fn hints_are_rewritten_in_place() {
         assert_eq!(key, b"key");
         assert_eq!(
             moved.prev,
-            new.prev.map(|prev| Link { hint: Position(0x7000), ..prev })
+            new.prev.map(|prev| Link {
+                hint: Position(0x7000),
+                ..prev
+            })
         );
         assert_eq!(
             moved.skip,
-            new.skip.map(|skip| Link { hint: Position(0x8000), ..skip })
+            new.skip.map(|skip| Link {
+                hint: Position(0x8000),
+                ..skip
+            })
         );
-        let again = NewRecord { prev: moved.prev, skip: moved.skip, ..new };
+        let again = NewRecord {
+            prev: moved.prev,
+            skip: moved.skip,
+            ..new
+        };
         assert_eq!(encoded(&again), raw, "as if made with these hints");
     }
 }
@@ -234,12 +247,14 @@ fn garbage_never_panics() {
         let len = 48 + rng.below(160);
         let mut raw = rng.bytes(len);
         // Get behind the checksum: few flags, a short key, the right CRC.
-        raw[28] = raw[28] % 16;
+        raw[28] %= 16;
         raw[29] = 0;
         raw[30] &= 0x7F;
         raw[31] = 0;
         raw[23] &= 0x7F;
-        for at in [24, 25, 26, 27, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43] {
+        for at in [
+            24, 25, 26, 27, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        ] {
             if rng.below(2) == 0 {
                 raw[at] = 0;
             }
@@ -261,7 +276,11 @@ fn garbage_never_panics() {
             raw[key_at - 12..key_at - 8].fill(0);
             raw[key_at - 17] = 0;
         }
-        let covered_end = if flags >> 5 & 1 == 1 { key_at - 8 } else { key_at };
+        let covered_end = if flags >> 5 & 1 == 1 {
+            key_at - 8
+        } else {
+            key_at
+        };
         let mut covered = raw[16..covered_end].to_vec();
         covered.extend_from_slice(&raw[key_at..key_end]);
         let crc = crc32fast::hash(&covered).to_le_bytes();
@@ -275,7 +294,10 @@ fn garbage_never_panics() {
             assert!(head.record_len() >= head.value_at());
         }
     }
-    assert!(parsed > 1000, "the generator reaches behind the checks: {parsed}");
+    assert!(
+        parsed > 1000,
+        "the generator reaches behind the checks: {parsed}"
+    );
 }
 
 /// B-50's words as a recurrence: a stack's element jumps where two equal jumps below it meet.
@@ -285,7 +307,11 @@ fn jump_follows_the_recurrence() {
     for k in 1..300_000_u64 {
         let at = |n: u64| jump[usize::try_from(n).expect("small")];
         let (one, two) = (at(k - 1), at(at(k - 1)));
-        let expected = if k > 1 && k - 1 - one == one - two { two } else { k - 1 };
+        let expected = if k > 1 && k - 1 - one == one - two {
+            two
+        } else {
+            k - 1
+        };
         assert_eq!(skip_jump(k), expected, "jump({k})");
         // What a writer relies on: it reads prev's skip and at most two heads more.
         assert!(expected == k - 1 || expected == two);
@@ -341,7 +367,11 @@ fn any_version_is_near() {
         }
     }
     // The longest that a search by hill climbing has found: 82 hops.
-    for (n, to) in [(9_437_047, 4_194_296), (9_305_978, 2_097_144), (9_869_980, 6_291_440)] {
+    for (n, to) in [
+        (9_437_047, 4_194_296),
+        (9_305_978, 2_097_144),
+        (9_869_980, 6_291_440),
+    ] {
         worst = worst.max(hops(n, to, &jumps));
     }
     assert!(worst <= 120, "{worst} hops");

@@ -160,11 +160,7 @@ fn every_struct_is_as_its_table_says() {
         }
         assert_eq!(end, layout.size, "{name} has no padding");
     }
-    assert_eq!(
-        tables.len(),
-        layouts.len(),
-        "a table for each struct, once"
-    );
+    assert_eq!(tables.len(), layouts.len(), "a table for each struct, once");
 }
 
 /// The list above holds every on-disk struct of the source with every field.
@@ -201,7 +197,9 @@ fn every_limit_is_as_its_row_says() {
     let expected: Vec<u32> = (1..).take(rules.len()).collect();
     assert_eq!(rules, expected, "rules L-1, L-2, … without gaps");
     for (name, number) in limits() {
-        let row = rows.get(name).unwrap_or_else(|| panic!("no row for {name}"));
+        let row = rows
+            .get(name)
+            .unwrap_or_else(|| panic!("no row for {name}"));
         assert_eq!(row.1, number, "{name}");
     }
     assert_eq!(rows.len(), limits().len(), "no row without a constant");
@@ -217,7 +215,9 @@ fn every_limit_is_as_its_row_says() {
             cited = doc.split('.').next();
         } else if let Some(rest) = line.strip_prefix("pub const ") {
             let name = rest.split(':').next().expect("a name");
-            let row = rows.get(name).unwrap_or_else(|| panic!("no row for {name}"));
+            let row = rows
+                .get(name)
+                .unwrap_or_else(|| panic!("no row for {name}"));
             if let Some(cited) = cited.take() {
                 assert_eq!(row.0, format!("L-{cited}"), "rule of {name}");
             }

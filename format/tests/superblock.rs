@@ -118,7 +118,12 @@ fn every_flipped_bit_is_seen() {
 fn age_orders_slots() {
     let age = |generation, edition| {
         let made = superblock();
-        Superblock { generation, edition, ..made }.age()
+        Superblock {
+            generation,
+            edition,
+            ..made
+        }
+        .age()
     };
     assert!(age(2, 0) > age(1, 9));
     assert!(age(2, 1) > age(2, 0));
@@ -139,7 +144,11 @@ fn rules_hold_behind_the_checksums() {
         (64, &[4], "superblock log head"),
         (70, &[0xFF], "superblock log head"),
         (96, &[0xFF; 8], "superblock revision"),
-        (104, &[0xFE, 255, 255, 255, 255, 255, 255, 255], "superblock compact revision below zero"),
+        (
+            104,
+            &[0xFE, 255, 255, 255, 255, 255, 255, 255],
+            "superblock compact revision below zero",
+        ),
         (136, &[255; 4], "superblock segments"),
         (140, &[17], "superblock roots"),
         (144 + 2, &[2], "root flags"),
