@@ -20,6 +20,8 @@
 //! 2. `bytes` hands out only bytes below the published mark of their granule; an extent writes only
 //!    at or above its `floor`, which is never below a published or shown byte. So nobody writes what
 //!    anybody may read.
+//!    The one exception is the hole: the bytes of a header that is written after what follows it. It
+//!    is kept out of `bytes` while it is open, see [`Extent::open_hole`].
 //! 3. A mark goes back only in [`Extent::recycle`], which is why that is `unsafe`.
 //! 4. `show` may change how published bytes are backed, never what they are: it compares the file's
 //!    bytes with them first.
@@ -51,7 +53,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::slice;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -68,6 +70,12 @@ const GRANULE_BYTES_MAX: u64 = 1 << 30;
 /// In a granule's word: some page of it shows the file. The other bits are its published bytes.
 const SHOWN: u32 = 1 << 31;
 
+/// Length of a hole: a header that is written after the bytes that follow it.
+pub const HOLE_BYTES: u64 = 64;
+
+/// No hole is open.
+const NO_HOLE: u64 = u64::MAX;
+
 /// Bytes compared or copied at a time when a range is shown.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -80,6 +88,8 @@ pub struct Region {
     /// One word for each granule: how many bytes from its start are published, and [`SHOWN`].
     /// Changed only through the extent that holds the granule.
     words: Box<[AtomicU32]>,
+    /// Where the open hole begins; [`NO_HOLE`] when there is none.
+    hole: AtomicU64,
     /// Start and end of each extent that is given out.
     claims: Mutex<BTreeMap<u64, u64>>,
 }
@@ -119,6 +129,7 @@ impl Region {
             len,
             granule_bytes,
             words: zeroed_words(granules),
+            hole: AtomicU64::new(NO_HOLE),
             claims: Mutex::new(BTreeMap::new()),
         }
     }
@@ -137,6 +148,13 @@ impl Region {
     pub fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let end = offset.checked_add(u64::try_from(len).ok()?)?;
         if !self.is_published(offset, end) {
+            return None;
+        }
+        // Acquire, and after the marks were loaded: pairs with the Release of `open_hole`, which comes
+        // before the mark passes that hole, and of `fill_hole`, which comes after the hole's bytes. So
+        // a header below the marks that we have seen is either the hole we see here, or written.
+        let hole = self.hole.load(Ordering::Acquire);
+        if hole < end && offset < hole.saturating_add(HOLE_BYTES) {
             return None;
         }
         // SAFETY: the range lies in the region, as only bytes of the region are published, so it
@@ -316,6 +334,42 @@ impl Extent {
         Some(())
     }
 
+    /// Keeps [`HOLE_BYTES`] at `offset` to be written later with [`Extent::fill_hole`], although bytes
+    /// behind them are published meanwhile. `None` when any of them is published or outside, or a
+    /// hole of the region is open already.
+    #[must_use]
+    pub fn open_hole(&mut self, offset: u64) -> Option<()> {
+        self.contains(offset, in_region(HOLE_BYTES), self.floor)?;
+        // Release: whoever sees a mark beyond the hole, which `publish` stores later, sees the hole.
+        let opened = self.region.hole.compare_exchange(
+            NO_HOLE,
+            offset,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        opened.is_ok().then_some(())
+    }
+
+    /// Writes the bytes of the open hole and closes it. `None` when none is open in this extent.
+    #[must_use]
+    pub fn fill_hole(&mut self, bytes: &[u8; 64]) -> Option<()> {
+        let offset = self.region.hole.load(Ordering::Relaxed);
+        if offset == NO_HOLE {
+            return None;
+        }
+        self.contains(offset, bytes.len(), self.start)?;
+        // SAFETY: in the region, mapped and writable: `open_hole` found it above the floor, and
+        // nothing below a floor that moved over it meanwhile is shown before the hole is filled
+        // (`check_shown`). Readers are refused these bytes while the hole is open, and only `&mut self`
+        // writes here.
+        let target =
+            unsafe { slice::from_raw_parts_mut(self.region.address(offset), bytes.len()) };
+        target.copy_from_slice(bytes);
+        // Release: whoever no longer sees the hole sees its bytes.
+        self.region.hole.store(NO_HOLE, Ordering::Release);
+        Some(())
+    }
+
     /// Lets readers see every byte of the extent below `end`, for ever; they are never written
     /// again.
     ///
@@ -473,7 +527,9 @@ impl Extent {
         let page = syscall::page_size();
         let end = offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
         let pages = offset.is_multiple_of(page) && len.is_multiple_of(page);
-        if !pages || offset < self.start || end > self.end {
+        let hole = self.region.hole.load(Ordering::Relaxed);
+        let open = hole < end && offset < hole.saturating_add(HOLE_BYTES);
+        if !pages || open || offset < self.start || end > self.end {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok(end)
