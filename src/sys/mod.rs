@@ -7,12 +7,16 @@
 //! file descriptions, `fallocate`, and pages replaced under their readers.
 
 mod clock;
+mod content;
 mod file;
+mod lock_table;
+mod memory;
 mod region;
 mod storage;
 mod syscall;
 
 pub use clock::{Clock, ManualClock, RealClock};
 pub use file::RealDisk;
+pub use memory::MemoryDisk;
 pub use region::{Extent, Region};
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
