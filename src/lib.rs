@@ -23,6 +23,6 @@ pub(crate) mod sys;
 pub mod storage {
     pub use crate::sys::{
         Access, Clock, Disk, Extent, FileIdentity, LockByte, LockMode, ManualClock, MemoryDisk,
-        RealClock, RealDisk, Region, Storage,
+        RealClock, RealDisk, Region, Storage, sim,
     };
 }

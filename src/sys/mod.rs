@@ -12,6 +12,8 @@ mod file;
 mod lock_table;
 mod memory;
 mod region;
+#[cfg(any(test, feature = "unstable-storage"))]
+pub mod sim;
 mod storage;
 mod syscall;
 
