@@ -15,7 +15,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
-use super::region::Extent;
+use super::extent::Extent;
 use super::storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
 use super::syscall;
 

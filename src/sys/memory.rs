@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::content::Content;
+use super::extent::Extent;
 use super::file::system_entropy;
 use super::lock_table::LockTable;
-use super::region::Extent;
 use super::storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
 
 /// Files in memory, gone with the last handle and the disk.

@@ -8,6 +8,7 @@
 
 mod clock;
 mod content;
+mod extent;
 mod file;
 mod lock_table;
 mod memory;
@@ -18,7 +19,8 @@ mod storage;
 mod syscall;
 
 pub use clock::{Clock, ManualClock, RealClock};
+pub use extent::Extent;
 pub use file::RealDisk;
 pub use memory::MemoryDisk;
-pub use region::{Extent, Region};
+pub use region::Region;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};

@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::region::Extent;
+use super::extent::Extent;
 
 /// Where files live: open, create, rename, remove.
 ///

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::io;
 
+use super::super::extent::Extent;
 use super::super::memory::end_of;
-use super::super::region::Extent;
 use super::super::storage::{Access, FileIdentity, LockByte, LockMode, Storage};
 use super::operation::{Call, Inode, Operation};
 use super::{Machine, SimDisk};
