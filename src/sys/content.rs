@@ -4,6 +4,7 @@
 //! costs a count for each chunk and no bytes. Apart because the memory disk and the simulated disk
 //! share it. It knows nothing of durability: that is two contents side by side.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// Bytes in a chunk, which is also the unit of allocation: the block size of most filesystems.
@@ -16,14 +17,14 @@ pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) type Sector = [u8; SECTOR_BYTES];
 
 /// What a file holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     len: u64,
     /// Chunks from the start; behind the last there are only holes.
     chunks: Vec<Chunk>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Chunk {
     /// Zeros that take no space.
     Hole,
@@ -122,6 +123,15 @@ impl Content {
             Chunk::Bytes(bytes) => Arc::make_mut(bytes),
             _ => unreachable!("made bytes above"),
         }
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the bytes, of which there may be many.
+        f.debug_struct("Content")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 

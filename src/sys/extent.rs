@@ -25,7 +25,6 @@
 //! If the move fails, it does so before anything is dropped (too many mappings, address limit), or
 //! (in theory: no kernel memory for one small object) after; then a hole is left, and the process
 //! aborts, as it would on a crash, rather than leave a hole for foreign memory to appear in.
-//!
 
 #![expect(
     unsafe_code,
@@ -486,6 +485,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "files cannot be mapped there")]
     fn a_recycled_extent_is_written_and_shown_again() {
         let file = tempfile::tempfile().expect("a file");
         file.set_len(GRANULE).expect("lengthened");

@@ -194,7 +194,8 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Err
     }
 }
 
-#[cfg(test)]
+// Not under Miri, which has no such files.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -3,16 +3,17 @@
 //! Apart from the disk because it is the seam's other half. What a planned fault leaves behind is
 //! decided here, call by call.
 
-use std::fmt;
 use std::io;
 
 use super::super::extent::Extent;
+use super::super::lock_table::LockTable;
 use super::super::memory::end_of;
 use super::super::storage::{Access, FileIdentity, LockByte, LockMode, Storage};
 use super::operation::{Call, Inode, Operation};
 use super::{Machine, SimDisk};
 
 /// A handle; its locks go with it.
+#[derive(Debug)]
 pub(super) struct SimFile {
     disk: SimDisk,
     inode: Inode,
@@ -52,11 +53,7 @@ impl SimFile {
         Err(plan.error())
     }
 
-    fn locked<T>(
-        &self,
-        change: impl FnOnce(&mut super::LockTable, u64) -> T,
-        machine: &mut Machine,
-    ) -> T {
+    fn locked<T>(&self, change: impl FnOnce(&mut LockTable, u64) -> T, machine: &mut Machine) -> T {
         change(machine.locks.entry(self.inode).or_default(), self.handle)
     }
 }
@@ -179,7 +176,7 @@ impl Storage for SimFile {
     fn try_lock_writer(&self) -> io::Result<bool> {
         let mut machine = self.disk.machine();
         machine.enter(Call::Lock)?;
-        Ok(self.locked(super::LockTable::try_lock_writer, &mut machine))
+        Ok(self.locked(LockTable::try_lock_writer, &mut machine))
     }
 
     fn identity(&self) -> io::Result<FileIdentity> {
@@ -211,20 +208,9 @@ impl Storage for SimFile {
     }
 }
 
-impl fmt::Debug for SimFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the disk, which would print every operation.
-        f.debug_struct("SimFile")
-            .field("inode", &self.inode)
-            .field("handle", &self.handle)
-            .field("access", &self.access)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Drop for SimFile {
     fn drop(&mut self) {
         let mut machine = self.disk.machine();
-        self.locked(super::LockTable::release, &mut machine);
+        self.locked(LockTable::release, &mut machine);
     }
 }

@@ -180,6 +180,22 @@ fn a_cut_and_a_hole_may_be_lost_before_a_sync() {
 }
 
 #[test]
+fn a_sync_makes_no_length_durable_that_the_file_has_not() {
+    let disk = SimDisk::new(SimOptions::default());
+    let file = disk.create_new(store()).expect("new");
+    disk.sync_directory(store()).expect("synced");
+    file.write_at(&[1; 2048], 0).expect("written");
+    file.set_len(100).expect("cut");
+    file.sync_data().expect("synced");
+    assert_eq!(after_cut(&disk, mask(&[], false, true)), [1]);
+    assert_eq!(
+        disk.image(disk.operations(), &mut mask(&[], true, true))
+            .bytes(store()),
+        disk.bytes(store())
+    );
+}
+
+#[test]
 fn a_name_is_durable_only_after_its_directory_was_synced() {
     let (old, new) = (Path::new("directory/store.new"), store());
     let disk = SimDisk::new(SimOptions::default());
