@@ -2,11 +2,18 @@
 
 #[cfg_attr(
     not(feature = "unstable-storage"),
-    expect(unreachable_pub, reason = "reachable with the feature: one seam, two visibilities")
+    expect(
+        unreachable_pub,
+        reason = "reachable with the feature: one seam, two visibilities"
+    )
 )]
 #[cfg_attr(
     not(feature = "unstable-storage"),
-    allow(dead_code, unused_imports, reason = "the pager, which will use it, does not exist yet")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the pager, which will use it, does not exist yet"
+    )
 )]
 pub(crate) mod sys;
 
@@ -15,7 +22,7 @@ pub(crate) mod sys;
 #[cfg(feature = "unstable-storage")]
 pub mod storage {
     pub use crate::sys::{
-        Access, Clock, Disk, Extent, FileIdentity, LockByte, LockMode, ManualClock, RealClock,
-        RealDisk, Region, Storage,
+        Access, Clock, Disk, Extent, FileIdentity, LockByte, LockMode, ManualClock, MemoryDisk,
+        RealClock, RealDisk, Region, Storage, sim,
     };
 }

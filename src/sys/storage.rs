@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::region::Extent;
+use super::extent::Extent;
 
 /// Where files live: open, create, rename, remove.
 ///
@@ -163,7 +163,8 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// `InvalidData` if published bytes differ from the file's; the extent then stays as it was.
     fn show(&self, extent: &mut Extent, offset: u64, len: u64) -> io::Result<()>;
 
-    /// Tries to become the one writer; the lock ends with this handle or with the process.
+    /// Tries to become the one writer; the lock ends with this handle or with the process. A child
+    /// process that is forked while the file is open shares the lock, and keeps it.
     ///
     /// # Errors
     ///
