@@ -45,8 +45,6 @@ pub struct Cursor<'a, P: Pages> {
     root: Option<&'a Root>,
     /// The path to the current element, from the root.
     path: Vec<Level<'a, P::Bytes>>,
-    /// The last key of the leaf page before the current one.
-    last_key: Option<Vec<u8>>,
     /// Pages read so far. A tree has each page once, so more than the file has is a page twice.
     pages_read: u64,
 }
@@ -88,7 +86,6 @@ impl<'a, P: Pages> Cursor<'a, P> {
             database,
             root: Some(root),
             path: Vec::new(),
-            last_key: None,
             pages_read: 0,
         }
     }
@@ -144,7 +141,9 @@ impl<'a, P: Pages> Cursor<'a, P> {
             match level.step()? {
                 Step::Yield(index) => return Ok(Some(index)),
                 Step::Descend(id, offset) => self.descend(id, offset)?,
-                Step::Ascend => self.ascend()?,
+                Step::Ascend => {
+                    self.path.pop();
+                }
             }
         }
         Ok(None)
@@ -181,24 +180,12 @@ impl<'a, P: Pages> Cursor<'a, P> {
         Ok(())
     }
 
-    /// Leaves the page at the end of the path, and remembers the last key of a leaf.
-    fn ascend(&mut self) -> Result<(), EtcdError> {
-        let Some(level) = self.path.pop() else {
-            return Ok(());
-        };
-        if level.page.kind() == PageKind::Leaf
-            && let Some(last) = level.page.count().checked_sub(1)
-        {
-            let last_key = self.last_key.get_or_insert_default();
-            last_key.clear();
-            last_key.extend_from_slice(level.page.key(last)?);
-        }
-        Ok(())
-    }
-
-    /// Checks the first and last key of a page that is about to join the path: at or above the
-    /// key its parent has for it, above the leaf before it, and below the next key of any page
-    /// above it. The keys between are in order already.
+    /// Checks the first and last key of a page that is about to join the path: not below the key
+    /// that its parent has for it, and below the next key of any page above it.
+    ///
+    /// Keys then ascend from one leaf to the next without any being remembered: the last key of a
+    /// leaf is below the next key of the path, and that is the key that a page further down the
+    /// walk is not below. The keys between first and last are in order already.
     fn check_range<B: AsRef<[u8]>>(&self, page: &Page<B>) -> Result<(), EtcdError> {
         let Some(last) = page.count().checked_sub(1) else {
             return Ok(());
@@ -210,17 +197,6 @@ impl<'a, P: Pages> Cursor<'a, P> {
             return Err(EtcdError::new(
                 page.element_offset(0),
                 Damage::KeyRange { index: 0 },
-            ));
-        }
-        if page.kind() == PageKind::Leaf
-            && self
-                .last_key
-                .as_deref()
-                .is_some_and(|last_key| last_key >= first_key)
-        {
-            return Err(EtcdError::new(
-                page.element_offset(0),
-                Damage::KeyOrder { index: 0 },
             ));
         }
         // The nearest page with a further child has the tightest limit.

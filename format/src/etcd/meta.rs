@@ -78,10 +78,8 @@ impl Meta {
     pub fn find<P: Pages>(pages: &P) -> Result<Meta, P::Error> {
         let first = probe(pages, 0)?;
         let second = match first {
-            Some(first) => {
-                let second = probe(pages, u64::from(first.page_bytes))?;
-                second.filter(|second| second.page_bytes == first.page_bytes)
-            }
+            // Found there, it names the same page size: see `parse`.
+            Some(first) => probe(pages, u64::from(first.page_bytes))?,
             None => find_second(pages)?,
         };
         let newest = match (first, second) {
@@ -129,6 +127,7 @@ impl Meta {
         }
         let page_bytes = raw.page_bytes.get();
         let possible = (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes);
+        // Page 1 lies at the page size: a copy of a meta page elsewhere is not taken for it.
         let here = offset == 0 || offset == u64::from(page_bytes);
         if !possible || !page_bytes.is_power_of_two() || !here {
             return Err(EtcdError::new(

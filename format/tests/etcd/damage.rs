@@ -1,6 +1,6 @@
 //! Each kind of damage is found, and the error names the byte.
 
-use revtree_format::etcd::{BUCKETS_MAX, DEPTH_MAX, Damage, EtcdError};
+use revtree_format::etcd::{BUCKETS_MAX, DEPTH_MAX, Damage, EtcdError, Meta};
 use revtree_test_bbolt::{Contents, Image, Options, PageKind, write};
 
 use crate::support::walk;
@@ -288,6 +288,15 @@ fn keys_out_of_order() {
         Damage::KeyOrder { index: 1 },
     );
 
+    let mut image = sound();
+    let first = image.element_offset(id, 0) + 4 * 16;
+    image.overwrite(first, &1u64.to_be_bytes());
+    check(
+        &image,
+        image.element_offset(id, 1),
+        Damage::KeyOrder { index: 1 },
+    );
+
     let sound = sound();
     let leaves = sound
         .pages_of("key")
@@ -456,7 +465,6 @@ fn too_many_buckets() {
 /// Goal: without a valid meta page there is no database; the reasons of each are there to ask.
 #[test]
 fn no_meta_page() {
-    use revtree_format::etcd::Meta;
     let mut image = sound();
     image.break_meta(0);
     image.break_meta(1);
@@ -479,6 +487,42 @@ fn no_meta_page() {
             found: 63
         }
     );
+}
+
+/// Goal: a copy of a meta page that is not where it belongs is not taken for one.
+#[test]
+fn misplaced_meta_page() {
+    let mut image = sound();
+    let copy = image.database()[4096..4096 + 80].to_vec();
+    image.overwrite(image.page_offset(2), &copy);
+    image.break_meta(0);
+    image.break_meta(1);
+    check(&image, 0, Damage::NoMeta);
+}
+
+/// Goal: a meta page with a checksum but an impossible page size is none.
+#[test]
+fn impossible_page_size() {
+    for page_bytes in [0u32, 512, 1023, 5000, 32 << 20, u32::MAX] {
+        let mut image = sound();
+        for page in [0, 1] {
+            let body = image.page_offset(page) + 16;
+            image.overwrite(body + 8, &page_bytes.to_le_bytes());
+            let covered = &image.database()[body..body + 56];
+            let checksum = covered
+                .iter()
+                .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+                    (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+                });
+            image.overwrite(body + 56, &checksum.to_le_bytes());
+        }
+        let error = Meta::parse(&image.database()[..80], 0).expect_err("impossible");
+        assert_eq!(
+            (error.offset, error.what),
+            (24, Damage::MetaPageSize { found: page_bytes })
+        );
+        check(&image, 0, Damage::NoMeta);
+    }
 }
 
 /// Goal: a file that ends before its high-water mark is refused before any page is read.

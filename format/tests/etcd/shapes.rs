@@ -135,6 +135,21 @@ fn shapes_are_what_they_claim() {
     );
 }
 
+/// Goal: overflow may reach exactly to the high-water mark. The tree of buckets is written last, and
+/// a long name makes it long.
+#[test]
+fn last_page_may_have_overflow() {
+    let mut contents = mixed(10);
+    contents.create(&"name".repeat(3000));
+    let image = check(&Options::default(), &contents);
+    let last = image.pages().last().expect("has pages");
+    assert!(last.pages > 1 && last.bucket.is_empty());
+    assert_eq!(
+        image.page_offset(last.id) + last.pages * 4096,
+        image.database().len()
+    );
+}
+
 /// Goal: a database without buckets is a database.
 #[test]
 fn no_buckets_are_no_pairs() {
