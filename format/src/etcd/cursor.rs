@@ -90,7 +90,7 @@ impl<'a, P: Pages> Cursor<'a, P> {
         }
     }
 
-    /// The next pair; `None` at the end, and after an error.
+    /// The next pair; `None` at the end. After an error the walk is over.
     ///
     /// # Errors
     ///

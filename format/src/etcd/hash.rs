@@ -7,7 +7,8 @@
 use super::record::{KeyValue, RevisionKey};
 use super::schema::bucket;
 
-/// The checksum of some consecutive records, to be joined with others.
+/// The checksum of some consecutive records, to be joined with others. It counts its bytes in a
+/// `usize`: on 32-bit machines a part that is joined must stay below 4 GiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct HashKvPart {
     crc: u32,

@@ -2,7 +2,7 @@
 //!
 //! - `recorded`: what real servers wrote and answered
 //! - `shapes`: every shape of file that bbolt can write
-//! - `damage`: each kind of damage is found, where it is
+//! - `damage`, `elements`: each kind of damage is found, where it is
 //! - `hostile`: no bytes make the reader panic, loop or read without end
 //! - `records`: encodings of revision keys, records and leases
 //! - `hash`: `HashKV` by etcd's rules gives etcd's numbers
@@ -13,6 +13,7 @@
 )]
 
 mod damage;
+mod elements;
 mod hash;
 mod hostile;
 mod recorded;
