@@ -22,36 +22,58 @@ pub struct Difference {
     pub found: Option<Outcome>,
     /// A small history that ends in a difference too.
     pub shrunk: Vec<Op>,
+    /// That difference, which is easier to read than this one.
+    pub smaller: Option<Box<Difference>>,
 }
+
+/// How much of two long answers is shown around the place from which they differ, in characters.
+const SHOWN: usize = 600;
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seed = self.seed;
         writeln!(
             f,
-            "seed {}: operation {}, answer {}",
-            self.seed, self.number, self.answer
+            "seed {seed}: operation {}, answer {}",
+            self.number, self.answer
         )?;
         writeln!(f, "  operation: {:?}", self.op)?;
-        match (&self.expected, &self.found) {
-            (Some(expected), Some(found)) => {
-                writeln!(f, "  expected:  {expected:?}")?;
-                writeln!(f, "  found:     {found:?}")?;
-            }
-            (expected, found) => {
-                writeln!(f, "  expected:  {expected:?} (one side gave fewer answers)")?;
-                writeln!(f, "  found:     {found:?}")?;
-            }
-        }
-        writeln!(
-            f,
-            "  replay with REVTREE_SEED={}; a shorter history:",
-            self.seed
-        )?;
+        let (expected, found) = (show(self.expected.as_ref()), show(self.found.as_ref()));
+        let same = expected
+            .chars()
+            .zip(found.chars())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let skip = same.saturating_sub(SHOWN / 3);
+        writeln!(f, "  expected:  {}", part(&expected, skip))?;
+        writeln!(f, "  found:     {}", part(&found, skip))?;
+        let Some(smaller) = &self.smaller else {
+            return Ok(());
+        };
+        writeln!(f, "  replay with REVTREE_SEED={seed}; a shorter history:")?;
         for op in &self.shrunk {
             writeln!(f, "    {op:?}")?;
         }
-        Ok(())
+        write!(f, "  it ends so: {smaller}")
     }
+}
+
+fn show(outcome: Option<&Outcome>) -> String {
+    outcome.map_or("no further answer".to_owned(), |outcome| {
+        format!("{outcome:?}")
+    })
+}
+
+/// The text around the first difference; a state has thousands of characters that agree.
+fn part(text: &str, skip: usize) -> String {
+    let head = if skip > 0 { "… " } else { "" };
+    let part: String = text.chars().skip(skip).take(SHOWN).collect();
+    let tail = if text.chars().count() > skip + SHOWN {
+        " …"
+    } else {
+        ""
+    };
+    format!("{head}{part}{tail}")
 }
 
 impl fmt::Debug for Difference {

@@ -49,6 +49,19 @@ pub fn generate(seed: u64, count: usize) -> Vec<Op> {
     (0..count).map(|_| generator.op()).collect()
 }
 
+/// The seeds of a test: the one that `REVTREE_SEED` names, else `count` from `first` on.
+///
+/// # Panics
+///
+/// If the variable is not a number.
+#[must_use]
+pub fn seeds(first: u64, count: u64) -> Vec<u64> {
+    match std::env::var("REVTREE_SEED") {
+        Ok(seed) => vec![seed.trim().parse().expect("REVTREE_SEED is a number")],
+        Err(_) => (first..first + count).collect(),
+    }
+}
+
 struct Generator {
     random: Random,
     swarm: Swarm,
@@ -244,14 +257,17 @@ impl Generator {
         }
     }
 
-    /// Often near an end, and sometimes refused.
+    /// Near the current revision, or, in other worlds, near the floor, so that history stays long;
+    /// sometimes refused.
     fn compact_when(&mut self) -> When {
-        match self.random.below(8) {
-            0 => When::Zero,
-            1 => When::Ahead(1),
-            2 => When::Floor(self.random.below(3)),
-            3..6 => When::Back(self.random.below(3)),
-            _ => When::Between(self.byte()),
+        match (self.random.below(12), self.swarm.compacts_near) {
+            (0, _) => When::Zero,
+            (1, _) => When::Ahead(1),
+            (2, _) => When::Floor(0),
+            (3 | 4, _) => When::Floor(1 + self.random.below(3)),
+            (5, _) => When::Between(self.byte()),
+            (_, true) => When::Back(self.random.below(3)),
+            (_, false) => When::Between(self.byte() / 4),
         }
     }
 

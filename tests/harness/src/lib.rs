@@ -12,7 +12,7 @@
 //! * [`difference`], [`shrink`]: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
-//! nothing here reads a clock or a random source: a seed says everything.
+//! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one).
 
 pub mod answer;
 pub mod apply;
@@ -31,7 +31,7 @@ pub mod state;
 
 pub use answer::{Answer, Kv, Refusal};
 pub use difference::Difference;
-pub use generate::generate;
+pub use generate::{generate, seeds};
 pub use keys::Keys;
 pub use model::{Reader, Stats, Subject, run};
 pub use oracle::Oracle;

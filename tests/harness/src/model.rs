@@ -272,12 +272,13 @@ pub fn run<S: Subject>(
     mut new_subject: impl FnMut() -> S,
 ) -> Result<Stats, Box<Difference>> {
     compare(ops, new_subject()).map_err(|mut difference| {
-        difference.seed = seed;
         difference.shrunk = shrink(ops, difference.number, |ops| {
             compare(ops, new_subject())
                 .err()
                 .map(|difference| difference.number)
         });
+        difference.smaller = compare(&difference.shrunk, new_subject()).err();
+        difference.seed = seed;
         difference
     })
 }
@@ -300,6 +301,7 @@ fn compare<S: Subject>(ops: &[Op], mut subject: S) -> Result<Stats, Box<Differen
                 expected: expected.get(answer).cloned(),
                 found: found.get(answer).cloned(),
                 shrunk: Vec::new(),
+                smaller: None,
             }));
         }
         stats.count(op, &expected);

@@ -22,9 +22,11 @@ pub(crate) fn shrink(
         }
     };
     let mut best = ops[..ops.len().min(number + 1)].to_vec();
-    // Whole operations, in pieces that get smaller; each success also cuts what follows it.
+    // Whole operations, in pieces that get smaller, then one by one for as long as that helps; each
+    // success also cuts what follows it.
     let mut piece = best.len() / 2;
     while piece > 0 {
+        let before = best.len();
         let mut from = 0;
         while from < best.len() {
             let to = best.len().min(from + piece);
@@ -34,7 +36,9 @@ pub(crate) fn shrink(
                 None => from = to,
             }
         }
-        piece /= 2;
+        if piece > 1 || best.len() == before {
+            piece /= 2;
+        }
     }
     // Then single steps of transactions.
     let mut place = 0;

@@ -6,26 +6,20 @@ use revtree_format::Revision;
 use revtree_harness::model::Subject;
 use revtree_harness::op::Op;
 use revtree_harness::oracle::change::{Change, survivors};
-use revtree_harness::{Oracle, State, Stats, generate, run};
-
-/// Seeds of a run: one if a variable says so, else `count`.
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("REVTREE_SEED") {
-        Ok(seed) => vec![seed.parse().expect("REVTREE_SEED is a number")],
-        Err(_) => (0..count).collect(),
-    }
-}
+use revtree_harness::{Oracle, State, Stats, generate, run, seeds};
 
 /// The oracle against itself. Every kind of operation occurs, most questions have a meaning, and
 /// some are refused.
 #[test]
 fn the_oracle_agrees_with_itself() {
     let mut total = Stats::default();
-    for seed in seeds(100) {
+    for seed in seeds(0, 100) {
         let stats = run(seed, &generate(seed, 1000), Oracle::new).unwrap();
         total.add(&stats);
     }
-    println!("{total:#?}");
+    if total.ops < 100_000 {
+        return; // One seed, replayed.
+    }
     assert_eq!(total.kinds.len(), 21, "{:?}", total.kinds);
     assert!(
         total.kinds.values().all(|count| *count >= 50),
@@ -98,7 +92,7 @@ fn wrong_compactions_are_found() {
 /// Every accepted commit leaves a state; reopening leaves the last; digests tell them apart.
 #[test]
 fn states_of_accepted_commits() {
-    for seed in seeds(20) {
+    for seed in seeds(0, 20) {
         let mut oracle = Oracle::new().keep_states();
         let ops = generate(seed, 200);
         let mut around = revtree_harness::apply::Surroundings::default();
