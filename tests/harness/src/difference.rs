@@ -29,6 +29,15 @@ pub struct Difference {
 /// How much of two long answers is shown around the place from which they differ, in characters.
 const SHOWN: usize = 600;
 
+impl Difference {
+    /// The same, said of that seed.
+    pub(crate) fn with_seed(mut self: Box<Self>, seed: u64) -> Box<Difference> {
+        self.seed = seed;
+        self.smaller = self.smaller.map(|smaller| smaller.with_seed(seed));
+        self
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seed = self.seed;
@@ -54,7 +63,7 @@ impl fmt::Display for Difference {
         for op in &self.shrunk {
             writeln!(f, "    {op:?}")?;
         }
-        write!(f, "  it ends so: {smaller}")
+        write!(f, "  which ends so: {smaller}")
     }
 }
 

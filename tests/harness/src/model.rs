@@ -271,6 +271,7 @@ pub fn run<S: Subject>(
     ops: &[Op],
     mut new_subject: impl FnMut() -> S,
 ) -> Result<Stats, Box<Difference>> {
+    let _note = PanicNote(seed);
     compare(ops, new_subject()).map_err(|mut difference| {
         difference.shrunk = shrink(ops, difference.number, |ops| {
             compare(ops, new_subject())
@@ -278,9 +279,19 @@ pub fn run<S: Subject>(
                 .map(|difference| difference.number)
         });
         difference.smaller = compare(&difference.shrunk, new_subject()).err();
-        difference.seed = seed;
-        difference
+        difference.with_seed(seed)
     })
+}
+
+/// Says which seed it was when the store under test panics.
+struct PanicNote(u64);
+
+impl Drop for PanicNote {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("panicked in seed {0}; replay with REVTREE_SEED={0}", self.0);
+        }
+    }
 }
 
 /// One run, without shrinking.
