@@ -208,5 +208,14 @@ pub struct ViewFacts {
     pub first_rev: Option<Revision>,
 }
 
+/// A call that the store made to its lessor.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LeaseCall {
+    /// The key now hangs on the lease.
+    Attach(LeaseId, Bytes),
+    /// It no longer does.
+    Detach(LeaseId, Bytes),
+}
+
 /// The rows of a side table, in key order.
 pub type Rows = Vec<(Bytes, Bytes)>;

@@ -107,8 +107,22 @@ impl Surroundings {
 }
 
 /// Does `op` on `store`. The answers come in a fixed order; a transaction gives one for its
-/// begin, one for each step, one for its end, and the numbers after it.
+/// begin, one for each step, one for its end, and the numbers after it. What writes is followed by
+/// the calls to the lessor.
 pub fn apply<S: Subject>(store: &mut S, op: &Op, around: &Surroundings) -> Vec<Outcome> {
+    let mut outcomes = answers(store, op, around);
+    match op {
+        Op::Put(..) | Op::Delete(_) | Op::DeleteRange(_) | Op::Txn(..) | Op::Reopen => {
+            outcomes.push(Outcome::LeaseCalls(store.lease_calls()));
+        }
+        // The door does not say whether a restored store first detaches what was there.
+        Op::Restore(_) => drop(store.lease_calls()),
+        _ => {}
+    }
+    outcomes
+}
+
+fn answers<S: Subject>(store: &mut S, op: &Op, around: &Surroundings) -> Vec<Outcome> {
     let facts = &around.facts;
     let one = |outcome| vec![outcome];
     match op {

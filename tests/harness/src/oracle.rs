@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use revtree_format::{ChangeId, Revision};
+use revtree_format::{ChangeId, LeaseId, Revision};
 
-use crate::answer::{Answer, Applied, Committed, Facts, Hash, HashKv, Kv, Refusal, ViewFacts};
+use crate::answer::{
+    Answer, Applied, Committed, Facts, Hash, HashKv, Kv, LeaseCall, Refusal, ViewFacts,
+};
 use crate::hash::{IgnoreKey, Tables, hash_records, hash_store};
 use crate::keys::Keys;
 use crate::state::State;
@@ -37,6 +39,7 @@ pub struct Oracle {
     views: BTreeMap<u8, HeldView>,
     snapshots: BTreeMap<u8, Content>,
     compaction_hashes: Vec<HashKv>,
+    lease_calls: Vec<LeaseCall>,
     states: Option<Vec<State>>,
 }
 
@@ -71,6 +74,7 @@ impl Oracle {
             views: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             compaction_hashes: Vec::new(),
+            lease_calls: Vec::new(),
             states: None,
         }
     }
@@ -167,7 +171,7 @@ impl Oracle {
         let mut txn = Txn::begin(&self.content, None);
         let answer = f(&mut txn, &mut self.content);
         if answer.is_ok() {
-            txn.commit(&mut self.content);
+            txn.commit(&mut self.content, &mut self.lease_calls);
             self.accepted();
         } else {
             txn.abort(&mut self.content);
@@ -188,7 +192,7 @@ impl Oracle {
             txn.abort(&mut self.content);
             return None;
         }
-        let committed = txn.commit(&mut self.content);
+        let committed = txn.commit(&mut self.content, &mut self.lease_calls);
         self.accepted();
         Some(committed)
     }
@@ -268,6 +272,14 @@ impl Oracle {
         self.content.applied.index = self.content.applied.index.max(index);
         self.accepted();
         self.content.applied
+    }
+
+    /// What a fresh lessor is told when a content is opened.
+    fn attach_all(&mut self) {
+        let live = self.content.kvs_at(&Keys::All, self.content.current);
+        let leased = live.into_iter().filter(|kv| kv.lease != LeaseId::NONE);
+        self.lease_calls
+            .extend(leased.map(|kv| LeaseCall::Attach(kv.lease, kv.key)));
     }
 
     fn put_row(tables: &mut Tables, table: &str, key: &Bytes, value: &Bytes) {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use revtree_format::Revision;
 
 use crate::answer::{
-    Answer, Applied, Committed, Deleted, Event, Facts, Hash, HashKv, Kv, Prev, RangeAnswer, Rows,
-    ViewFacts,
+    Answer, Applied, Committed, Deleted, Event, Facts, Hash, HashKv, Kv, LeaseCall, Prev,
+    RangeAnswer, Rows, ViewFacts,
 };
 use crate::state::State;
 
@@ -35,6 +35,8 @@ pub enum Outcome {
     View(Answer<ViewFacts>),
     State(Answer<Box<State>>),
     Bool(Answer<bool>),
+    /// `None`: this store's lessor does not record.
+    LeaseCalls(Option<Vec<LeaseCall>>),
     Unit(Answer<()>),
     /// The history asks something that has no meaning here; nothing was done.
     Skipped(&'static str),
@@ -65,7 +67,7 @@ impl Outcome {
             Outcome::State(answer) => answer.is_err(),
             Outcome::Bool(answer) => answer.is_err(),
             Outcome::Unit(answer) => answer.is_err(),
-            Outcome::Skipped(_) => false,
+            Outcome::LeaseCalls(_) | Outcome::Skipped(_) => false,
         }
     }
 

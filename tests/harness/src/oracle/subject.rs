@@ -6,8 +6,8 @@ use bytes::Bytes;
 use revtree_format::{ChangeId, LeaseId, Revision};
 
 use crate::answer::{
-    Answer, Applied, Committed, Deleted, Event, Facts, Hash, HashKv, Kv, RangeAnswer, Refusal,
-    Rows, ViewFacts,
+    Answer, Applied, Committed, Deleted, Event, Facts, Hash, HashKv, Kv, LeaseCall, RangeAnswer,
+    Refusal, Rows, ViewFacts,
 };
 use crate::hash::{IgnoreKey, Tables};
 use crate::keys::Keys;
@@ -312,6 +312,7 @@ impl Subject for Oracle {
             .ok_or(Refusal::NoSuchSlot(slot))?
             .clone();
         self.compaction_hashes.clear();
+        self.attach_all();
         self.accepted();
         Ok(())
     }
@@ -323,6 +324,11 @@ impl Subject for Oracle {
     fn reopen(&mut self) -> Answer<()> {
         self.views.clear();
         self.compaction_hashes.clear();
+        self.attach_all();
         Ok(())
+    }
+
+    fn lease_calls(&mut self) -> Option<Vec<LeaseCall>> {
+        Some(std::mem::take(&mut self.lease_calls))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use revtree_format::{ChangeId, LeaseId, Revision};
 
-use crate::answer::{Answer, Applied, Committed, Deleted, Event, Kv, Prev, Refusal};
+use crate::answer::{Answer, Applied, Committed, Deleted, Event, Kv, LeaseCall, Prev, Refusal};
 use crate::hash::Tables;
 use crate::keys::Keys;
 use crate::model::{Expect, KEY_LEN_MAX};
@@ -186,7 +186,32 @@ impl Txn {
         self.applied.term = self.applied.term.max(applied.term);
     }
 
-    pub(super) fn commit(self, content: &mut Content) -> Committed {
+    /// What the lessor is told, change by change: nothing where a lease stays.
+    fn lease_calls(&self, content: &Content) -> Vec<LeaseCall> {
+        let main = content.current.next();
+        let mut calls = Vec::new();
+        for (sub, key) in self.written.iter().enumerate() {
+            let changes = &content.keys[key];
+            let id = ChangeId::new(main, sub as u64);
+            let place = changes.partition_point(|change| change.id < id);
+            let lease =
+                |change: &Change| change.put.as_ref().map_or(LeaseId::NONE, |put| put.lease);
+            let before = place
+                .checked_sub(1)
+                .map_or(LeaseId::NONE, |place| lease(&changes[place]));
+            let after = lease(&changes[place]);
+            if before != after && before != LeaseId::NONE {
+                calls.push(LeaseCall::Detach(before, key.clone()));
+            }
+            if before != after && after != LeaseId::NONE {
+                calls.push(LeaseCall::Attach(after, key.clone()));
+            }
+        }
+        calls
+    }
+
+    pub(super) fn commit(self, content: &mut Content, calls: &mut Vec<LeaseCall>) -> Committed {
+        calls.extend(self.lease_calls(content));
         let revision = self.sees(content);
         content.current = revision;
         content.applied = self.applied;
