@@ -6,10 +6,10 @@
 //! * [`oracle`]: the model: a map from key to all its changes. It is slow, short and in memory.
 //! * [`encoding`], [`hash`]: etcd's record bytes and the hashes over them.
 //! * [`state`]: everything that can be observed at one moment, for crash tests.
-//! * [`op`], [`random`], [`generate`]: operations as data, made from a seed.
-//! * [`model`], [`outcome`], [`apply`]: what a store under test must offer, and the runner that
+//! * [`op`], [`random`], [`mod@generate`]: operations as data, made from a seed.
+//! * [`model`], [`outcome`], [`mod@apply`]: what a store under test must offer, and the runner that
 //!   compares it with the oracle.
-//! * [`difference`], [`shrink`]: what is said when they differ, and the smallest history for it.
+//! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
 //! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one).
