@@ -53,6 +53,10 @@ struct Table {
     canary: super::canary::Canary,
 }
 
+// SAFETY: without the canary it would be `Sync` by itself; loom checks the canary's own accesses.
+#[cfg(loom)]
+unsafe impl Sync for Table {}
+
 impl Map {
     /// An empty map with room for `keys` before it grows.
     pub(super) fn with_room(keys: usize, meter: Meter) -> (Arc<Map>, MapWriter) {
