@@ -92,23 +92,12 @@ pub(crate) fn from_leaves(
     let meter = Meter::default();
     let heads = Heads::new(meter.clone());
     let (map, mut map_writer) = Map::with_room(total, meter.clone());
+    map_writer.fill(total, |slot| fill_slots(&leaves, &first, slot));
     let mut pieces = Vec::with_capacity(leaves.len());
-    map_writer.fill(total, |slot| {
-        leaves
-            .into_par_iter()
-            .zip(first)
-            .map(|(leaf, first)| {
-                let mut ids = Vec::with_capacity(leaf.entries.len());
-                for (entry, number) in leaf.entries.iter().zip(first..) {
-                    let id = KeyId(u32::try_from(number).expect("below the total, checked above"));
-                    heads.store(id, entry.position);
-                    slot(entry.hash, id);
-                    ids.push(id);
-                }
-                piece(leaf, ids)
-            })
-            .collect_into_vec(&mut pieces);
-    });
+    let leaves = leaves.into_par_iter().zip(first);
+    leaves
+        .map(|(leaf, first)| piece(leaf, first, &heads))
+        .collect_into_vec(&mut pieces);
     let (tree, draft) = Tree::new(pieces, revision, meter.clone());
     let hasher = SipHasher13::new_with_key(&secret);
     let index = Arc::new(KeyIndex {
@@ -157,7 +146,34 @@ pub(super) fn show(index: &KeyIndex, mut visit: impl FnMut(LeafImage)) {
     });
 }
 
-fn piece(image: LeafImage, ids: Vec<KeyId>) -> Piece {
+/// Enters every key into the table. First by the top bits of the hash, which choose the bucket, so
+/// that each thread then works on a part of the table that its cache holds.
+fn fill_slots(leaves: &[LeafImage], first: &[usize], slot: &(dyn Fn(u32, KeyId) + Sync)) {
+    let parted = leaves
+        .par_chunks(LEAVES_AT_ONCE)
+        .zip(first.par_chunks(LEAVES_AT_ONCE));
+    let parted = parted.map(|(leaves, first)| {
+        let mut parts = vec![Vec::new(); 1 << PART_BITS];
+        for (leaf, first) in leaves.iter().zip(first) {
+            for (entry, number) in leaf.entries.iter().zip(*first..) {
+                parts[(entry.hash >> (32 - PART_BITS)) as usize].push((entry.hash, id(number)));
+            }
+        }
+        parts
+    });
+    let parted: Vec<Vec<Vec<(u32, KeyId)>>> = parted.collect();
+    (0..1 << PART_BITS).into_par_iter().for_each(|part: usize| {
+        let entries = parted.iter().flat_map(|parts| &parts[part]);
+        entries.for_each(|(hash, id)| slot(*hash, *id));
+    });
+}
+
+/// The leaf, whose keys have the ids from number `first` on; stores their heads.
+fn piece(image: LeafImage, first: usize, heads: &Heads) -> Piece {
+    for (entry, number) in image.entries.iter().zip(first..) {
+        heads.store(id(number), entry.position);
+    }
+    let ids = (first..first + image.entries.len()).map(id).collect();
     let chunks = image.entries.iter().map(|entry| entry.chunk).collect();
     let live = image
         .entries
@@ -167,13 +183,17 @@ fn piece(image: LeafImage, ids: Vec<KeyId>) -> Piece {
     let leaf = Leaf {
         prefix: image.prefix.into(),
         chunks,
-        ids: ids.into(),
+        ids,
         live,
     };
     Piece {
         separator: image.separator.into(),
         leaf,
     }
+}
+
+fn id(number: usize) -> KeyId {
+    KeyId(u32::try_from(number).expect("below the total, which was checked"))
 }
 
 fn check(leaves: &[LeafImage]) -> Result<(), ImageFault> {
@@ -226,5 +246,8 @@ fn known(prefix: &[u8], chunk: u64) -> Vec<u8> {
     [prefix, &chunk.to_be_bytes()].concat()
 }
 
+/// A 64th of the table at a time: of a million keys, 256 KiB.
+const PART_BITS: u32 = 6;
+const LEAVES_AT_ONCE: usize = 1024;
 /// The longest key.
 const KEY_BYTES_MAX: usize = 65_535;

@@ -3,13 +3,15 @@
 //! Apart because nodes share them: a change below an inner node copies its child pointers, but
 //! the separators only if a child was split. They are never looked up through records.
 
-use super::prefix::shared;
+use super::prefix::{chunk, shared};
 
 /// Sorted byte strings. Child `i` holds the keys from separator `i - 1` on and below separator `i`.
 #[derive(Debug)]
 pub(super) struct Separators {
     /// Shared by all of them.
     prefix: Box<[u8]>,
+    /// The first eight bytes after the prefix, which mostly decide, and lie together.
+    chunks: Box<[u64]>,
     /// Where each one's remaining bytes end in `bytes`.
     ends: Box<[u32]>,
     bytes: Box<[u8]>,
@@ -23,6 +25,10 @@ impl Separators {
             [first, .., last] => &first[..shared(first, last)],
             [only] => only,
         };
+        let chunks = list
+            .iter()
+            .map(|separator| chunk(&separator[prefix.len()..]))
+            .collect();
         let mut ends = Vec::with_capacity(list.len());
         let total: usize = list
             .iter()
@@ -35,6 +41,7 @@ impl Separators {
         }
         Separators {
             prefix: prefix.into(),
+            chunks,
             ends: ends.into(),
             bytes: bytes.into(),
         }
@@ -49,7 +56,13 @@ impl Separators {
         let Some(rest) = key.strip_prefix(&*self.prefix) else {
             return if *key < *self.prefix { 0 } else { self.len() };
         };
-        let (mut low, mut high) = (0, self.len());
+        let chunk = chunk(rest);
+        let mut low = self.chunks.partition_point(|other| *other < chunk);
+        let equal = self.chunks[low..]
+            .iter()
+            .take_while(|other| **other == chunk)
+            .count();
+        let mut high = low + equal;
         while low < high {
             let middle = (low + high) / 2;
             if self.rest(middle) <= rest {
@@ -69,6 +82,7 @@ impl Separators {
     pub(super) fn bytes(&self) -> usize {
         size_of::<Separators>()
             + self.prefix.len()
+            + size_of_val(&*self.chunks)
             + size_of_val(&*self.ends)
             + self.bytes.len()
             + ARC_COUNTS
