@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::KeyId;
 use super::keys::{Keys, Reader};
-use super::node::Sizes;
+use super::place::Sizes;
 use super::prefix::{CHUNK_BYTES, chunk, chunk_behind, chunk_shared, shared};
 
 /// *Invariants*: as many chunks as ids, sorted by key; every key begins with `prefix`; `chunks`

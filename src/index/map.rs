@@ -181,6 +181,8 @@ impl MapWriter {
             let meter = self.map.meter.clone();
             // Unreachable since the exchange; pins from before it are waited for.
             guard.defer(move || retired.free(&meter));
+            // It may be large: do not leave it to this thread's next garbage.
+            guard.flush();
         }
     }
 }

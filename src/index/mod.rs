@@ -23,6 +23,8 @@
 //!    a head is right whichever record of the key it meets.
 //! 2. A head is stored before the slot that names its id, and both before the leaf does.
 //! 3. What changed in the tree since the last [`IndexWriter::publish`] becomes visible as one root.
+//!    Whoever publishes a revision to readers calls that first: a reader at R must meet a tree that
+//!    has the keys of R. It may have later keys too; their records say that they are later.
 //! 4. An error of [`Keys`] leaves the index as it was, and is passed on: never "not found".
 //!
 //! # Removal
@@ -41,6 +43,7 @@ mod map;
 
 mod leaf;
 mod node;
+mod place;
 mod prefix;
 mod separators;
 mod tree;
@@ -73,7 +76,8 @@ use heads::Heads;
 use keys::Reader;
 use map::Map;
 use meter::Meter;
-use node::{Sizes, Tree};
+use node::Tree;
+use place::Sizes;
 
 /// The number of a key for as long as the index lives; given out in order of appearance.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -252,6 +256,14 @@ impl KeyIndex {
         }
     }
 }
+
+// Readers share the index between threads; the writer may be handed from one to another.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn handed_over<T: Send>() {}
+    shared::<KeyIndex>();
+    handed_over::<IndexWriter>();
+};
 
 /// The half of a hash that slots and leaf images keep.
 fn upper(hash: u64) -> u32 {

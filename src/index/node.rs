@@ -28,6 +28,7 @@ use revtree_format::Revision;
 use super::epoch::{Guard, pin};
 use super::leaf::{Leaf, Piece};
 use super::meter::Meter;
+use super::place::{HEIGHT_MAX, Path, Sizes};
 use super::separators::Separators;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
@@ -69,21 +70,6 @@ pub(super) enum Body {
 pub(super) struct Inner {
     separators: Arc<Separators>,
     children: Box<[Child]>,
-}
-
-/// Keys below a node: those whose newest record is a put, and all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Sizes {
-    pub(super) live: u32,
-    pub(super) all: u32,
-}
-
-/// The way from the root to a leaf, as child numbers.
-pub(super) struct Path {
-    steps: [u8; HEIGHT_MAX],
-    len: usize,
-    /// It leads to the tree's last leaf.
-    pub(super) last: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -188,9 +174,9 @@ impl Draft {
                     .collect(),
             )
         };
-        self.release(spine[path.len]);
-        for depth in (0..path.len).rev() {
-            let at = usize::from(path.steps[depth]);
+        self.release(spine[path.len()]);
+        for depth in (0..path.len()).rev() {
+            let at = path.step(depth);
             risen = match risen {
                 Risen::One(child) => Risen::One(self.exchange(spine[depth], at, child)),
                 Risen::Many(children) => self.splice(spine[depth], at, children, path.last),
@@ -242,14 +228,14 @@ impl Draft {
     /// changed.
     fn spine(&self, path: &Path) -> [Link; HEIGHT_MAX + 1] {
         let mut spine = [self.root.link; HEIGHT_MAX + 1];
-        for (depth, step) in path.steps[..path.len].iter().enumerate() {
+        for (depth, step) in path.steps().enumerate() {
             let Body::Inner(inner) = &spine[depth].node().body else {
                 panic!("path too long")
             };
-            spine[depth + 1] = inner.children[usize::from(*step)].link;
+            spine[depth + 1] = inner.children[step].link;
         }
         assert!(
-            matches!(spine[path.len].node().body, Body::Leaf(_)),
+            matches!(spine[path.len()].node().body, Body::Leaf(_)),
             "path too short"
         );
         spine
@@ -431,31 +417,6 @@ impl Inner {
     }
 }
 
-impl Path {
-    /// At the root, which is the last of its level.
-    pub(super) fn new() -> Path {
-        Path {
-            steps: [0; HEIGHT_MAX],
-            len: 0,
-            last: true,
-        }
-    }
-
-    pub(super) fn push(&mut self, step: usize) {
-        self.steps[self.len] = u8::try_from(step).expect("at most 64 children");
-        self.len += 1;
-    }
-}
-
-impl Sizes {
-    pub(super) fn plus(self, other: Sizes) -> Sizes {
-        Sizes {
-            live: self.live + other.live,
-            all: self.all + other.all,
-        }
-    }
-}
-
 impl Child {
     fn new(body: Body, batch: u64, meter: &Meter) -> Child {
         let sizes = match &body {
@@ -568,9 +529,6 @@ fn parents(level: Vec<(Box<[u8]>, Child)>, batch: u64, meter: &Meter) -> Vec<(Bo
 
 /// Children of an inner node at most.
 pub(super) const FANOUT: usize = if cfg!(loom) { 2 } else { 64 };
-/// Inner nodes above a leaf at most. All but the last ones of a level have at least 32 children,
-/// so seven levels hold every `u32`; under loom, nodes are small and trees too.
-const HEIGHT_MAX: usize = 16;
-/// Garbage that one thread may keep to itself; a node copy is a kilobyte, so about thirty inserts.
+/// Garbage that one thread may keep to itself; a node copy is a kilobyte, so about fifteen inserts.
 /// Under loom none, so that models see it freed.
-const UNFLUSHED_BYTES_MAX: usize = if cfg!(loom) { 0 } else { 128 << 10 };
+const UNFLUSHED_BYTES_MAX: usize = if cfg!(loom) { 0 } else { 64 << 10 };

@@ -4,6 +4,7 @@ mod concurrent;
 mod faults;
 mod memory;
 mod model;
+mod points;
 mod runs;
 
 use std::cell::Cell;

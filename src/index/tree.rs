@@ -8,7 +8,8 @@ use std::ops::Bound;
 use super::KeyId;
 use super::keys::{Keys, Reader};
 use super::leaf::{Leaf, Piece};
-use super::node::{Body, Draft, Node, Path, Sizes};
+use super::node::{Body, Draft, Node};
+use super::place::{Path, Sizes};
 
 /// How many entries lie between two bounds, and where: entries number `from..to` of the tree.
 #[derive(Clone, Copy, Debug)]
