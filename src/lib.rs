@@ -1,21 +1,24 @@
 //! etcd's MVCC store as an embeddable crate, on its own storage engine.
 
+mod db;
+mod engine;
+mod error;
+mod index;
+mod lessor;
+mod mvcc;
+mod options;
+mod pager;
+mod sync;
 #[cfg_attr(
     not(feature = "unstable-storage"),
-    expect(
-        unreachable_pub,
-        reason = "reachable with the feature: one seam, two visibilities"
-    )
+    expect(unreachable_pub, reason = "reachable with the feature: one seam, two visibilities")
 )]
 #[cfg_attr(
     not(feature = "unstable-storage"),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "the pager, which will use it, does not exist yet"
-    )
+    allow(dead_code, unused_imports, reason = "the simulated disk is for tests only")
 )]
 pub(crate) mod sys;
+mod tree;
 
 /// The storage seam, for tests of the engine and for storage of one's own. Not covered by the
 /// crate's promise of stability.
