@@ -107,6 +107,17 @@ pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     figure(count) / time.as_secs_f64()
 }
 
+/// The middle of `values`, of which there is at least one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
+}
+
 /// Bytes that this process caused to be sent to the disk.
 ///
 /// The kernel counts dirtied folios, which is right for appends and too much for overwrites.
@@ -188,6 +199,12 @@ mod tests {
             }
         }
         assert!(bucket(u64::MAX) < BUCKETS);
+    }
+
+    #[test]
+    fn medians_of_odd_and_even_counts() {
+        assert!((median(vec![9.0, 1.0, 5.0]) - 5.0).abs() < 1e-9);
+        assert!((median(vec![4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < 1e-9);
     }
 
     #[test]

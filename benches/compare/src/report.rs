@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::Result;
+use crate::measure::median;
 use crate::workloads::WORKLOADS;
 
 const OURS: &str = "revtree";
@@ -191,16 +192,6 @@ impl Row {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
-    }
-}
-
 /// Three significant digits, with k and M.
 fn short(value: f64) -> String {
     let (value, suffix) = match value.abs() {
@@ -257,12 +248,6 @@ mod tests {
             unit: unit.to_owned(),
             value,
         }
-    }
-
-    #[test]
-    fn medians_are_of_all_samples_of_an_engine() {
-        assert!((median(vec![9.0, 1.0, 5.0]) - 5.0).abs() < 1e-9);
-        assert!((median(vec![4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < 1e-9);
     }
 
     #[test]

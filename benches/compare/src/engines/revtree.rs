@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use revtree::{Db, Durability, Options};
+use revtree::{Db, Durability, Options, Outcome};
 
 use crate::Result;
 use crate::engines::{BATCH_AGE, BATCH_OPS, Compacted, Engine, Source, SyncRule};
@@ -125,17 +125,20 @@ impl Engine for Revtree {
     fn compact(&self, source: &mut dyn Source) -> Result<Compacted> {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let compaction = scope.spawn(|| {
+            let compaction = scope.spawn(|| -> Result<Compacted> {
                 let start = Instant::now();
                 let compaction = self.db.compact(self.db.rev());
                 let call = start.elapsed();
-                let waited = compaction.map(|compaction| compaction.wait());
+                let outcome = compaction.map(|compaction| compaction.wait());
                 over.store(true, Ordering::Release);
-                waited.map(|_| Compacted {
-                    call,
-                    all: start.elapsed(),
-                    deleted: None,
-                })
+                match outcome? {
+                    Outcome::Done => Ok(Compacted {
+                        call,
+                        all: start.elapsed(),
+                        deleted: None,
+                    }),
+                    other => Err(format!("the compaction was {other:?}").into()),
+                }
             });
             let mut put = || -> Result<()> {
                 while !over.load(Ordering::Acquire) {
@@ -152,7 +155,7 @@ impl Engine for Revtree {
                 .join()
                 .map_err(|_| "the compacting thread panicked")?;
             written?;
-            Ok(compacted?)
+            compacted
         })
     }
 

@@ -183,3 +183,135 @@ fn open<E: Engine>(context: &Context<'_>, dir: &Path) -> Result<E> {
     }
     Ok(engine)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::engines::{Source, fjall::Fjall, lmdb::Lmdb, redb::Redb};
+    use crate::layer::{Layer, Store};
+    use crate::workloads::puts::Puts;
+
+    const TINY: Scale = Scale {
+        keys: 1500,
+        revs_per_key: 3,
+        passes: 1,
+        repeats: 1,
+        short: Duration::from_millis(5),
+        durable: Duration::from_millis(5),
+        mixed: Duration::from_millis(20),
+        idle: Duration::from_millis(5),
+    };
+
+    /// Every workload must end without a wrong answer and report its headline.
+    fn check_all_workloads<E: Engine>() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = Data::new(5, TINY.keys, TINY.revs_per_key);
+        let only = WORKLOADS.iter().map(|&name| name.to_owned()).collect();
+        let reported = RefCell::new(BTreeSet::new());
+        let report = |workload: &str, metric: &str, value: f64, _: &str| {
+            assert!(value.is_finite(), "{workload} {metric}: {value}");
+            reported.borrow_mut().insert(format!("{workload} {metric}"));
+        };
+        let dir = dir.path().to_owned();
+        let context = Context {
+            data: &data,
+            scale: &TINY,
+            only: &only,
+            dir,
+            report: &report,
+        };
+        for stage in Stage::of(&only) {
+            run::<E>(stage, &context).unwrap();
+        }
+        for headline in [
+            "A puts",
+            "A2 durable_puts",
+            "A2 group_32",
+            "A3 txn100_puts",
+            "B gets_1t",
+            "B gets_2t",
+            "B2 gets_1t",
+            "C range1000",
+            "C count_only",
+            "D gets",
+            "D get_p999",
+            "D puts",
+            "E hash_2t",
+            "F wall",
+            "G open_and_index",
+            "I file_allocated",
+        ] {
+            assert!(
+                reported.borrow().contains(headline),
+                "{headline} is missing"
+            );
+        }
+    }
+
+    #[test]
+    fn redb_runs_every_workload() {
+        check_all_workloads::<Layer<Redb>>();
+    }
+
+    #[test]
+    fn lmdb_runs_every_workload() {
+        check_all_workloads::<Layer<Lmdb>>();
+    }
+
+    #[test]
+    fn fjall_runs_every_workload() {
+        check_all_workloads::<Layer<Fjall>>();
+    }
+
+    #[cfg(feature = "revtree")]
+    #[test]
+    fn revtree_runs_every_workload() {
+        check_all_workloads::<crate::engines::revtree::Revtree>();
+    }
+
+    /// Hash of a store after singles and transactions of 100, a compaction and a reopen.
+    fn history_hash<S: Store>(data: &Data) -> u32 {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Layer::<S>::open(dir.path(), SyncRule::Batched).unwrap();
+        engine.write(1, &mut Puts::load(data)).unwrap();
+        engine.write(100, &mut Puts::load(data)).unwrap();
+        engine.compact(&mut Silent).unwrap();
+        let hash = engine.hash(1).unwrap();
+        engine.close().unwrap();
+        let engine = Layer::<S>::open(dir.path(), SyncRule::Durable).unwrap();
+        assert_eq!(engine.hash(1).unwrap(), hash);
+        assert_eq!(
+            engine.rev(),
+            1 + data.put_count() + data.put_count().div_ceil(100)
+        );
+        engine.close().unwrap();
+        hash.unwrap()
+    }
+
+    /// Never has a put due.
+    struct Silent;
+
+    impl Source for Silent {
+        fn ready(&mut self) -> bool {
+            false
+        }
+        fn next(&mut self) -> Option<(&[u8], &[u8])> {
+            None
+        }
+        fn done(&mut self) {}
+        fn synced(&mut self, _: Duration) {}
+    }
+
+    #[test]
+    fn all_peers_store_the_same_bytes() {
+        let data = Data::new(9, 400, 3);
+        let hashes = [
+            history_hash::<Redb>(&data),
+            history_hash::<Lmdb>(&data),
+            history_hash::<Fjall>(&data),
+        ];
+        assert_eq!(hashes, [hashes[0]; 3]);
+    }
+}
