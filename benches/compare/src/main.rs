@@ -26,8 +26,9 @@
 //! must be found. Counts, range lengths and revisions are checked; a wrong answer ends the run.
 //!
 //! **Own processes.** Each engine's pass runs in processes of its own, so memory and written bytes
-//! are its own and nobody inherits another's heap. Engines take turns; figures are medians over
-//! the passes (and, with `--quick`, over repeats within the pass). All is hot in the page cache.
+//! are its own and nobody inherits another's heap. Engines take turns at each stage of a pass, so
+//! that a bad moment of the machine hits one stage of one pass; figures are medians over the
+//! passes. All is hot in the page cache.
 //!
 //! Ratios are turned so that above 1 means revtree is better.
 

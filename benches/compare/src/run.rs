@@ -45,16 +45,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     let mut samples = Vec::new();
     for pass in 0..scale.passes {
+        eprintln!(
+            "pass {} of {} after {:.0?}",
+            pass + 1,
+            scale.passes,
+            start.elapsed()
+        );
         // Another engine begins each pass, so that no one always meets the same state of the disk.
         let turn = usize::try_from(pass)? % engines.len();
-        for engine in engines[turn..].iter().chain(&engines[..turn]) {
-            eprintln!(
-                "pass {} of {}: {engine} ({:.0?})",
-                pass + 1,
-                scale.passes,
-                start.elapsed()
-            );
-            run_engine(args, engine, &dir.0, &mut samples)?;
+        let in_turn: Vec<&String> = engines[turn..].iter().chain(&engines[..turn]).collect();
+        for stage in Stage::of(&args.workloads()) {
+            for engine in in_turn
+                .iter()
+                .filter(|&&engine| (engine == "raw") == (stage == Stage::Raw))
+            {
+                samples.extend(run_stage(args, engine, stage, &dir.0)?);
+            }
+        }
+        for engine in &engines {
+            fs::remove_dir_all(dir.0.join(engine))?;
         }
     }
     let report = Report::of(&samples);
@@ -69,38 +78,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// One pass of one engine in a directory of its own.
-fn run_engine(args: &Args, engine: &str, dir: &Path, samples: &mut Vec<Sample>) -> Result<()> {
+/// One stage of one engine, in a process and a directory of its own; its figures.
+fn run_stage(args: &Args, engine: &str, stage: Stage, dir: &Path) -> Result<Vec<Sample>> {
     let dir = dir.join(engine);
     fs::create_dir_all(&dir)?;
     let workloads: Vec<String> = args.workloads().into_iter().collect();
-    let stages = match engine {
-        "raw" => vec![Stage::Raw],
-        _ => Stage::of(&args.workloads()),
-    };
-    for stage in stages {
-        let mut worker = Command::new(std::env::current_exe()?);
-        worker.args(["--engines", engine, "--only", &workloads.join(",")]);
-        worker
-            .arg("--stage")
-            .arg(format!("{stage:?}").to_lowercase());
-        worker.arg("--dir").arg(&dir);
-        if args.quick {
-            worker.arg("--quick");
-        }
-        let output = worker
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()?;
-        if !output.status.success() {
-            return Err(format!("{engine}: stage {stage:?} failed").into());
-        }
-        for line in String::from_utf8(output.stdout)?.lines() {
-            samples.push(Sample::from_line(line)?);
-        }
+    let mut worker = Command::new(std::env::current_exe()?);
+    worker.args(["--engines", engine, "--only", &workloads.join(",")]);
+    worker
+        .arg("--stage")
+        .arg(format!("{stage:?}").to_lowercase());
+    worker.arg("--dir").arg(&dir);
+    if args.quick {
+        worker.arg("--quick");
     }
-    fs::remove_dir_all(&dir)?;
-    Ok(())
+    let output = worker
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("{engine}: stage {stage:?} failed").into());
+    }
+    String::from_utf8(output.stdout)?
+        .lines()
+        .map(Sample::from_line)
+        .collect()
 }
 
 /// The directory above the program's: the target directory, which has room and is a real disk.

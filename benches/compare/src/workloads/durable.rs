@@ -30,23 +30,16 @@ pub(super) fn run<E: Engine>(context: &Context<'_>, dir: &Path, engine: E) -> Re
     engine.close()?;
     let engine = E::open(dir, SyncRule::Durable)?;
     let mut raw = RawAppends::new(&context.dir.join("raw-appends"))?;
-    for repeat in 0..context.scale.repeats {
-        alone(context, &engine, &mut raw, repeat)?;
-        for &threads in GROUPS {
-            group(context, &engine, threads)?;
-        }
+    alone(context, &engine, &mut raw)?;
+    for &threads in GROUPS {
+        group(context, &engine, threads)?;
     }
     engine.close()?;
     E::open(dir, SyncRule::Batched)
 }
 
-fn alone<E: Engine>(
-    context: &Context<'_>,
-    engine: &E,
-    raw: &mut RawAppends,
-    repeat: u32,
-) -> Result<()> {
-    let mut puts = RandomPuts::new(context.data, u64::from(repeat));
+fn alone<E: Engine>(context: &Context<'_>, engine: &E, raw: &mut RawAppends) -> Result<()> {
+    let mut puts = RandomPuts::new(context.data, 0);
     let (mut latencies, mut raw_latencies) = (Histogram::new(), Histogram::new());
     let (mut took, mut raw_took, mut written) = (Duration::ZERO, Duration::ZERO, 0);
     let mut ratios = Vec::new();

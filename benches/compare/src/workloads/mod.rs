@@ -36,8 +36,6 @@ pub(crate) struct Scale {
     pub(crate) revs_per_key: u32,
     /// Runs of everything; medians are taken over them.
     pub(crate) passes: u32,
-    /// Runs of each short workload within a pass, so that few passes still have medians.
-    pub(crate) repeats: u32,
     /// One run of B, B2, C, A3.
     pub(crate) short: Duration,
     /// One run of A2, half of it the raw disk's.
@@ -53,7 +51,6 @@ impl Scale {
         keys: 200_000,
         revs_per_key: 5,
         passes: 3,
-        repeats: 1,
         short: Duration::from_secs(2),
         durable: Duration::from_secs(4),
         mixed: Duration::from_secs(10),
@@ -63,12 +60,11 @@ impl Scale {
     pub(crate) const QUICK: Scale = Scale {
         keys: 40_000,
         revs_per_key: 5,
-        passes: 1,
-        repeats: 3,
-        short: Duration::from_millis(200),
-        durable: Duration::from_millis(600),
-        mixed: Duration::from_secs(2),
-        idle: Duration::from_millis(500),
+        passes: 3,
+        short: Duration::from_millis(150),
+        durable: Duration::from_millis(400),
+        mixed: Duration::from_millis(600),
+        idle: Duration::from_millis(300),
     };
 }
 
@@ -82,7 +78,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    /// The stages of an engine that the chosen workloads need.
+    /// The stages that the chosen workloads need; the last is not an engine's.
     pub(crate) fn of(only: &BTreeSet<String>) -> Vec<Stage> {
         let (mut stages, wants) = (Vec::new(), |names: &[&str]| {
             names.iter().any(|&n| only.contains(n))
@@ -96,6 +92,7 @@ impl Stage {
         if wants(&["F"]) {
             stages.push(Stage::Compact);
         }
+        stages.push(Stage::Raw);
         stages
     }
 }
@@ -197,7 +194,6 @@ mod tests {
         keys: 1500,
         revs_per_key: 3,
         passes: 1,
-        repeats: 1,
         short: Duration::from_millis(5),
         durable: Duration::from_millis(5),
         mixed: Duration::from_millis(20),
@@ -222,7 +218,7 @@ mod tests {
             dir,
             report: &report,
         };
-        for stage in Stage::of(&only) {
+        for stage in [Stage::Load, Stage::Work, Stage::Compact] {
             run::<E>(stage, &context).unwrap();
         }
         for headline in [

@@ -14,12 +14,10 @@ pub(super) fn run<E: Engine>(context: &Context<'_>, engine: &E) -> Result<()> {
     if !context.wants("A3") {
         return Ok(());
     }
-    for _ in 0..context.scale.repeats {
-        let mut puts = Puts::strided_for(context.data, context.scale.short);
-        let start = Instant::now();
-        engine.write(PUTS_PER_TXN, &mut puts)?;
-        let rate = per_second(puts.count(), start.elapsed());
-        context.report("A3", "txn100_puts", rate, "puts/s");
-    }
+    let mut puts = Puts::strided_for(context.data, context.scale.short);
+    let start = Instant::now();
+    engine.write(PUTS_PER_TXN, &mut puts)?;
+    let rate = per_second(puts.count(), start.elapsed());
+    context.report("A3", "txn100_puts", rate, "puts/s");
     Ok(())
 }
