@@ -12,6 +12,7 @@ mod branch;
 mod control;
 mod error;
 mod frame;
+pub mod etcd;
 mod ids;
 pub mod limits;
 mod record;

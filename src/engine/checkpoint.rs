@@ -1,0 +1,246 @@
+//! The checkpoint (SPEC.md, C-12 to C-16): one at a time, with commits going on beside it.
+//!
+//! 1. Under the append lock: seal the open group, note the log's head there, the state, and the leaves
+//!    since the last checkpoint.
+//! 2. Append branch pages for these leaves, the segment table, the side tables when they changed, and at
+//!    close the key index: ordinary frames of the log.
+//! 3. Sync the log: all that the superblock will name is durable.
+//! 4. Write both slots of the other pair. 5. Sync.
+//! 6. Adopt the pages in memory.
+//!
+//! 3 before 4: a superblock that names pages which are not there would be the newest valid one. 4 into
+//! the pair that does not hold the newest: a torn update leaves that one. A crash before 5 leaves the
+//! old superblock and its chain, which goes through the new pages as through any frame. No segment that
+//! the old superblock names is freed before 5.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use revtree_format::limits::SEGMENTS_START;
+use revtree_format::{
+    Control, FrameKind, IndexLeaf, PageRef, Root, RootKind, Superblock, encode_segments,
+};
+
+use super::{Checkpoint, Engine, IndexRun, State, lock};
+use crate::error::{Error, Result};
+use crate::pager::{BlobWriter, Superblocks};
+
+impl Engine {
+    /// Whether so much log has been written since the last checkpoint that another is due.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        let Ok(append) = self.append() else {
+            return false;
+        };
+        append.log.appended() - append.checkpointed >= self.checkpoint_bytes
+    }
+
+    /// Writes a checkpoint if one is due and none is being written.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        if !self.is_checkpoint_due() || self.check_writable().is_err() {
+            return Ok(());
+        }
+        let Ok(checkpoint) = self.checkpoint.try_lock() else {
+            return Ok(());
+        };
+        match self.checkpoint_locked(checkpoint, None) {
+            // The log goes on as before; the next one tries again.
+            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes a checkpoint, with the key index when `run` is given.
+    pub(crate) fn checkpoint(&self, run: Option<&dyn IndexRun>) -> Result<()> {
+        self.checkpoint_locked(lock(&self.checkpoint), run)
+    }
+
+    fn checkpoint_locked(
+        &self,
+        mut checkpoint: std::sync::MutexGuard<'_, Checkpoint>,
+        run: Option<&dyn IndexRun>,
+    ) -> Result<()> {
+        self.check_writable()?;
+        // 1.
+        let (head, state, tails, commits) = {
+            let mut append = self.append()?;
+            append.log.reserve(std::iter::once(64))?;
+            let sealed = append.log.seal();
+            let group = self.poisons(sealed)?;
+            let (fresh, tails) = self.tree.freeze();
+            append.tail = fresh;
+            append.checkpointed = append.log.appended();
+            let commits = self.counters.commits.load(Ordering::Relaxed);
+            (group.head, append.accepted.clone(), tails, commits)
+        };
+        // 2.
+        let generation = checkpoint.superblock.generation + 1;
+        let mut spine = checkpoint.spine.clone();
+        let mut append_page = |kind: FrameKind, body: &[u8]| self.append_page(kind, body);
+        for tail in &tails {
+            for n in 0..tail.len() {
+                spine.push(tail.get(n), generation, &mut append_page)?;
+            }
+        }
+        let tree_root = if spine.records() == checkpoint.superblock.records {
+            checkpoint.superblock.root(RootKind::Tree).copied()
+        } else {
+            spine.write(generation, &mut append_page)?
+        };
+        let mut roots = Vec::new();
+        roots.extend(tree_root);
+        roots.extend(self.write_tables(&checkpoint, &state)?);
+        if let Some(run) = run {
+            roots.push(self.write_index(run, state.rev.get())?);
+        }
+        let (segments, segment_count) = self.write_segments()?;
+        roots.push(segments);
+        // 3.
+        let end = {
+            let mut append = self.append()?;
+            append.log.reserve(std::iter::once(64))?;
+            let sealed = append.log.seal();
+            let group = self.poisons(sealed)?;
+            let idle = commits == self.counters.commits.load(Ordering::Relaxed);
+            // Nothing was committed since step 1: replay need not pass over the pages.
+            if idle { group.head } else { head }
+        };
+        let sequence = self.append()?.log.sequence();
+        self.sync_to(sequence.saturating_sub(1))?;
+        // 4 and 5.
+        let next = Superblock {
+            generation,
+            edition: 0,
+            head: end,
+            revision: state.rev,
+            compact_revision: state.compact,
+            applied_index: state.applied.index,
+            applied_term: state.applied.term,
+            records: spine.records(),
+            segment_count,
+            roots,
+            ..checkpoint.superblock.clone()
+        };
+        if let Err(error) = Superblocks::write(&**self.storage(), &next) {
+            let cause = Arc::new(error);
+            self.poison(Arc::clone(&cause));
+            return Err(Error::Poisoned { cause });
+        }
+        // 6.
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.tree.adopt(tree_root.map(|root| (root.page, root.levels)), tails.len());
+        checkpoint.spine = spine;
+        checkpoint.tables = state.tables;
+        checkpoint.superblock = next;
+        Ok(())
+    }
+
+    /// Appends one page: space is asked for first, so that a full disk only ends the checkpoint.
+    fn append_page(&self, kind: FrameKind, body: &[u8]) -> Result<PageRef> {
+        self.check_writable()?;
+        let mut append = self.append()?;
+        append.log.reserve(std::iter::once(body.len()))?;
+        let page = append.log.append_page(kind, body);
+        self.poisons(page)
+    }
+
+    /// A failure to append leaves the log's end unknown.
+    fn poisons<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(Error::Io { cause, .. }) = &result {
+            self.poison(Arc::clone(cause));
+        }
+        result
+    }
+
+    fn write_tables(&self, checkpoint: &Checkpoint, state: &State) -> Result<Option<Root>> {
+        if state.tables.same(&checkpoint.tables) {
+            return Ok(checkpoint.superblock.root(RootKind::Tables).copied());
+        }
+        let mut blob = BlobWriter::default();
+        let limit = self.append()?.log.chunk_bytes();
+        let (mut items, mut body) = (0, Vec::new());
+        let mut add = |item: Control<'_>, blob: &mut BlobWriter| {
+            if items > 0 && body.len() + item.encoded_len() > limit {
+                blob.chunk(items, &body, |kind, body| self.append_page(kind, body))?;
+                body.clear();
+                items = 0;
+            }
+            item.encode(&mut body);
+            items += 1;
+            Result::Ok(())
+        };
+        for (table, entries) in state.tables.iter() {
+            add(Control::TableCreate { table }, &mut blob)?;
+            for (key, value) in entries {
+                add(Control::TablePut { table, key, value }, &mut blob)?;
+            }
+        }
+        blob.chunk(items, &body, |kind, body| self.append_page(kind, body))?;
+        blob.finish(RootKind::Tables, 0, |kind, body| self.append_page(kind, body)).map(Some)
+    }
+
+    fn write_index(&self, run: &dyn IndexRun, rev: u64) -> Result<Root> {
+        let mut blob = BlobWriter::default();
+        let limit = self.append()?.log.chunk_bytes();
+        let (mut keys, mut body) = (0, Vec::new());
+        run.dump(&mut |leaf: &IndexLeaf| {
+            leaf.encode(&mut body);
+            keys += leaf.entries.len() as u64;
+            if body.len() >= limit {
+                blob.chunk(keys, &body, |kind, body| self.append_page(kind, body))?;
+                body.clear();
+                keys = 0;
+            }
+            Ok(())
+        })?;
+        blob.chunk(keys, &body, |kind, body| self.append_page(kind, body))?;
+        blob.finish(RootKind::Index, rev, |kind, body| self.append_page(kind, body))
+    }
+
+    /// The table as it is now: segments that its own frames still take are in the chain behind the head.
+    fn write_segments(&self) -> Result<(Root, u32)> {
+        let entries = self.append()?.log.space().entries().to_vec();
+        let mut blob = BlobWriter::default();
+        for part in entries.chunks(SEGMENTS_A_CHUNK) {
+            let body = encode_segments(part);
+            blob.chunk(part.len() as u64, &body, |kind, body| self.append_page(kind, body))?;
+        }
+        let root = blob.finish(RootKind::Segments, 0, |kind, body| self.append_page(kind, body))?;
+        let count = u32::try_from(entries.len()).expect("fewer units than 16 TiB / 64 KiB");
+        Ok((root, count))
+    }
+
+    /// Ends the store: everything durable, a checkpoint with the key index, the file cut behind the log.
+    pub(crate) fn close(&self, run: &dyn IndexRun) -> Result<()> {
+        if self.read_only {
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let result = self.close_log(run);
+        self.closed.store(true, Ordering::Release);
+        result
+    }
+
+    fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
+        self.check_writable()?;
+        let unchanged = {
+            let append = self.append()?;
+            let checkpoint = lock(&self.checkpoint);
+            append.log.head() == checkpoint.superblock.head
+                && append.accepted_sequence < append.log.sequence()
+                && checkpoint.superblock.root(RootKind::Index).is_some()
+        };
+        if !unchanged {
+            self.checkpoint(Some(run))?;
+        }
+        let mut append = self.append()?;
+        let end = append.log.head().position;
+        if end.0 > SEGMENTS_START {
+            append.log.space_mut().cut(&**self.storage(), end)?;
+            self.storage().sync_all().map_err(Error::on("sync the file"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Entries of the segment table in one chunk: 32 KiB, which fits the smallest segment.
+const SEGMENTS_A_CHUNK: usize = 2048;

@@ -1,0 +1,289 @@
+//! The commit, as a story (SPEC.md, C-2 to C-11).
+//!
+//! 1. `append`: the holder of the append lock reserves space; a full disk is told here, and nothing has
+//!    been written.
+//! 2. Records and control items go into memory at the log's end. Nobody reads them yet: the index is
+//!    swung by the caller after each record, and readers pass over records above their revision.
+//! 3. `accept`: the state that the next transaction builds on. From here on the commit stands in order.
+//! 4. `Flushed` and `Batched`: publish (see step 7), unless a `Sync` commit before it is in flight.
+//! 5. Durable commits wait. The first waiter leads: it seals the group (everything accepted so far,
+//!    padded to a block), writes it, and syncs once, while the next group gathers behind it.
+//! 6. Mark durable: the group's frames are below the mark that the next frame will carry.
+//! 7. Publish the group's revision, then wake the waiters: so a commit that returned is seen by every
+//!    later read.
+//!
+//! Steps 5 and 7 may not be swapped under `Sync`: a reader would see what a crash takes back. Steps 6
+//! and 7 may not be before the sync returned. A crash before the sync ends leaves any prefix of the
+//! group's frames, of which recovery keeps whole transactions in order; none had been acknowledged.
+//! After it, everything is there. A failed write or sync poisons: what is on disk is unknown, so nothing
+//! is written behind it, and nothing is tried again.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+use revtree_format::{Control, NewRecord, Position};
+
+use super::{Append, Engine, State, lock};
+use crate::error::{Error, Result};
+use crate::options::Durability;
+
+/// The append lock, held for one commit.
+#[derive(Debug)]
+pub(crate) struct Appender<'e> {
+    engine: &'e Engine,
+    append: MutexGuard<'e, Append>,
+    /// Pieces of this commit are in the log.
+    begun: bool,
+}
+
+/// An accepted commit: what its durability waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    /// Sequence number of the frame that holds its end.
+    pub(crate) sequence: u64,
+    pub(crate) rev: revtree_format::Revision,
+    /// Whether it is visible and as durable as was asked for already.
+    pub(crate) settled: bool,
+}
+
+impl Engine {
+    /// Step 1: the append lock, with room for pieces of these lengths.
+    pub(crate) fn begin(
+        &self,
+        pieces: impl Iterator<Item = usize>,
+    ) -> Result<Appender<'_>> {
+        self.check_writable()?;
+        let mut append = self.append()?;
+        // Looked at again under the lock: nothing is appended behind a failure.
+        self.check_writable()?;
+        append.log.reserve(pieces)?;
+        Ok(Appender { engine: self, append, begun: false })
+    }
+
+    /// Steps 5 to 7: returns when the frame with this number is durable.
+    pub(crate) fn sync_to(&self, sequence: u64) -> Result<()> {
+        let mut sync = lock(&self.sync);
+        loop {
+            if sync.durable > sequence {
+                return Ok(());
+            }
+            if let Some(cause) = self.poison.get() {
+                return Err(Error::Poisoned { cause: Arc::clone(cause) });
+            }
+            if !sync.leading {
+                break;
+            }
+            sync = self.synced.wait(sync).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        sync.leading = true;
+        drop(sync);
+        let led = self.lead();
+        let mut sync = lock(&self.sync);
+        sync.leading = false;
+        let result = match led {
+            Ok(durable) => {
+                sync.durable = sync.durable.max(durable);
+                Ok(())
+            }
+            Err(cause) => {
+                self.poison(Arc::clone(&cause));
+                Err(Error::Poisoned { cause })
+            }
+        };
+        drop(sync);
+        self.synced.notify_all();
+        result
+    }
+
+    /// Seals, writes and syncs one group; gives the number of the first frame that is not durable.
+    fn lead(&self) -> std::result::Result<u64, Arc<io::Error>> {
+        let mut append = self.append().map_err(cause_of)?;
+        if append.torn {
+            return Err(Arc::new(io::Error::other("an append failed half-way")));
+        }
+        let group = append.log.seal().map_err(cause_of)?;
+        let accepted = append.accepted.clone();
+        append.unsynced_changes = 0;
+        drop(append);
+        self.medium.storage.sync_data().map_err(Arc::new)?;
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        let mut append = self.append().map_err(cause_of)?;
+        append.log.synced(group.head.sequence);
+        let durable_segments = append.log.take_durable();
+        self.durable_rev.fetch_max(accepted.rev.get(), Ordering::AcqRel);
+        if append.sync_sequence < group.head.sequence {
+            // Nobody waits for a later sync: all that is accepted may be seen.
+            let newest = append.accepted.clone();
+            self.publish(&newest);
+        } else {
+            self.publish(&accepted);
+        }
+        drop(append);
+        for segment in durable_segments {
+            // Failing only means that the segment stays in memory of its own.
+            let _ = segment.show(&self.medium);
+        }
+        Ok(group.head.sequence)
+    }
+
+    /// Step 7, under the append lock, so that revisions only rise. The state first: see `published`.
+    fn publish(&self, state: &State) {
+        let seen = self.state.load();
+        let changed = seen.applied != state.applied
+            || seen.compact != state.compact
+            || !seen.tables.same(&state.tables);
+        if changed {
+            self.state.store(Arc::new(state.clone()));
+        }
+        drop(seen);
+        self.rev.fetch_max(state.rev.get(), Ordering::AcqRel);
+    }
+
+    /// Everything accepted before is durable when this returns.
+    pub(crate) fn sync_all(&self) -> Result<revtree_format::Revision> {
+        self.check_writable()?;
+        let (sequence, rev) = {
+            let append = self.append()?;
+            (append.accepted_sequence, append.accepted.rev)
+        };
+        self.sync_to(sequence)?;
+        Ok(rev)
+    }
+
+    /// Waits for what a commit asked for: `true` when it is durable.
+    pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
+        if ticket.settled {
+            return Ok(lock(&self.sync).durable > ticket.sequence);
+        }
+        match self.sync_to(ticket.sequence) {
+            Ok(()) => Ok(true),
+            Err(Error::Poisoned { cause }) => {
+                Err(Error::CommitUnknown { revision: ticket.rev, cause })
+            }
+            Err(other) => Err(other),
+        }
+    }
+}
+
+impl Appender<'_> {
+    /// What the commit builds on.
+    pub(crate) fn accepted(&self) -> &State {
+        &self.append.accepted
+    }
+
+    /// A transaction of so many bytes begins: it gets a frame of its own when it does not fit the open
+    /// one, so that only transactions larger than a frame are runs.
+    pub(crate) fn begin_transaction(&mut self, bytes: usize) -> Result<()> {
+        let result = self.append.log.begin_transaction(bytes);
+        self.mark(result)
+    }
+
+    /// Appends a record and gives its position.
+    pub(crate) fn record(&mut self, record: &NewRecord<'_>) -> Result<Position> {
+        let in_run = self.begun;
+        let appended = self.append.log.append(record, in_run);
+        let appended = self.mark(appended)?;
+        self.begun = true;
+        if appended.begins_leaf {
+            let tail = &self.append.tail;
+            tail.begin(record.id, appended.position, appended.segment_use, appended.len);
+        } else {
+            self.append.tail.extend(appended.len);
+        }
+        Ok(appended.position)
+    }
+
+    /// Adds a control item.
+    pub(crate) fn control(&mut self, item: &Control<'_>) -> Result<()> {
+        let in_run = self.begun;
+        let added = self.append.log.control(item, in_run);
+        self.mark(added)?;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// The store's revision after this commit, for the header of the frame that ends it.
+    pub(crate) fn set_revision(&mut self, rev: revtree_format::Revision) {
+        self.append.log.set_revision(rev);
+    }
+
+    /// A failure to append leaves the log's end unknown.
+    fn mark<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.append.torn = true;
+            self.engine.poison(cause_of(error.clone()));
+        }
+        result
+    }
+
+    /// Steps 3 and 4.
+    pub(crate) fn accept(
+        mut self,
+        state: State,
+        changes: u64,
+        durability: Durability,
+    ) -> Result<Ticket> {
+        let append = &mut *self.append;
+        let rev = state.rev;
+        let sequence = append.log.sequence();
+        append.accepted = state;
+        append.accepted_sequence = sequence;
+        append.unsynced_changes += changes;
+        self.engine.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.engine.counters.changes.fetch_add(changes, Ordering::Relaxed);
+        let waits_for_sync = append.sync_sequence > 0 && {
+            append.sync_sequence >= lock(&self.engine.sync).durable
+        };
+        let settled = match durability {
+            Durability::Sync => {
+                append.sync_sequence = sequence;
+                false
+            }
+            _ if waits_for_sync => {
+                append.sync_sequence = sequence;
+                false
+            }
+            Durability::Flushed => {
+                let flushed = append.log.flush();
+                self.mark(flushed)?;
+                true
+            }
+            Durability::Batched { .. } => true,
+        };
+        self.begun = false;
+        if settled {
+            let newest = self.append.accepted.clone();
+            self.engine.publish(&newest);
+        }
+        Ok(Ticket { sequence, rev, settled })
+    }
+
+    /// Ends an append that is no commit: what it holds was accepted before.
+    pub(crate) fn readopted(mut self) {
+        self.begun = false;
+    }
+
+    /// Changes accepted since the last sync.
+    pub(crate) fn unsynced_changes(&self) -> u64 {
+        self.append.unsynced_changes
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        if self.begun {
+            // Given up half-way: a failure (which has poisoned already) or a panic.
+            self.append.torn = true;
+            self.engine.poison(Arc::new(io::Error::other("a commit was given up half-way")));
+        }
+    }
+}
+
+/// The cause that poisons.
+fn cause_of(error: Error) -> Arc<io::Error> {
+    match error {
+        Error::Io { cause, .. } | Error::Poisoned { cause } => cause,
+        other => Arc::new(io::Error::other(other)),
+    }
+}

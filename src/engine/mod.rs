@@ -1,0 +1,200 @@
+//! One open database: the commit pipeline, group commit, checkpoints, open and close.
+//!
+//! The engine moves records, control items and pages; which record supersedes which, and what a reader
+//! may see of them, is decided above, in `mvcc`. Two things come down from there through traits defined
+//! here: [`IndexRun`] (the key index as it goes into the file).
+//!
+//! Locks, outermost first: the checkpoint lock, the append lock, the sync state. None is taken by a
+//! reader.
+
+mod checkpoint;
+mod commit;
+mod copy;
+mod open;
+mod state;
+mod worker;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use revtree_format::{IndexLeaf, Revision, Superblock};
+
+pub(crate) use commit::{Appender, Ticket};
+pub(crate) use open::{Config, Opened};
+pub(crate) use state::{State, TableMap, Tables};
+pub(crate) use worker::Worker;
+
+use crate::error::{Error, Result};
+use crate::options::Durability;
+use crate::pager::{Log, Medium};
+use crate::sys::{LockByte, Storage};
+use crate::tree::{Spine, Tail, Tree};
+
+/// The key index as it goes into the file at a clean close.
+pub(crate) trait IndexRun {
+    /// Gives every leaf in key order.
+    fn dump(&self, visit: &mut dyn FnMut(&IndexLeaf) -> Result<()>) -> Result<()>;
+}
+
+/// An open store file with its log and tree.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) medium: Arc<Medium>,
+    pub(crate) tree: Tree,
+    pub(crate) path: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) read_only: bool,
+    /// `None` for a store opened for reading only.
+    append: Option<Mutex<Append>>,
+    checkpoint: Mutex<Checkpoint>,
+    sync: Mutex<SyncState>,
+    synced: Condvar,
+    /// What readers see; `rev` runs ahead of `state` when only the revision has changed.
+    state: ArcSwap<State>,
+    rev: AtomicU64,
+    durable_rev: AtomicU64,
+    poison: OnceLock<Arc<io::Error>>,
+    closed: AtomicBool,
+    pub(crate) counters: Counters,
+    checkpoint_bytes: u64,
+    _lock: Option<open::WriterLock>,
+}
+
+/// The writing end: behind the append lock.
+#[derive(Debug)]
+struct Append {
+    log: Log,
+    tail: Arc<Tail>,
+    /// What the newest accepted commit left.
+    accepted: State,
+    /// Sequence number of the frame that holds the newest commit.
+    accepted_sequence: u64,
+    /// Sequence number of the frame that holds the newest commit which must be durable to be seen; 0
+    /// when none is waited for.
+    sync_sequence: u64,
+    /// Changes since the last sync, for `Batched`.
+    unsynced_changes: u64,
+    /// `Log::appended` when the newest checkpoint was begun.
+    checkpointed: u64,
+    /// An append failed half-way: the log's end is not known.
+    torn: bool,
+}
+
+/// What the next checkpoint builds on: behind the checkpoint lock.
+#[derive(Debug)]
+struct Checkpoint {
+    superblock: Superblock,
+    spine: Spine,
+    /// The tables as the newest checkpoint has them.
+    tables: Tables,
+}
+
+/// Behind the sync lock.
+#[derive(Debug, Default)]
+struct SyncState {
+    /// All frames before this sequence number are durable.
+    durable: u64,
+    /// Somebody is syncing.
+    leading: bool,
+}
+
+/// What tests and `stats` count.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) changes: AtomicU64,
+    pub(crate) group_max: AtomicU64,
+    pub(crate) grouped: AtomicU64,
+}
+
+impl Engine {
+    /// The revision that readers see, with what belongs to it. The revision is loaded first: a state
+    /// loaded later is at least as new, and says itself from which revision on it holds.
+    pub(crate) fn published(&self) -> (Revision, Arc<State>) {
+        let rev = Revision::new(self.rev.load(Ordering::Acquire));
+        let state = self.state.load_full();
+        (rev.max(state.rev), state)
+    }
+
+    /// The revision that readers see.
+    pub(crate) fn rev(&self) -> Revision {
+        Revision::new(self.rev.load(Ordering::Acquire))
+    }
+
+    /// The newest revision that a power loss cannot take back.
+    pub(crate) fn durable_rev(&self) -> Revision {
+        Revision::new(self.durable_rev.load(Ordering::Acquire))
+    }
+
+    /// The compact revision that readers see.
+    pub(crate) fn compact_rev(&self) -> Option<Revision> {
+        self.state.load().compact
+    }
+
+    /// The newest accepted state, which the next transaction builds on.
+    pub(crate) fn accepted(&self) -> Result<State> {
+        Ok(self.append()?.accepted.clone())
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.medium.storage
+    }
+
+    /// Why writes are refused, if they are.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        match self.poison.get() {
+            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
+    /// Bytes of the file, and of it bytes in free segments.
+    pub(crate) fn space(&self) -> (u64, u64) {
+        match &self.append {
+            Some(append) => {
+                let append = lock(append);
+                (append.log.space().allocated(), append.log.space().free_bytes())
+            }
+            None => (self.medium.storage.len().unwrap_or(0), 0),
+        }
+    }
+
+    /// No more writes: what is on disk is no longer known. Reads go on. The first cause stays.
+    fn poison(&self, cause: Arc<io::Error>) {
+        let _ = self.poison.set(cause);
+        // Reader processes no longer take our word for what is durable.
+        let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);
+    }
+
+    fn append(&self) -> Result<MutexGuard<'_, Append>> {
+        match &self.append {
+            Some(append) => Ok(lock(append)),
+            None => Err(Error::ReadOnly),
+        }
+    }
+}
+
+/// Locks, also when a thread panicked while it held the lock: what the lock guards is checked by other
+/// means (`torn`, poison), so that one panic does not become two.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,540 @@
+//! Opening: lock, superblock, chain, what of it is adopted, and the writing end (SPEC.md, C-20 to C-28).
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+
+use arc_swap::ArcSwap;
+use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
+use revtree_format::{
+    ChangeId, Control, Geometry, LeafRun, LogHead, Position, Revision, Root, RootKind,
+    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, parse_record, parse_segments,
+};
+
+use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
+use crate::error::{Error, Result};
+use crate::options::{Applied, Create, Durability, ReadMode};
+use crate::pager::{
+    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, claim, create, read_blob, replay,
+    walk,
+};
+use crate::sys::{
+    Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage,
+};
+use crate::tree::{Spine, Tree};
+
+/// What opening needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+    pub(crate) read_only: bool,
+    pub(crate) create: Create,
+    pub(crate) durability: Durability,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) segment_bytes: u32,
+    pub(crate) store_bytes_max: u64,
+    pub(crate) checkpoint_bytes: u64,
+}
+
+/// An open engine, and what the layer above needs to build its index.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    /// The key index run and its revision, when the newest checkpoint has one.
+    pub(crate) run: Option<Root>,
+    pub(crate) found: Found,
+}
+
+/// What open found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) created: bool,
+    pub(crate) clean: bool,
+    pub(crate) frames: u64,
+    pub(crate) bytes_dropped: u64,
+    pub(crate) superblocks_bad: u32,
+}
+
+/// The files that this process has open for writing: tells who holds a lock.
+static WRITERS: Mutex<Option<HashSet<FileIdentity>>> = Mutex::new(None);
+
+/// The exclusive lock on a file; the storage holds it, this entry goes with it.
+#[derive(Debug)]
+pub(crate) struct WriterLock {
+    identity: FileIdentity,
+}
+
+impl WriterLock {
+    /// Takes the lock, or says who has it.
+    pub(crate) fn take(storage: &dyn Storage, path: &Path) -> Result<WriterLock> {
+        let identity = storage.identity().map_err(Error::on("identify the file"))?;
+        if !storage.try_lock_writer().map_err(Error::on("lock the file"))? {
+            let writers = lock(&WRITERS);
+            let by_this_process = writers.as_ref().is_some_and(|set| set.contains(&identity));
+            return Err(Error::Locked { path: path.to_path_buf(), by_this_process });
+        }
+        lock(&WRITERS).get_or_insert_default().insert(identity);
+        Ok(WriterLock { identity })
+    }
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        if let Some(writers) = lock(&WRITERS).as_mut() {
+            writers.remove(&self.identity);
+        }
+    }
+}
+
+impl Engine {
+    /// Opens the store file.
+    pub(crate) fn open(config: &Config) -> Result<Opened> {
+        let created = ensure_file(config)?;
+        let access = if config.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let storage =
+            config.disk.open(&config.path, access).map_err(|error| open_error(config, error))?;
+        let mut opened = if config.read_only {
+            open_to_read(config, storage)?
+        } else {
+            open_to_write(config, storage)?
+        };
+        opened.found.created = created;
+        Ok(opened)
+    }
+}
+
+/// Creates the file where the options ask for it; says whether it did.
+fn ensure_file(config: &Config) -> Result<bool> {
+    let exists = config.disk.exists(&config.path).map_err(Error::on("look for the file"))?;
+    match (config.create, exists) {
+        (Create::New, true) => {
+            let error = std::io::ErrorKind::AlreadyExists;
+            Err(Error::io("create the store", error.into()))
+        }
+        (_, true) => Ok(false),
+        (Create::Never, false) => {
+            Err(Error::io("open the store", std::io::ErrorKind::NotFound.into()))
+        }
+        (_, false) if config.read_only => {
+            Err(Error::io("open the store", std::io::ErrorKind::NotFound.into()))
+        }
+        (_, false) => {
+            create(&*config.disk, &config.path, config.segment_bytes)?;
+            Ok(true)
+        }
+    }
+}
+
+fn open_error(config: &Config, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        IsADirectory => Error::NotAStore { path: config.path.clone() },
+        ReadOnlyFilesystem if !config.read_only => Error::ReadOnly,
+        PermissionDenied if !config.read_only => Error::io("open the store for writing", error),
+        _ => Error::io("open the store", error),
+    }
+}
+
+/// What a superblock and the frames behind it amount to.
+struct Recovered {
+    state: State,
+    /// Leaves of the adopted frames, by place in the file as found.
+    leaves: Vec<LeafRun>,
+    segments: Vec<SegmentEntry>,
+    tables: Tables,
+}
+
+fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
+    let writer_lock = WriterLock::take(&*storage, &config.path)?;
+    // Reader processes see by this byte that a writer lives and has not failed.
+    let _ = storage
+        .try_lock_byte(LockByte::WriterAlive, LockMode::Exclusive)
+        .map_err(Error::on("lock the file"))?;
+    let superblocks = Superblocks::read(&*storage, &config.path)?;
+    let tail = walk(&*storage, &superblocks.newest)?;
+    if let Some(damage) = tail.damage {
+        return Err(damage.into());
+    }
+    let mut superblock = superblocks.newest;
+    superblock.edition += 1;
+    superblock.opens += 1;
+    let fresh = superblock.head.segment_use == 0;
+    if fresh {
+        superblock.head = LogHead {
+            position: Position(SEGMENTS_START + SEGMENT_HEADER_BYTES as u64),
+            sequence: 1,
+            segment_use: u64::from(superblock.opens) << 32,
+            segment: 0,
+            prev_crc: 0,
+        };
+        superblock.segment_count = 1;
+    }
+    Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
+    let medium = medium(config, Arc::clone(&storage), &superblock)?;
+    let recovered = recover(&medium, &superblock, &tail)?;
+    let clean = tail.frames.is_empty();
+    let found = Found {
+        created: false,
+        clean,
+        frames: tail.frames.len() as u64,
+        bytes_dropped: tail.dropped_bytes,
+        superblocks_bad: superblocks.bad,
+    };
+    let tree = Tree::new(Arc::clone(&medium), superblock.root(RootKind::Tree));
+    let spine = Spine::load(&tree, superblock.root(RootKind::Tree))?;
+    let tail_list = tree.state().tails[0].clone();
+    let file_len = storage.len().map_err(Error::on("read the file's length"))?;
+    let space = |entries| {
+        let geometry = medium.geometry;
+        Space::new(geometry, entries, file_len, config.store_bytes_max, superblock.opens)
+    };
+    let head = superblock.head;
+    let start = medium.geometry.start(head.segment).0;
+    let log = if fresh {
+        let first = SegmentEntry {
+            state: SegmentState::Log,
+            segment_use: head.segment_use,
+            units: 1,
+        };
+        Log::first(Arc::clone(&medium), space(vec![first]), superblock.opens, head)?
+    } else if clean && head.position.0.is_multiple_of(BLOCK_BYTES) {
+        show_used(&medium, &recovered.segments, Some(head))?;
+        let units = recovered.segments.get(head.segment as usize).map_or(1, |entry| entry.units);
+        let mut extent = claim(&medium, head.segment, units.max(1))?;
+        show(&medium, &mut extent, start, head.position.0)?;
+        let rev = recovered.state.rev;
+        let space = space(recovered.segments.clone());
+        Log::resume(Arc::clone(&medium), space, superblock.opens, head, rev, extent)
+    } else {
+        show_used(&medium, &recovered.segments, None)?;
+        let rev = recovered.state.rev;
+        let before = if clean { head } else { tail.end };
+        let space = space(recovered.segments.clone());
+        Log::begin(Arc::clone(&medium), space, superblock.opens, before, rev)?
+    };
+    // What the copy of the unsynced tail will replace is left out.
+    let kept = recovered.leaves.iter().filter(|leaf| clean || !tail.is_unsynced(leaf.position));
+    for leaf in kept {
+        tail_list.push(*leaf);
+    }
+    let engine = Engine {
+        tree,
+        path: config.path.clone(),
+        durability: config.durability,
+        read_only: false,
+        append: Some(Mutex::new(Append {
+            accepted_sequence: 0,
+            sync_sequence: 0,
+            unsynced_changes: 0,
+            checkpointed: 0,
+            torn: false,
+            tail: tail_list,
+            accepted: recovered.state.clone(),
+            log,
+        })),
+        sync: Mutex::new(SyncState { durable: head.sequence, leading: false }),
+        synced: Condvar::new(),
+        rev: AtomicU64::new(recovered.state.rev.get()),
+        durable_rev: AtomicU64::new(recovered.state.rev.get()),
+        state: ArcSwap::from_pointee(recovered.state),
+        poison: OnceLock::new(),
+        closed: AtomicBool::new(false),
+        counters: Counters::default(),
+        checkpoint_bytes: config.checkpoint_bytes,
+        _lock: Some(writer_lock),
+        checkpoint: Mutex::new(Checkpoint {
+            spine,
+            tables: recovered.tables,
+            superblock: superblock.clone(),
+        }),
+        medium,
+    };
+    if !clean {
+        engine.readopt(&tail)?;
+    }
+    // A run describes the keys up to its own revision; what came later is read from the tree.
+    let run = superblock.root(RootKind::Index).copied();
+    Ok(Opened { engine, run, found })
+}
+
+fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
+    if !storage
+        .try_lock_byte(LockByte::Readers, LockMode::Shared)
+        .map_err(Error::on("lock the file"))?
+    {
+        return Err(Error::Locked { path: config.path.clone(), by_this_process: false });
+    }
+    let superblocks = Superblocks::read(&*storage, &config.path)?;
+    let superblock = superblocks.newest;
+    let mut tail = walk(&*storage, &superblock)?;
+    keep_durable(&*storage, &mut tail)?;
+    let medium = medium(config, Arc::clone(&storage), &superblock)?;
+    let recovered = recover(&medium, &superblock, &tail)?;
+    let found = Found {
+        created: false,
+        clean: tail.frames.is_empty(),
+        frames: tail.frames.len() as u64,
+        bytes_dropped: tail.dropped_bytes,
+        superblocks_bad: superblocks.bad,
+    };
+    let tree = Tree::new(Arc::clone(&medium), superblock.root(RootKind::Tree));
+    let tail_list = tree.state().tails[0].clone();
+    for leaf in &recovered.leaves {
+        tail_list.push(*leaf);
+    }
+    let run = superblock.root(RootKind::Index).copied();
+    let engine = Engine {
+        tree,
+        path: config.path.clone(),
+        durability: config.durability,
+        read_only: true,
+        append: None,
+        sync: Mutex::new(SyncState::default()),
+        synced: Condvar::new(),
+        rev: AtomicU64::new(recovered.state.rev.get()),
+        durable_rev: AtomicU64::new(recovered.state.rev.get()),
+        state: ArcSwap::from_pointee(recovered.state),
+        poison: OnceLock::new(),
+        closed: AtomicBool::new(false),
+        counters: Counters::default(),
+        checkpoint_bytes: config.checkpoint_bytes,
+        _lock: None,
+        checkpoint: Mutex::new(Checkpoint {
+            spine: Spine::default(),
+            tables: recovered.tables,
+            superblock,
+        }),
+        medium,
+    };
+    Ok(Opened { engine, run, found })
+}
+
+/// Takes from the tail what is not known to be durable: frames below the mark are; the newest
+/// group is when our own sync returns while a writer lives that has not failed.
+fn keep_durable(storage: &dyn Storage, tail: &mut Tail) -> Result<()> {
+    let writer_lives = |storage: &dyn Storage| -> Result<bool> {
+        let free = storage
+            .try_lock_byte(LockByte::WriterAlive, LockMode::Shared)
+            .map_err(Error::on("lock the file"))?;
+        if free {
+            storage.unlock_byte(LockByte::WriterAlive).map_err(Error::on("unlock the file"))?;
+        }
+        Ok(!free)
+    };
+    if writer_lives(storage)? && storage.sync_data().is_ok() && writer_lives(storage)? {
+        return Ok(());
+    }
+    let mark = tail.synced_up_to;
+    let whole = |frame: &TailFrame| frame.header.sequence < mark && !frame.header.flags.continued;
+    let kept = tail.frames.iter().rposition(whole).map_or(0, |n| n + 1);
+    let dropped: u64 =
+        tail.frames.iter().skip(kept).map(|frame| u64::from(frame.header.body_len)).sum();
+    tail.dropped_bytes += dropped;
+    tail.frames.truncate(kept);
+    Ok(())
+}
+
+fn medium(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    superblock: &Superblock,
+) -> Result<Arc<Medium>> {
+    let segment_bytes = u64::from(superblock.segment_bytes);
+    let copies = config.read_only || config.read_mode == ReadMode::Pread;
+    let wanted = if config.read_only { segment_bytes } else { config.store_bytes_max };
+    let region = Region::reserve(wanted.max(segment_bytes), segment_bytes)
+        .map_err(|_| Error::OutOfMemory { what: "address space", bytes: wanted })?;
+    let geometry = Geometry::new(superblock.segment_bytes);
+    let medium =
+        Medium::new(Arc::clone(&storage), region, geometry, superblock.store_id, copies);
+    medium.extend(storage.len().map_err(Error::on("read the file's length"))?);
+    Ok(Arc::new(medium))
+}
+
+/// Replays the tail on top of the checkpoint.
+fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Recovered> {
+    let mut segments = read_segments(medium, superblock)?;
+    let mut tables = Tables::default();
+    if let Some(root) = superblock.root(RootKind::Tables) {
+        read_blob(medium, root, |chunk, body| {
+            for item in revtree_format::Controls::new(body, chunk.position.0) {
+                tables.apply(&item?)?;
+            }
+            Ok(())
+        })?;
+    }
+    let mut state = State {
+        rev: superblock.revision,
+        applied: Applied { index: superblock.applied_index, term: superblock.applied_term },
+        compact: superblock.compact_revision,
+        tables: tables.clone(),
+    };
+    let mut leaves = Vec::new();
+    let mut last = ChangeId::new(superblock.revision, u64::MAX);
+    replay(&*medium.storage, tail, |frame| replay_frame(&frame, &mut state, &mut leaves, &mut last))?;
+    mark_chain(tail, &mut segments);
+    Ok(Recovered { state, leaves, segments, tables })
+}
+
+fn replay_frame(
+    frame: &Replayed<'_>,
+    state: &mut State,
+    leaves: &mut Vec<LeafRun>,
+    last: &mut ChangeId,
+) -> Result<()> {
+    let wrong = |offset: Position, what, expected: u64, found: u64| {
+        Err(Error::Corrupt { offset: offset.0, what, expected, found })
+    };
+    let header = frame.frame.header;
+    let mut at = frame.body_at();
+    let mut rest = frame.records();
+    let mut records = 0;
+    let mut leaf: Option<LeafRun> = None;
+    while !rest.is_empty() {
+        let (head, _) = parse_record(rest, at)?;
+        let len = head.record_len();
+        if head.id <= *last || head.id.main > header.revision {
+            return wrong(at, "record order", last.main.get(), head.id.main.get());
+        }
+        *last = head.id;
+        let Some(after) = rest.get(len..) else {
+            return wrong(at, "record beyond its frame", rest.len() as u64, len as u64);
+        };
+        let narrow = u32::try_from(len).expect("a record is shorter than 4 GiB");
+        leaf = Some(match leaf {
+            Some(open) if open.len as usize + len <= revtree_format::limits::LEAF_BYTES_MAX => {
+                LeafRun { len: open.len + narrow, records: open.records + 1, ..open }
+            }
+            full => {
+                leaves.extend(full);
+                let segment_use = frame.frame.segment_use;
+                LeafRun { first: head.id, position: at, segment_use, len: narrow, records: 1 }
+            }
+        });
+        records += 1;
+        rest = after;
+        at = at.plus(len as u64);
+    }
+    leaves.extend(leaf);
+    if records != header.record_count {
+        let (expected, found) = (header.record_count.into(), records.into());
+        return wrong(frame.frame.position, "frame record count", expected, found);
+    }
+    for item in frame.controls() {
+        match item? {
+            Control::Applied { index, term } => state.applied = Applied { index, term },
+            Control::Compact { revision } => state.compact = Some(revision),
+            Control::NextSegment { .. } => {}
+            item => state.tables.apply(&item)?,
+        }
+    }
+    if header.revision < state.rev {
+        let (expected, found) = (state.rev.get(), header.revision.get());
+        return wrong(frame.frame.position, "frame revision", expected, found);
+    }
+    state.rev = header.revision;
+    Ok(())
+}
+
+fn read_segments(medium: &Medium, superblock: &Superblock) -> Result<Vec<SegmentEntry>> {
+    let mut segments = Vec::new();
+    if let Some(root) = superblock.root(RootKind::Segments) {
+        read_blob(medium, root, |chunk, body| {
+            segments.extend(parse_segments(body, chunk.position)?);
+            Ok(())
+        })?;
+        if segments.len() != superblock.segment_count as usize {
+            return Err(Error::Corrupt {
+                offset: root.page.position.0,
+                what: "segments in the table",
+                expected: superblock.segment_count.into(),
+                found: segments.len() as u64,
+            });
+        }
+    }
+    Ok(segments)
+}
+
+/// Puts the segments that the chain entered since the checkpoint into the table.
+fn mark_chain(tail: &Tail, segments: &mut Vec<SegmentEntry>) {
+    for (index, units, segment_use) in &tail.segments {
+        let end = *index as usize + *units as usize;
+        if segments.len() < end {
+            segments.resize(end, SegmentEntry::FREE);
+        }
+        let known = segments.get(*index as usize).is_some_and(|entry| {
+            entry.state != SegmentState::Free && entry.segment_use == *segment_use
+        });
+        if known {
+            continue;
+        }
+        for unit in 0..*units {
+            let entry = SegmentEntry {
+                state: SegmentState::Log,
+                segment_use: *segment_use,
+                units: if unit == 0 { *units } else { 0 },
+            };
+            if let Some(place) = segments.get_mut((*index + unit) as usize) {
+                *place = entry;
+            }
+        }
+    }
+}
+
+/// Lets readers see all segments in use but the one where the log goes on.
+fn show_used(medium: &Medium, segments: &[SegmentEntry], but: Option<LogHead>) -> Result<()> {
+    let file_len = medium.storage.len().map_err(Error::on("read the file's length"))?;
+    let mut index = 0u32;
+    while (index as usize) < segments.len() {
+        // As many neighbours as are in use share one mapping.
+        let mut end = index;
+        while segments.get(end as usize).is_some_and(|entry| entry.state != SegmentState::Free)
+            && but.is_none_or(|head| head.segment != end)
+        {
+            end += segments.get(end as usize).map_or(1, |entry| entry.units.max(1));
+        }
+        if end > index {
+            let mut extent = claim(medium, index, end - index)?;
+            let start = medium.geometry.start(index).0;
+            let stop = medium.geometry.end(index, end - index).0.min(file_len);
+            show(medium, &mut extent, start, stop)?;
+        }
+        let units = segments.get(end as usize).map_or(1, |entry| entry.units.max(1));
+        index = end + units;
+    }
+    Ok(())
+}
+
+/// Lets readers see the file's bytes from `start` to `end`, which lie in the file.
+fn show(
+    medium: &Medium,
+    extent: &mut crate::sys::Extent,
+    start: u64,
+    end: u64,
+) -> Result<()> {
+    let whole = end - end % BLOCK_BYTES;
+    if medium.copies() {
+        return Ok(());
+    }
+    if start < whole {
+        medium.storage.show(extent, start, whole - start).map_err(Error::on("map the file"))?;
+    }
+    if whole < end {
+        // The file was cut inside a block.
+        let mut rest = vec![0; usize::try_from(end - whole).expect("less than a block")];
+        medium.storage.read_at(&mut rest, whole).map_err(Error::on("read the file"))?;
+        let _ = extent.write(whole, &rest);
+    }
+    extent.publish(end.max(start));
+    Ok(())
+}
+
+/// The revision that an open store must have at least.
+pub(crate) fn check_revision(found: Revision, expected: Option<Revision>) -> Result<()> {
+    match expected {
+        Some(expected) if found < expected => Err(Error::RolledBack { found, expected }),
+        _ => Ok(()),
+    }
+}

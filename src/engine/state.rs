@@ -1,0 +1,107 @@
+//! What belongs to a revision besides the keys: consistent index, compact revision, side tables.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use revtree_format::limits::TABLES_BYTES_MAX;
+use revtree_format::{Control, Revision};
+use rpds::RedBlackTreeMapSync;
+
+use crate::error::{Error, Result};
+use crate::options::Applied;
+
+/// One side table: persistent, so that a view holds it as it was for the price of a pointer.
+pub(crate) type TableMap = RedBlackTreeMapSync<Bytes, Bytes>;
+
+/// All side tables by name, and the bytes that they count for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    maps: RedBlackTreeMapSync<Arc<str>, TableMap>,
+    bytes: u64,
+    /// Raised by each change: along the line of commits equal numbers mean equal tables.
+    version: u64,
+}
+
+/// What one commit left, without the keys.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    /// The revision from which on it holds.
+    pub(crate) rev: Revision,
+    pub(crate) applied: Applied,
+    pub(crate) compact: Option<Revision>,
+    pub(crate) tables: Tables,
+}
+
+impl Tables {
+    pub(crate) fn get(&self, name: &str) -> Option<&TableMap> {
+        self.maps.get(name)
+    }
+
+    /// Names and tables in ascending order of name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &TableMap)> {
+        self.maps.iter().map(|(name, map)| (&**name, map))
+    }
+
+    /// What counts against the limit of all tables.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn create(&mut self, name: &str) {
+        if self.maps.get(name).is_none() {
+            self.version += 1;
+            self.bytes += name.len() as u64;
+            self.maps.insert_mut(name.into(), TableMap::new_sync());
+        }
+    }
+
+    /// Sets an entry; nothing changes when the limit of all tables would be passed.
+    pub(crate) fn put(&mut self, name: &str, key: Bytes, value: Bytes) -> Result<()> {
+        let mut map = self.maps.get(name).cloned().unwrap_or_else(TableMap::new_sync);
+        let new_table = if self.maps.get(name).is_none() { name.len() as u64 } else { 0 };
+        let old = map.get(&key).map_or(0, |old| (key.len() + old.len()) as u64);
+        let bytes = self.bytes + new_table + (key.len() + value.len()) as u64 - old;
+        if bytes > TABLES_BYTES_MAX {
+            return Err(Error::LimitReached { what: "side tables", max: TABLES_BYTES_MAX });
+        }
+        map.insert_mut(key, value);
+        self.version += 1;
+        self.bytes = bytes;
+        self.maps.insert_mut(name.into(), map);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, name: &str, key: &[u8]) -> bool {
+        let Some(map) = self.maps.get(name) else {
+            return false;
+        };
+        let Some(old) = map.get(key) else {
+            return false;
+        };
+        self.version += 1;
+        self.bytes -= (key.len() + old.len()) as u64;
+        let map = map.remove(key);
+        self.maps.insert_mut(name.into(), map);
+        true
+    }
+
+    /// Applies one control item that is about tables.
+    pub(crate) fn apply(&mut self, item: &Control<'_>) -> Result<()> {
+        match *item {
+            Control::TableCreate { table } => self.create(table),
+            Control::TablePut { table, key, value } => {
+                self.put(table, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))?;
+            }
+            Control::TableDelete { table, key } => {
+                self.delete(table, key);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether both are the same, for two states of one line of commits.
+    pub(crate) fn same(&self, other: &Tables) -> bool {
+        self.version == other.version
+    }
+}

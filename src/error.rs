@@ -1,0 +1,334 @@
+//! The one error type of the crate: variants by what the caller can do, each with its numbers.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use revtree_format::{ChangeId, FormatError, LeaseId, Revision};
+
+use crate::KeyValue;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed. It can be cloned, because one failed sync fails every waiter of its group.
+///
+/// ```
+/// use revtree::{Error, ErrorKind, Revision};
+/// let error = Error::Compacted { requested: Revision::new(3), compacted: Revision::new(7) };
+/// assert_eq!(error.kind(), ErrorKind::AskDifferently);
+/// assert_eq!(error.to_string(), "revision 3 was compacted: history starts at 7");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The revision lies below the compact revision.
+    Compacted {
+        /// The revision asked for.
+        requested: Revision,
+        /// The compact revision.
+        compacted: Revision,
+    },
+    /// The revision has not been made yet.
+    FutureRevision {
+        /// The revision asked for.
+        requested: Revision,
+        /// The current revision.
+        current: Revision,
+    },
+    /// Nothing was written at this revision and place.
+    RevisionNotFound(ChangeId),
+    /// A limit of the format or of the options would be passed; nothing was written.
+    LimitReached {
+        /// Which limit.
+        what: &'static str,
+        /// Its number.
+        max: u64,
+    },
+    /// Memory could not be had; nothing was written.
+    OutOfMemory {
+        /// What for.
+        what: &'static str,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The key is longer than a key can be.
+    KeyTooLong {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The value is longer than a value can be.
+    ValueTooLong {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The transaction has too many changes or too many bytes.
+    TransactionTooLarge {
+        /// Which of the two.
+        what: &'static str,
+        /// The limit.
+        max: u64,
+    },
+    /// The lessor does not know the lease.
+    LeaseNotFound(LeaseId),
+    /// A comparison of [`WriteTxn::require`](crate::WriteTxn::require) does not hold.
+    Conflict {
+        /// The key compared.
+        key: Bytes,
+        /// What is there.
+        found: Option<KeyValue>,
+    },
+    /// A write from inside a callback of the store would wait for itself.
+    InCallback,
+    /// The store was opened for reading only, or cannot be written.
+    ReadOnly,
+    /// Another writer has the file open.
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Whether it is this process.
+        by_this_process: bool,
+    },
+    /// The store would grow beyond its limit; compaction still works.
+    StoreFull {
+        /// Bytes that the store would have.
+        needed: u64,
+        /// The limit, see [`Options::store_bytes_max`](crate::Options::store_bytes_max).
+        max: u64,
+    },
+    /// The disk is full; nothing was written.
+    NoSpace {
+        /// Bytes that were asked for.
+        needed: u64,
+    },
+    /// The store, or what was read from, has been closed.
+    Closed,
+    /// An earlier write or sync failed; reads go on, writes need a new open.
+    Poisoned {
+        /// The failure.
+        cause: Arc<io::Error>,
+    },
+    /// The commit was written but its sync failed: whether it survives is decided by the next open.
+    CommitUnknown {
+        /// The revision it would have.
+        revision: Revision,
+        /// The failure.
+        cause: Arc<io::Error>,
+    },
+    /// The file is not a store.
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has a newer format than this crate reads.
+    FormatTooNew {
+        /// Its format version.
+        found: u32,
+        /// The newest that this crate reads.
+        newest: u32,
+    },
+    /// The store is older than [`Options::expect_at_least`](crate::Options::expect_at_least) asked for.
+    RolledBack {
+        /// Its revision.
+        found: Revision,
+        /// The revision expected.
+        expected: Revision,
+    },
+    /// Bytes in the file are not what was written.
+    Corrupt {
+        /// Where in the file.
+        offset: u64,
+        /// Which structure or checksum.
+        what: &'static str,
+        /// What it should be.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// The file to be imported is damaged or not what it should be.
+    Import {
+        /// Where in that file.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The operating system refused.
+    Io {
+        /// Which call.
+        what: &'static str,
+        /// Its answer.
+        cause: Arc<io::Error>,
+    },
+}
+
+/// What the caller of a failed call can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Ask for something else: another revision, a smaller value.
+    AskDifferently,
+    /// Try again later; nothing happened.
+    TryLater,
+    /// Open the store again: what was acknowledged is there.
+    Reopen,
+    /// Restore from a backup, or salvage.
+    Restore,
+    /// Mend the machine: permissions, the medium.
+    FixMachine,
+    /// Mend the calling program.
+    Caller,
+}
+
+impl Error {
+    /// What the caller can do.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Compacted { .. }
+            | Error::FutureRevision { .. }
+            | Error::RevisionNotFound(_)
+            | Error::LimitReached { .. }
+            | Error::KeyTooLong { .. }
+            | Error::ValueTooLong { .. }
+            | Error::TransactionTooLarge { .. }
+            | Error::LeaseNotFound(_)
+            | Error::Conflict { .. } => ErrorKind::AskDifferently,
+            Error::Locked { .. }
+            | Error::StoreFull { .. }
+            | Error::NoSpace { .. }
+            | Error::OutOfMemory { .. } => ErrorKind::TryLater,
+            Error::Closed | Error::Poisoned { .. } | Error::CommitUnknown { .. } => {
+                ErrorKind::Reopen
+            }
+            Error::RolledBack { .. } | Error::Corrupt { .. } | Error::Import { .. } => {
+                ErrorKind::Restore
+            }
+            Error::NotAStore { .. } | Error::FormatTooNew { .. } | Error::Io { .. } => {
+                ErrorKind::FixMachine
+            }
+            Error::InCallback | Error::ReadOnly => ErrorKind::Caller,
+        }
+    }
+
+    /// The operating system's answer to the call `what`.
+    pub(crate) fn io(what: &'static str, cause: io::Error) -> Error {
+        Error::Io { what, cause: Arc::new(cause) }
+    }
+
+    /// The same, for `map_err`.
+    pub(crate) fn on(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+        move |cause| Error::io(what, cause)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Compacted { requested, compacted } => {
+                write!(f, "revision {requested} was compacted: history starts at {compacted}")
+            }
+            Error::FutureRevision { requested, current } => {
+                write!(f, "revision {requested} is in the future: the store is at {current}")
+            }
+            Error::RevisionNotFound(id) => write!(f, "nothing was written at revision {id}"),
+            Error::LimitReached { what, max } => write!(f, "{what} would pass its limit of {max}"),
+            Error::OutOfMemory { what, bytes } => {
+                write!(f, "no memory for {what}: {bytes} bytes")
+            }
+            Error::KeyTooLong { len, max } => {
+                write!(f, "the key has {len} bytes, the limit is {max}")
+            }
+            Error::ValueTooLong { len, max } => {
+                write!(f, "the value has {len} bytes, the limit is {max}")
+            }
+            Error::TransactionTooLarge { what, max } => {
+                write!(f, "the transaction has too many {what}, the limit is {max}")
+            }
+            Error::LeaseNotFound(lease) => write!(f, "lease {} was not found", lease.0),
+            Error::Conflict { key, found } => {
+                let key = key.escape_ascii();
+                match found {
+                    None => write!(f, "a comparison failed: key \"{key}\" does not exist"),
+                    Some(kv) => write!(
+                        f,
+                        "a comparison failed: key \"{key}\" is at revision {}, version {}",
+                        kv.mod_revision, kv.version
+                    ),
+                }
+            }
+            Error::InCallback => write!(f, "a callback of the store must not write to it"),
+            Error::ReadOnly => write!(f, "the store was opened for reading only"),
+            Error::Locked { path, by_this_process } => {
+                let who = if *by_this_process { "this" } else { "another" };
+                write!(f, "{} is in use by {who} process", path.display())
+            }
+            Error::StoreFull { needed, max } => {
+                write!(f, "the store would need {needed} bytes, its limit is {max}")
+            }
+            Error::NoSpace { needed } => write!(f, "no space on the disk for {needed} bytes"),
+            Error::Closed => write!(f, "the store is closed"),
+            Error::Poisoned { cause } => {
+                write!(f, "an earlier write or sync failed, open the store again: {cause}")
+            }
+            Error::CommitUnknown { revision, cause } => write!(
+                f,
+                "whether revision {revision} survives is not known until the next open: {cause}"
+            ),
+            Error::NotAStore { path } => write!(f, "{} is not a revtree store", path.display()),
+            Error::FormatTooNew { found, newest } => {
+                write!(f, "the file has format version {found}, this program reads up to {newest}")
+            }
+            Error::RolledBack { found, expected } => {
+                write!(f, "the store is at revision {found}, at least {expected} was expected")
+            }
+            Error::Corrupt { offset, what, expected, found } => write!(
+                f,
+                "damaged at offset {offset:#x}: {what}: expected {expected:#x}, found {found:#x}"
+            ),
+            Error::Import { offset, what } => {
+                write!(f, "cannot import: {what} at offset {offset:#x}")
+            }
+            Error::Io { what, cause } => write!(f, "{what} failed: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Poisoned { cause }
+            | Error::CommitUnknown { cause, .. }
+            | Error::Io { cause, .. } => Some(&**cause),
+            _ => None,
+        }
+    }
+}
+
+impl From<FormatError> for Error {
+    fn from(error: FormatError) -> Error {
+        let FormatError { offset, what, expected, found } = error;
+        Error::Corrupt { offset, what, expected, found }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match &error {
+            Error::Io { cause, .. } => cause.kind(),
+            Error::NoSpace { .. } | Error::StoreFull { .. } => io::ErrorKind::StorageFull,
+            Error::Corrupt { .. } | Error::NotAStore { .. } | Error::Import { .. } => {
+                io::ErrorKind::InvalidData
+            }
+            Error::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Error::Locked { .. } => io::ErrorKind::WouldBlock,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,57 @@
+//! Epochs: what keeps a node or table alive while some reader may still look at it.
+//!
+//! Apart because the crate has exactly one collector, its own. The default collector of
+//! `crossbeam_epoch` is shared with every other crate of the process, and any of them could hold a
+//! pin for minutes; ours is pinned only inside a call or a chunk. This file knows nothing of what
+//! is reclaimed.
+
+use crossbeam_epoch::{Collector, LocalHandle};
+
+/// A pin of the crate's collector: what was reachable when it was made stays allocated while it
+/// lives. Only [`pin`] makes one, so it is never a pin of some other collector.
+#[derive(Debug)]
+pub(crate) struct Guard(crossbeam_epoch::Guard);
+
+impl Guard {
+    /// Runs `reclaim` once no pin of now is left. The caller has made its object unreachable.
+    pub(super) fn defer(&self, reclaim: impl FnOnce() + Send + 'static) {
+        self.0.defer(reclaim);
+    }
+
+    /// Hands this thread's deferred work to all threads and runs what is already due.
+    pub(super) fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// Pins this thread: cheap (one store and one fence), may be nested, must be short.
+pub(crate) fn pin() -> Guard {
+    // A thread that is ending may have dropped its handle already; it gets one for this pin.
+    let pinned = HANDLE.try_with(LocalHandle::pin);
+    Guard(pinned.unwrap_or_else(|_| collector().register().pin()))
+}
+
+#[cfg(not(loom))]
+fn collector() -> &'static Collector {
+    static COLLECTOR: std::sync::OnceLock<Collector> = std::sync::OnceLock::new();
+    COLLECTOR.get_or_init(Collector::new)
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    static HANDLE: LocalHandle = collector().register();
+}
+
+// Loom needs its own statics, which it empties after each execution of a model.
+#[cfg(loom)]
+fn collector() -> &'static Collector {
+    loom::lazy_static! {
+        static ref COLLECTOR: Collector = Collector::new();
+    }
+    &COLLECTOR
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static HANDLE: LocalHandle = collector().register();
+}

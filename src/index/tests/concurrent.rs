@@ -1,0 +1,81 @@
+//! Goal: beside a writer, readers miss no key that they know of, see order, and see counts that
+//! belong to the revision beside them.
+
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use revtree_format::Revision;
+
+use super::super::create;
+use super::{Random, Records, SECRET};
+
+const KEYS: u64 = if cfg!(miri) { 300 } else { 20_000 };
+
+/// Key number `n`, in an order that has nothing to do with that of the numbers.
+fn key(n: u64) -> Vec<u8> {
+    [
+        &b"/k/"[..],
+        &n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(),
+    ]
+    .concat()
+}
+
+#[test]
+fn readers_beside_a_writer() {
+    let (index, mut writer) = create(SECRET);
+    let (records, inserted, done) = (
+        Records::default(),
+        AtomicU64::new(0),
+        AtomicBool::new(false),
+    );
+    let (index, records, inserted, done) = (&index, &records, &inserted, &done);
+    std::thread::scope(|scope| {
+        for seed in 0..3 {
+            scope.spawn(move || {
+                let random = Random::new(seed);
+                while !done.load(Ordering::Acquire) {
+                    let known = inserted.load(Ordering::Acquire);
+                    if known == 0 {
+                        continue;
+                    }
+                    let wanted = key(random.next() % known);
+                    let found = index.find(&wanted, records).expect("readable");
+                    let (_, position) = found.expect("inserted before we asked");
+                    assert_eq!(*records.key(position), *wanted);
+
+                    // Revision r has exactly r keys.
+                    let count = index.count(Bound::Unbounded, Bound::Unbounded, records);
+                    let count = count.expect("readable");
+                    assert_eq!(count.all, count.revision.get());
+                    let mut out = Vec::new();
+                    let from = Bound::Included(&*wanted);
+                    let range = index.chunk(from, Bound::Unbounded, false, 20, records, &mut out);
+                    range.expect("readable");
+                    let keys: Vec<_> = out
+                        .iter()
+                        .map(|entry| records.key(entry.position))
+                        .collect();
+                    assert!(keys.is_sorted_by(|a, b| a < b), "seed {seed}");
+                    assert!(keys.iter().all(|key| **key >= *wanted), "seed {seed}");
+                }
+            });
+        }
+        let random = Random::new(99);
+        for n in 0..KEYS {
+            let key = key(n);
+            let id = writer
+                .insert(&key, records.append(&key), true, records)
+                .expect("readable");
+            inserted.store(n + 1, Ordering::Release);
+            if random.below(3) == 0 {
+                writer.swing(id, records.append(&key));
+            }
+            if random.below(4) == 0 {
+                writer.publish(Revision::new(n + 1));
+            }
+        }
+        writer.publish(Revision::new(KEYS));
+        done.store(true, Ordering::Release);
+    });
+    assert_eq!(index.totals().all, KEYS);
+}

@@ -1,0 +1,292 @@
+//! How a store is opened, and the small public types of durability and position.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use revtree_format::Revision;
+use revtree_format::limits::{
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, STORE_BYTES_MAX,
+};
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::lessor::{Lessor, NoLessor};
+use crate::sys::{Disk, MemoryDisk, RealDisk};
+
+/// What survives when `commit` returns.
+///
+/// ```
+/// use revtree::{Durability, Options};
+/// use std::time::Duration;
+/// let db = Options::new()
+///     .durability(Durability::Batched { changes: 10_000, interval: Duration::from_millis(100) })
+///     .open_in_memory()?;
+/// db.put("a", "1")?; // visible at once, durable within 100 ms
+/// db.sync()?; // durable now
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Durability {
+    /// A power loss: `commit` returns after one fdatasync, shared by all threads that commit meanwhile.
+    Sync,
+    /// A kill of the process: `commit` returns after the write.
+    Flushed,
+    /// Nothing yet; a crash or kill keeps a prefix of the commits, as etcd's store does.
+    Batched {
+        /// A sync is begun after so many changes.
+        changes: u32,
+        /// And at the latest this long after a change.
+        interval: Duration,
+    },
+}
+
+/// How reads reach the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum ReadMode {
+    /// Through a memory map: values are borrowed.
+    #[default]
+    Map,
+    /// By positioned reads into buffers: for media that fail, where a map would end the process.
+    Pread,
+}
+
+/// Whether opening may create the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Create {
+    /// When there is no file.
+    #[default]
+    IfMissing,
+    /// Not: a missing file is an error.
+    Never,
+    /// Always: a file that exists is an error.
+    New,
+}
+
+/// Raft's position: the log entry applied last and its term; 0, 0 before any.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// assert_eq!(db.consistent_index(), revtree::Applied::default());
+/// db.raise_consistent_index(7)?;
+/// assert_eq!(db.consistent_index().index, 7);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// The consistent index.
+    pub index: u64,
+    /// The term of that entry.
+    pub term: u64,
+}
+
+/// How far a long operation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Which operation.
+    pub what: &'static str,
+    /// Units done: bytes or records, as `what` says.
+    pub done: u64,
+    /// Units in all, when known.
+    pub total: Option<u64>,
+}
+
+/// A function that is told about progress.
+pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How to open a store. Each setter says its default.
+///
+/// ```
+/// use revtree::{Create, Durability, Options};
+/// let dir = tempfile::tempdir().unwrap();
+/// let db = Options::new().create(Create::New).durability(Durability::Sync).open(dir.path().join("s"))?;
+/// assert_eq!(db.rev().get(), 1);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) read_only: bool,
+    pub(crate) create: Create,
+    pub(crate) durability: Durability,
+    pub(crate) lessor: Arc<dyn Lessor>,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) segment_bytes: u64,
+    pub(crate) store_bytes_max: u64,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) expect_at_least: Option<Revision>,
+    pub(crate) progress: Option<ProgressFn>,
+    pub(crate) disk: Option<Arc<dyn Disk>>,
+    /// Whether the store may start a thread for the timer of `Batched`.
+    pub(crate) threads: bool,
+}
+
+/// Address space reserved, and so the largest store, unless the options say otherwise.
+const STORE_BYTES_DEFAULT: u64 = 1 << 40;
+/// Log between two checkpoints, unless the options say otherwise.
+const CHECKPOINT_BYTES_DEFAULT: u64 = 64 << 20;
+
+impl Options {
+    /// The defaults: create if missing, `Sync`, no lessor, memory map, 4 MiB segments, at most 1 TiB.
+    #[must_use]
+    pub fn new() -> Options {
+        Options {
+            read_only: false,
+            create: Create::default(),
+            durability: Durability::Sync,
+            lessor: Arc::new(NoLessor),
+            read_mode: ReadMode::default(),
+            segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
+            store_bytes_max: STORE_BYTES_DEFAULT,
+            checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
+            expect_at_least: None,
+            progress: None,
+            disk: None,
+            threads: true,
+        }
+    }
+
+    /// Opens for reading only: no lock is taken, no byte written, also beside a live writer.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Whether the store may be created. Default: [`Create::IfMissing`].
+    #[must_use]
+    pub fn create(mut self, create: Create) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// What survives when `commit` returns. Default: [`Durability::Sync`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Who is told about leases. Default: [`NoLessor`].
+    #[must_use]
+    pub fn lessor(mut self, lessor: Arc<dyn Lessor>) -> Self {
+        self.lessor = lessor;
+        self
+    }
+
+    /// How reads reach the file. Default: [`ReadMode::Map`].
+    #[must_use]
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// Size of a segment of a store that is created, in bytes: a power of two, 64 KiB to 64 MiB.
+    /// Default: 4 MiB.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// How large the file may become, in bytes; beyond it writes fail with
+    /// [`Error::StoreFull`]. Default: 1 TiB; at most 16 TiB.
+    #[must_use]
+    pub fn store_bytes_max(mut self, bytes: u64) -> Self {
+        self.store_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes of log may be written before a checkpoint, which bounds the work of the next
+    /// open after a crash. Default: 64 MiB.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = bytes.max(1);
+        self
+    }
+
+    /// Fails with [`Error::RolledBack`] when the store is older than this. Default: any revision.
+    #[must_use]
+    pub fn expect_at_least(mut self, rev: impl Into<Revision>) -> Self {
+        self.expect_at_least = Some(rev.into());
+        self
+    }
+
+    /// Is called now and then while recovery, loading or an import goes on, from the thread that does it.
+    #[must_use]
+    pub fn on_progress(mut self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(f));
+        self
+    }
+
+    /// Where files live: for tests on a simulated disk. No thread is started then.
+    #[cfg(feature = "unstable-storage")]
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(disk);
+        self.threads = false;
+        self
+    }
+
+    /// Opens the store at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when it is open for writing already, [`Error::NotAStore`],
+    /// [`Error::FormatTooNew`], [`Error::Corrupt`] and [`Error::RolledBack`] by what the file holds,
+    /// [`Error::Io`] with the operating system's answer.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        let disk = self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk));
+        Db::open_on(disk, path.as_ref(), self)
+    }
+
+    /// Opens an empty store in memory, with the same code: for the tests of its users.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had.
+    pub fn open_in_memory(mut self) -> Result<Db> {
+        self.create = Create::IfMissing;
+        self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
+        let disk = Arc::new(MemoryDisk::new());
+        Db::open_on(disk, Path::new("memory"), self)
+    }
+
+    /// Checks what the setters were given.
+    pub(crate) fn check(&self) -> Result<u32> {
+        let invalid = |what, max| Err(Error::LimitReached { what, max });
+        let segment_bytes = u32::try_from(self.segment_bytes).unwrap_or(0);
+        if !segment_bytes.is_power_of_two()
+            || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
+        {
+            return invalid("segment size (a power of two from 64 KiB)", SEGMENT_BYTES_MAX.into());
+        }
+        if self.store_bytes_max > STORE_BYTES_MAX {
+            return invalid("store size", STORE_BYTES_MAX);
+        }
+        Ok(segment_bytes)
+    }
+}
+
+/// Address space of a store in memory.
+const MEMORY_BYTES_MAX: u64 = 64 << 30;
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("read_only", &self.read_only)
+            .field("create", &self.create)
+            .field("durability", &self.durability)
+            .field("read_mode", &self.read_mode)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("store_bytes_max", &self.store_bytes_max)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,532 @@
+//! The log: frames appended to the active segment, group after group (SPEC.md, B-20 to B-32, C-2 to C-9).
+//!
+//! Bytes are made in memory at their own place in the region and written out from there, so a reader
+//! sees a record at the same address before and after it is on disk. A frame's header is written when
+//! the frame is closed, into a hole kept for it, because it holds the checksum of what follows.
+//!
+//! The log does not sync and does not know what a record means: it hands out positions, and tells the
+//! caller where a leaf run begins.
+
+use std::sync::Arc;
+
+use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES, LEAF_BYTES_MAX};
+use revtree_format::{
+    Control, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, FramePlace, Geometry, LogHead,
+    NewRecord, PageRef, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+};
+
+use super::medium::Medium;
+use super::space::Space;
+use crate::error::{Error, Result};
+use crate::sys::Extent;
+
+/// The appending end of a log. One per open store, under the append lock.
+#[derive(Debug)]
+pub(crate) struct Log {
+    medium: Arc<Medium>,
+    space: Space,
+    opens: u32,
+    active: Active,
+    frame: Option<OpenFrame>,
+    /// Where the next frame begins when none is open.
+    next: Position,
+    /// Sequence number of the next frame to be closed.
+    sequence: u64,
+    /// Header checksum of the frame closed last.
+    prev_crc: u32,
+    /// Whether the frame closed last was padded: the next one begins a block.
+    padded: bool,
+    /// All frames before this sequence number are durable.
+    synced_up_to: u64,
+    /// The active segment is written to the file up to here.
+    written: Position,
+    /// Segments that are full; shown from the file once durable.
+    sealed: Vec<Sealed>,
+    /// Bytes appended since the log was opened.
+    appended: u64,
+    /// The store's revision, for the header of the next frame.
+    revision: Revision,
+}
+
+/// The segment that is being filled.
+#[derive(Debug)]
+struct Active {
+    index: u32,
+    segment_use: u64,
+    extent: Extent,
+    /// Frames end here at the latest; the block behind is the closing frame's.
+    limit: Position,
+    /// Space for a closing frame with the name of the next segment ends here.
+    end: Position,
+}
+
+/// A full segment whose bytes are all written to the file.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    extent: Extent,
+    /// Durable when all frames before this number are.
+    up_to: u64,
+}
+
+#[derive(Debug)]
+struct OpenFrame {
+    position: Position,
+    /// Where the next record goes.
+    end: Position,
+    records: u32,
+    /// Bytes of the leaf run at the end; 0 when none has begun.
+    leaf_bytes: usize,
+    controls: Vec<u8>,
+}
+
+/// Where a record was put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    pub(crate) position: Position,
+    pub(crate) len: u32,
+    pub(crate) segment_use: u64,
+    /// Whether a new leaf run begins with it.
+    pub(crate) begins_leaf: bool,
+}
+
+/// The end of a sealed group: everything before it is in the file, not yet synced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    pub(crate) head: LogHead,
+}
+
+impl Log {
+    /// A log that goes on at `head`, in a segment whose bytes before it are published.
+    pub(crate) fn resume(
+        medium: Arc<Medium>,
+        space: Space,
+        opens: u32,
+        head: LogHead,
+        revision: Revision,
+        extent: Extent,
+    ) -> Log {
+        let geometry = medium.geometry;
+        let units = space.entries().get(head.segment as usize).map_or(1, |entry| entry.units);
+        let active = Active::new(geometry, head.segment, units.max(1), head.segment_use, extent);
+        Log {
+            revision,
+            medium,
+            space,
+            opens,
+            active,
+            frame: None,
+            next: head.position,
+            sequence: head.sequence,
+            prev_crc: head.prev_crc,
+            padded: true,
+            synced_up_to: head.sequence,
+            written: head.position,
+            sealed: Vec::new(),
+            appended: 0,
+        }
+    }
+
+    /// The log of a store that has none yet, in its first segment.
+    pub(crate) fn first(medium: Arc<Medium>, space: Space, opens: u32, head: LogHead) -> Result<Log> {
+        let extent = claim(&medium, head.segment, 1)?;
+        let mut log = Log::resume(medium, space, opens, head, Revision::new(1), extent);
+        let start = log.medium.geometry.start(head.segment);
+        log.begin_segment(start, head.segment, 1, head.segment_use);
+        Ok(log)
+    }
+
+    /// A log that goes on in a fresh segment, after the frame whose number and checksum `before`
+    /// expects of its successor.
+    pub(crate) fn begin(
+        medium: Arc<Medium>,
+        mut space: Space,
+        opens: u32,
+        before: LogHead,
+        revision: Revision,
+    ) -> Result<Log> {
+        let geometry = medium.geometry;
+        let (index, segment_use) = space.take(&*medium.storage, 1, 4 * BLOCK_BYTES)?;
+        let extent = claim(&medium, index, 1)?;
+        let start = geometry.start(index);
+        let head = LogHead { position: start, segment: index, segment_use, ..before };
+        let mut log = Log::resume(medium, space, opens, head, revision, extent);
+        log.begin_segment(start, index, 1, segment_use);
+        Ok(log)
+    }
+
+    /// The segment table and the allocated length.
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The same, to change it.
+    pub(crate) fn space_mut(&mut self) -> &mut Space {
+        &mut self.space
+    }
+
+    /// Bytes appended by this open.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Sequence number of the frame that is open or comes next.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Where the log goes on when no frame is open.
+    pub(crate) fn head(&self) -> LogHead {
+        LogHead {
+            position: self.next,
+            sequence: self.sequence,
+            segment_use: self.active.segment_use,
+            segment: self.active.index,
+            prev_crc: self.prev_crc,
+        }
+    }
+
+    /// Makes sure that pieces (records and control items) of these lengths can be appended without a
+    /// call that can fail for want of space. Nothing has been written when it fails (C-4).
+    pub(crate) fn reserve(&mut self, pieces: impl Iterator<Item = usize>) -> Result<()> {
+        let open = self.frame.as_ref();
+        let mut at = open.map_or(self.next, |frame| frame.end);
+        at = at.plus(open.map_or(0, |frame| frame.controls.len()) as u64);
+        let mut limit = self.active.limit;
+        // Where the segment ends in which `at` lies; segments that are still to be taken are counted
+        // as if they lay at the end of the file, as most do.
+        let mut further = 0u64;
+        let geometry = self.medium.geometry;
+        for len in pieces {
+            // A header and a border of a block for each piece is more than ever needed.
+            let need = len as u64 + FRAME_HEADER_BYTES as u64 + 8;
+            if at.0 + need > limit.0 {
+                let units = units_for(geometry, len);
+                further += u64::from(units) * geometry.segment_bytes();
+                at = Position(SEGMENT_HEADER_BYTES as u64);
+                limit = Position(u64::from(units) * geometry.segment_bytes() - BLOCK_BYTES);
+            }
+            at = at.plus(need);
+        }
+        let storage = &*self.medium.storage;
+        if further == 0 {
+            let end = (at.0 + 2 * BLOCK_BYTES).min(self.active.end.0);
+            return self.space.allocate(storage, end);
+        }
+        self.space.allocate(storage, self.active.end.0)?;
+        let file_end = self.space.entries().len() as u64 * geometry.segment_bytes();
+        self.space.reserve_beyond(storage, file_end + further)
+    }
+
+    /// A transaction of `bytes` begins: the open frame is closed when it would not fit.
+    pub(crate) fn begin_transaction(&mut self, bytes: usize) -> Result<()> {
+        let full = self.frame.as_ref().is_some_and(|frame| {
+            let body = frame.end.0 - frame.position.0 + frame.controls.len() as u64;
+            body + bytes as u64 > FRAME_BODY_BYTES as u64
+        });
+        if full { self.close_frame(FrameFlags::default()) } else { Ok(()) }
+    }
+
+    /// Appends a record. `in_run`: parts of the same transaction are in the frame already, so that a
+    /// frame closed here is continued.
+    pub(crate) fn append(&mut self, record: &NewRecord<'_>, in_run: bool) -> Result<Appended> {
+        let len = record.record_len();
+        let full = self.frame.as_ref().is_some_and(|frame| {
+            let body = frame.end.0 - frame.position.0 + frame.controls.len() as u64;
+            frame.records > 0 && body + len as u64 > FRAME_BODY_BYTES as u64
+        });
+        if full {
+            self.close_frame(FrameFlags { continued: in_run, ..FrameFlags::default() })?;
+        }
+        self.open_frame(len, in_run)?;
+        let frame = self.frame.as_mut().expect("opened above");
+        let position = frame.end;
+        let target = self
+            .active
+            .extent
+            .slice_mut(position.0, len)
+            .expect("open_frame made room above the published mark");
+        record.encode(target);
+        let end = position.plus(len as u64);
+        self.active.extent.publish(end.0);
+        frame.end = end;
+        frame.records += 1;
+        let begins_leaf = frame.leaf_bytes == 0 || frame.leaf_bytes + len > LEAF_BYTES_MAX;
+        frame.leaf_bytes = if begins_leaf { len } else { frame.leaf_bytes + len };
+        Ok(Appended {
+            position,
+            len: u32::try_from(len).expect("a record is shorter than 4 GiB"),
+            segment_use: self.active.segment_use,
+            begins_leaf,
+        })
+    }
+
+    /// Adds a control item to the frame of the commit.
+    pub(crate) fn control(&mut self, item: &Control<'_>, in_run: bool) -> Result<()> {
+        let len = item.encoded_len();
+        self.open_frame(len, in_run)?;
+        let frame = self.frame.as_mut().expect("opened above");
+        item.encode(&mut frame.controls);
+        Ok(())
+    }
+
+    /// Opens a frame when none is open, one that has room for `len` bytes more: the open frame is
+    /// closed and another segment taken when its segment is full.
+    fn open_frame(&mut self, len: usize, in_run: bool) -> Result<()> {
+        if let Some(frame) = &self.frame {
+            if frame.end.0 + (frame.controls.len() + len) as u64 <= self.active.limit.0 {
+                return Ok(());
+            }
+            self.close_frame(FrameFlags { continued: in_run, ..FrameFlags::default() })?;
+        }
+        if self.next.0 + (FRAME_HEADER_BYTES + len) as u64 > self.active.limit.0 {
+            self.next_segment(len)?;
+        }
+        let position = self.next;
+        self.active
+            .extent
+            .open_hole(position.0)
+            .expect("a frame begins above the published mark, and one is open at a time");
+        self.frame = Some(OpenFrame {
+            position,
+            end: position.plus(FRAME_HEADER_BYTES as u64),
+            records: 0,
+            leaf_bytes: 0,
+            controls: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Closes the open frame: control items behind the records, the header into its hole, everything
+    /// written to the file. `revision` of the header is set by [`Log::set_revision`].
+    fn close_frame(&mut self, flags: FrameFlags) -> Result<()> {
+        let Some(frame) = self.frame.take() else {
+            return Ok(());
+        };
+        let records_at = frame.position.plus(FRAME_HEADER_BYTES as u64);
+        let records_len = frame.end.0 - records_at.0;
+        let body_end = frame.end.plus(frame.controls.len() as u64);
+        if !frame.controls.is_empty() {
+            self.active
+                .extent
+                .write(frame.end.0, &frame.controls)
+                .expect("room was made before the item was added");
+        }
+        self.active.extent.publish(body_end.0);
+        let body_len = usize::try_from(body_end.0 - records_at.0).expect("at most 300 MiB");
+        let body = self.active.extent.bytes(records_at.0, body_len).expect("inside the segment");
+        let narrow = |n: u64| u32::try_from(n).expect("at most 300 MiB");
+        let header = FrameHeader {
+            kind: FrameKind::Records,
+            flags,
+            body_crc: crc32c::crc32c(body),
+            prev_crc: self.prev_crc,
+            sequence: self.sequence,
+            synced_up_to: self.synced_up_to,
+            revision: self.revision,
+            body_len: narrow(body_len as u64),
+            records_len: narrow(records_len),
+            record_count: frame.records,
+            opens: self.opens,
+        };
+        let (bytes, crc) = header.encode(self.place(frame.position));
+        self.active.extent.fill_hole(&bytes).expect("opened with the frame");
+        self.advance(&header, frame.position, crc);
+        self.write_out()
+    }
+
+    /// Appends a page of a checkpoint as a frame of its own and gives the reference to it.
+    pub(crate) fn append_page(&mut self, kind: FrameKind, body: &[u8]) -> Result<PageRef> {
+        self.close_frame(FrameFlags::default())?;
+        if self.next.0 + (FRAME_HEADER_BYTES + body.len()) as u64 > self.active.limit.0 {
+            self.next_segment(body.len())?;
+        }
+        let position = self.next;
+        let (header, crc) = self.put_frame(kind, FrameFlags::default(), body);
+        self.advance(&header, position, crc);
+        self.write_out()?;
+        Ok(PageRef {
+            position,
+            segment_use: self.active.segment_use,
+            body_len: header.body_len,
+            body_crc: header.body_crc,
+        })
+    }
+
+    /// Writes a whole frame into memory at `next`.
+    fn put_frame(&mut self, kind: FrameKind, flags: FrameFlags, body: &[u8]) -> (FrameHeader, u32) {
+        let header = FrameHeader {
+            kind,
+            flags,
+            body_crc: crc32c::crc32c(body),
+            prev_crc: self.prev_crc,
+            sequence: self.sequence,
+            synced_up_to: self.synced_up_to,
+            revision: self.revision,
+            body_len: u32::try_from(body.len()).expect("a page is at most 300 MiB"),
+            records_len: 0,
+            record_count: 0,
+            opens: self.opens,
+        };
+        let at = self.next;
+        let (bytes, crc) = header.encode(self.place(at));
+        let extent = &mut self.active.extent;
+        extent.write(at.0, &bytes).expect("room for a frame");
+        let body_at = at.plus(FRAME_HEADER_BYTES as u64);
+        extent.write(body_at.0, body).expect("room for a frame");
+        extent.publish(body_at.0 + body.len() as u64);
+        (header, crc)
+    }
+
+    fn place(&self, position: Position) -> FramePlace<'_> {
+        FramePlace {
+            store_id: &self.medium.store_id,
+            segment_use: self.active.segment_use,
+            position,
+        }
+    }
+
+    /// Moves on behind a frame that has just been completed.
+    fn advance(&mut self, header: &FrameHeader, position: Position, crc: u32) {
+        self.next = header.next_position(position);
+        self.appended += self.next.0 - position.0;
+        self.sequence += 1;
+        self.prev_crc = crc;
+        self.padded = header.flags.padded;
+    }
+
+    /// Writes everything before `next` to the file.
+    fn write_out(&mut self) -> Result<()> {
+        let (from, to) = (self.written.0, self.next.0);
+        if from < to {
+            let len = usize::try_from(to - from).expect("inside a segment");
+            let bytes = self.active.extent.bytes(from, len).expect("inside the segment");
+            self.medium.storage.write_at(bytes, from).map_err(Error::on("write"))?;
+            self.written = self.next;
+        }
+        Ok(())
+    }
+
+    /// Closes the open frame and writes everything out: what `Flushed` needs.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.close_frame(FrameFlags::default())
+    }
+
+    /// How long a chunk of a checkpoint may be, so that several fit a segment.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        let quarter = self.medium.geometry.segment_bytes() / 4;
+        usize::try_from(quarter).unwrap_or(usize::MAX).min(FRAME_BODY_BYTES)
+    }
+
+    /// Ends a group: everything is written out, and the next frame begins a block of its own, so that
+    /// no later write touches a block that holds these bytes (C-5).
+    pub(crate) fn seal(&mut self) -> Result<Group> {
+        if self.frame.is_none() && !self.padded {
+            self.open_frame(0, false)?;
+        }
+        self.close_frame(FrameFlags { padded: true, ..FrameFlags::default() })?;
+        Ok(Group { head: self.head() })
+    }
+
+    /// Records that a sync covered all frames before `sequence`.
+    pub(crate) fn synced(&mut self, sequence: u64) {
+        self.synced_up_to = self.synced_up_to.max(sequence);
+    }
+
+    /// Takes the full segments that are durable.
+    pub(crate) fn take_durable(&mut self) -> Vec<Sealed> {
+        let up_to = self.synced_up_to;
+        let (durable, rest) = self.sealed.drain(..).partition(|sealed| sealed.up_to <= up_to);
+        self.sealed = rest;
+        durable
+    }
+
+    /// The store's revision, for the frames closed from now on.
+    pub(crate) fn set_revision(&mut self, revision: Revision) {
+        self.revision = revision;
+    }
+
+    /// Goes on in another segment: the closing frame names it, and everything is written out.
+    fn next_segment(&mut self, len: usize) -> Result<()> {
+        let geometry = self.medium.geometry;
+        let units = units_for(geometry, len);
+        let bytes = (len as u64 + 4 * BLOCK_BYTES).min(geometry.segment_bytes());
+        let bytes = if units == 1 { bytes } else { u64::from(units) * geometry.segment_bytes() };
+        let (index, segment_use) = self.space.take(&*self.medium.storage, units, bytes)?;
+        let extent = claim(&self.medium, index, units)?;
+        let mut body = Vec::new();
+        Control::NextSegment { index, units, segment_use }.encode(&mut body);
+        let position = self.next;
+        let flags = FrameFlags { last_in_segment: true, ..FrameFlags::default() };
+        let (header, crc) = self.put_frame(FrameKind::Records, flags, &body);
+        self.advance(&header, position, crc);
+        self.write_out()?;
+        let active = Active::new(geometry, index, units, segment_use, extent);
+        let full = std::mem::replace(&mut self.active, active);
+        self.sealed.push(Sealed { extent: full.extent, up_to: self.sequence });
+        let start = geometry.start(index);
+        self.begin_segment(start, index, units, segment_use);
+        Ok(())
+    }
+
+    /// Writes the active segment's header into memory; it reaches the file with the first frame.
+    fn begin_segment(&mut self, start: Position, index: u32, units: u32, segment_use: u64) {
+        let header = SegmentHeader {
+            segment_use,
+            index,
+            units,
+            kind: SegmentKind::Log,
+            first_sequence: self.sequence,
+        };
+        let bytes = header.encode(&self.medium.store_id);
+        self.active.extent.write(start.0, &bytes).expect("a fresh segment");
+        self.next = start.plus(SEGMENT_HEADER_BYTES as u64);
+        self.written = start;
+        self.padded = true;
+    }
+}
+
+impl Active {
+    fn new(
+        geometry: Geometry,
+        index: u32,
+        units: u32,
+        segment_use: u64,
+        extent: Extent,
+    ) -> Active {
+        let end = geometry.end(index, units);
+        Active { index, segment_use, extent, limit: Position(end.0 - BLOCK_BYTES), end }
+    }
+}
+
+impl Sealed {
+    /// Lets the pages be the file's instead of memory of their own; their bytes are the same. Failing
+    /// only means that they stay in memory.
+    pub(crate) fn show(mut self, medium: &Medium) -> std::io::Result<()> {
+        let page = BLOCK_BYTES;
+        let start = self.extent.start().max(medium.geometry.start(0).0);
+        let file_end = medium.storage.len()?;
+        let end = self.extent.end().min(file_end - file_end % page);
+        if start < end {
+            medium.storage.show(&mut self.extent, start, end - start)?;
+        }
+        Ok(())
+    }
+}
+
+/// The right to write the segment of `units` units at `index`.
+pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
+    let geometry = medium.geometry;
+    let start = u64::from(index) * geometry.segment_bytes();
+    let len = u64::from(units) * geometry.segment_bytes();
+    medium
+        .region
+        .claim(start, len)
+        .ok_or(Error::OutOfMemory { what: "address space", bytes: start + len })
+}
+
+/// Length in segments of the segment for a piece of `len` bytes.
+fn units_for(geometry: Geometry, len: usize) -> u32 {
+    let bytes = (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + len) as u64 + BLOCK_BYTES;
+    let units = bytes.div_ceil(geometry.segment_bytes());
+    u32::try_from(units).expect("pieces are at most 300 MiB")
+}

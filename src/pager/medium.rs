@@ -1,0 +1,151 @@
+//! Reading the file: through the mapped region, or by positioned reads into buffers.
+//!
+//! Apart because two kinds of store share every parser above: one whose bytes can be borrowed, and one
+//! (read-only beside a writer, or on a medium that fails) whose bytes must be copied.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use revtree_format::{
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, FramePlace, Geometry, PageRef, Position,
+    RecordHead, RECORD_HEAD_BYTES, head_and_key_len, parse_record,
+};
+
+use crate::error::{Error, Result};
+use crate::sys::{Region, Storage};
+
+/// What a reader needs to know of an open file.
+#[derive(Debug)]
+pub(crate) struct Medium {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) region: Arc<Region>,
+    pub(crate) geometry: Geometry,
+    pub(crate) store_id: [u8; 16],
+    /// Whether the file is left unmapped, so that what lies only in it is read into buffers.
+    copies: bool,
+    /// Reads below this offset that the region does not answer go to the file.
+    readable_end: AtomicU64,
+}
+
+/// Bytes of the file: borrowed from the region, or read into a buffer.
+#[derive(Debug)]
+pub(crate) enum Raw<'a> {
+    Borrowed(&'a [u8]),
+    Copied(Vec<u8>),
+}
+
+impl Deref for Raw<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Raw::Borrowed(bytes) => bytes,
+            Raw::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl Medium {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        region: Arc<Region>,
+        geometry: Geometry,
+        store_id: [u8; 16],
+        copies: bool,
+    ) -> Medium {
+        Medium { storage, region, geometry, store_id, copies, readable_end: AtomicU64::new(0) }
+    }
+
+    /// The file's bytes below `end` may be read from now on.
+    pub(crate) fn extend(&self, end: u64) {
+        self.readable_end.fetch_max(end, Ordering::Release);
+    }
+
+    /// Whether the file is left unmapped.
+    pub(crate) fn copies(&self) -> bool {
+        self.copies
+    }
+
+    /// `len` bytes at `position`.
+    pub(crate) fn bytes(&self, position: Position, len: usize) -> Result<Raw<'_>> {
+        if let Some(bytes) = self.region.bytes(position.0, len) {
+            return Ok(Raw::Borrowed(bytes));
+        }
+        let beyond = || Error::Corrupt {
+            offset: position.0,
+            what: "bytes beyond what was written",
+            expected: 0,
+            found: len as u64,
+        };
+        let end = position.0.checked_add(len as u64).ok_or_else(beyond)?;
+        if end > self.readable_end.load(Ordering::Acquire) {
+            return Err(beyond());
+        }
+        let mut buf = vec![0; len];
+        self.storage.read_at(&mut buf, position.0).map_err(Error::on("read"))?;
+        Ok(Raw::Copied(buf))
+    }
+
+    /// Calls `with` with the checked head and key of the record at `position`.
+    pub(crate) fn with_head<R>(
+        &self,
+        position: Position,
+        with: impl FnOnce(&RecordHead, &[u8]) -> R,
+    ) -> Result<R> {
+        let fixed = self.bytes(position, RECORD_HEAD_BYTES)?;
+        let len = head_and_key_len(&fixed, position)?;
+        let raw = self.bytes(position, len)?;
+        let (head, key) = parse_record(&raw, position)?;
+        Ok(with(&head, key))
+    }
+
+    /// The checked head of the record at `position`.
+    pub(crate) fn head(&self, position: Position) -> Result<RecordHead> {
+        self.with_head(position, |head, _| *head)
+    }
+
+    /// The whole record at `position` with its checked head; the value is not checked.
+    pub(crate) fn record(&self, position: Position) -> Result<(RecordHead, Raw<'_>)> {
+        let fixed = self.bytes(position, RECORD_HEAD_BYTES)?;
+        let len = head_and_key_len(&fixed, position)?;
+        let start = self.bytes(position, len)?;
+        let (head, _) = parse_record(&start, position)?;
+        let raw = self.bytes(position, head.value_at() + head.value_len as usize)?;
+        Ok((head, raw))
+    }
+
+    /// The body of the page that `page` names, checked against what its parent says.
+    pub(crate) fn page(&self, page: &PageRef, kind: FrameKind) -> Result<Raw<'_>> {
+        let at = page.position;
+        let header_bytes = self.bytes(at, FRAME_HEADER_BYTES)?;
+        let place =
+            FramePlace { store_id: &self.store_id, segment_use: page.segment_use, position: at };
+        let (header, _) = FrameHeader::parse(&header_bytes, place)?;
+        let wrong = |what, expected: u64, found: u64| Error::Corrupt {
+            offset: at.0,
+            what,
+            expected,
+            found,
+        };
+        if header.kind != kind {
+            return Err(wrong("page kind", kind as u64, header.kind as u64));
+        }
+        if header.body_len != page.body_len {
+            let (expected, found) = (page.body_len.into(), header.body_len.into());
+            return Err(wrong("page length", expected, found));
+        }
+        if header.body_crc != page.body_crc {
+            let (expected, found) = (page.body_crc.into(), header.body_crc.into());
+            return Err(wrong("page checksum in its parent", expected, found));
+        }
+        let body = self.bytes(at.plus(FRAME_HEADER_BYTES as u64), page.body_len as usize)?;
+        header.check_body(&body, at)?;
+        Ok(body)
+    }
+
+    /// Asks for the cache line at `position`.
+    pub(crate) fn prefetch(&self, position: Position) {
+        self.region.prefetch(position.0);
+    }
+}

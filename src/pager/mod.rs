@@ -1,0 +1,18 @@
+//! Frames and segments over the file: append, write out, read back, recover; superblocks and space.
+//!
+//! The pager knows that a log is a chain of frames and where each lies; what records and pages mean is
+//! known above. One [`Log`] appends; everybody else reads through [`Medium`].
+
+mod blob;
+mod log;
+mod medium;
+mod recover;
+mod space;
+mod superblocks;
+
+pub(crate) use blob::{BlobWriter, read_blob};
+pub(crate) use log::{Appended, Log, claim};
+pub(crate) use medium::{Medium, Raw};
+pub(crate) use recover::{Replayed, Tail, TailFrame, replay, walk};
+pub(crate) use space::Space;
+pub(crate) use superblocks::{Superblocks, create};

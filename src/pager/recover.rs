@@ -1,0 +1,374 @@
+//! Walking the chain of frames behind a superblock: what an open adopts (SPEC.md, C-22 to C-27).
+//!
+//! One walk serves open, read-only open and check. It reads by positioned reads into buffers of its own,
+//! because nothing is published yet, and it writes nothing.
+
+use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES_MAX};
+use revtree_format::{
+    Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
+    Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, Superblock,
+};
+
+use crate::error::{Error, Result};
+use crate::sys::Storage;
+
+/// What lies behind a superblock's log head.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    /// The adopted frames, in order.
+    pub(crate) frames: Vec<TailFrame>,
+    /// Where the log would go on behind the last adopted frame.
+    pub(crate) end: LogHead,
+    /// All frames before this sequence number were known durable when the last frame was closed.
+    pub(crate) synced_up_to: u64,
+    /// Segments that the chain entered: index, length, use.
+    pub(crate) segments: Vec<(u32, u32, u64)>,
+    /// Bytes of frames that verified but belong to a transaction without its end.
+    pub(crate) dropped_bytes: u64,
+    /// A frame that had been acknowledged is damaged.
+    pub(crate) damage: Option<FormatError>,
+}
+
+impl Tail {
+    /// Frames that nothing proves to be durable: they may be in the page cache only (C-26).
+    pub(crate) fn unsynced(&self) -> impl Iterator<Item = &TailFrame> {
+        let mark = self.synced_up_to;
+        self.frames.iter().filter(move |frame| frame.header.sequence >= mark)
+    }
+
+    /// Whether a record at `position` lies in such a frame.
+    pub(crate) fn is_unsynced(&self, position: Position) -> bool {
+        self.unsynced().any(|frame| {
+            let start = frame.position.0 + FRAME_HEADER_BYTES as u64;
+            (start..start + u64::from(frame.header.body_len)).contains(&position.0)
+        })
+    }
+
+    /// Segments that the chain entered and in which no frame is known durable: free once the copy of
+    /// the unsynced frames is adopted.
+    pub(crate) fn replaced_segments(&self) -> Vec<u32> {
+        let holds_durable = |segment_use: u64| {
+            self.frames.iter().any(|frame| {
+                frame.segment_use == segment_use && frame.header.sequence < self.synced_up_to
+            })
+        };
+        // The first one holds the checkpoint's own frames.
+        let entered = self.segments.iter().skip(1);
+        entered
+            .filter(|(_, _, segment_use)| !holds_durable(*segment_use))
+            .flat_map(|(index, units, _)| *index..*index + *units)
+            .collect()
+    }
+}
+
+/// One adopted frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TailFrame {
+    pub(crate) header: FrameHeader,
+    pub(crate) position: Position,
+    pub(crate) segment_use: u64,
+}
+
+/// A frame with its body.
+#[derive(Debug)]
+pub(crate) struct Replayed<'a> {
+    pub(crate) frame: TailFrame,
+    pub(crate) body: &'a [u8],
+}
+
+impl Replayed<'_> {
+    /// Where the body begins.
+    pub(crate) fn body_at(&self) -> Position {
+        self.frame.position.plus(FRAME_HEADER_BYTES as u64)
+    }
+
+    /// The records of the body.
+    pub(crate) fn records(&self) -> &[u8] {
+        self.body.get(..self.frame.header.records_len as usize).unwrap_or_default()
+    }
+
+    /// The control items of the body.
+    pub(crate) fn controls(&self) -> Controls<'_> {
+        let records_len = self.frame.header.records_len;
+        let items = self.body.get(records_len as usize..).unwrap_or_default();
+        Controls::new(items, self.body_at().0 + u64::from(records_len))
+    }
+}
+
+/// Follows the chain.
+struct Walk<'a> {
+    storage: &'a dyn Storage,
+    superblock: &'a Superblock,
+    geometry: Geometry,
+    file_len: u64,
+}
+
+/// Finds the frames behind `superblock`'s log head: all that verify, link to the one before and belong
+/// to whole transactions.
+pub(crate) fn walk(storage: &dyn Storage, superblock: &Superblock) -> Result<Tail> {
+    let file_len = storage.len().map_err(Error::on("read the file's length"))?;
+    let geometry = Geometry::new(superblock.segment_bytes);
+    Walk { storage, superblock, geometry, file_len }.run()
+}
+
+/// Calls `visit` with each adopted frame and its body, in order.
+pub(crate) fn replay(
+    storage: &dyn Storage,
+    tail: &Tail,
+    mut visit: impl FnMut(Replayed<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut body = Vec::new();
+    for frame in &tail.frames {
+        if frame.header.kind != FrameKind::Records {
+            continue;
+        }
+        body.resize(frame.header.body_len as usize, 0);
+        let at = frame.position.plus(FRAME_HEADER_BYTES as u64);
+        storage.read_at(&mut body, at.0).map_err(Error::on("read the log"))?;
+        frame.header.check_body(&body, frame.position)?;
+        visit(Replayed { frame: *frame, body: &body })?;
+    }
+    Ok(())
+}
+
+impl Walk<'_> {
+    fn run(&self) -> Result<Tail> {
+        let head = self.superblock.head;
+        let mut tail = Tail {
+            frames: Vec::new(),
+            end: head,
+            synced_up_to: head.sequence,
+            segments: vec![(head.segment, 1, head.segment_use)],
+            dropped_bytes: 0,
+            damage: None,
+        };
+        let mut at = head;
+        let mut opens = 0;
+        // Each turn moves on by at least a frame header inside one segment use, and each segment use
+        // is entered once, because use numbers must rise: so the walk ends.
+        let bad = loop {
+            let (frame, crc, next_segment) = match self.frame(&at, opens) {
+                Ok(found) => found,
+                Err(Stop::Bad(error)) => break error,
+                Err(Stop::Failed(error)) => return Err(error),
+            };
+            opens = frame.header.opens;
+            tail.frames.push(frame);
+            tail.synced_up_to = tail.synced_up_to.max(frame.header.synced_up_to);
+            at.sequence += 1;
+            at.prev_crc = crc;
+            at.position = frame.header.next_position(frame.position);
+            if let Some((index, units, segment_use)) = next_segment {
+                let header = match self.segment(index, units, segment_use, &at) {
+                    Ok(header) => header,
+                    Err(Stop::Bad(error)) => break error,
+                    Err(Stop::Failed(error)) => return Err(error),
+                };
+                tail.segments.push((index, header.units, segment_use));
+                let start = self.geometry.start(index);
+                at.position = start.plus(SEGMENT_HEADER_BYTES as u64);
+                at.segment = index;
+                at.segment_use = segment_use;
+            }
+        };
+        self.drop_unfinished(&mut tail);
+        tail.end = self.end_of(&tail);
+        if self.was_acknowledged(&at, &tail)? {
+            tail.damage = Some(bad);
+        }
+        Ok(tail)
+    }
+
+    /// The frame expected at `at`: its header and body verify, it links to the one before. For a closing
+    /// frame, where the log goes on.
+    #[expect(clippy::type_complexity, reason = "used once, right below its definition")]
+    fn frame(
+        &self,
+        at: &LogHead,
+        opens: u32,
+    ) -> Result<(TailFrame, u32, Option<(u32, u32, u64)>), Stop> {
+        let (header, crc) = self.header(at.position, at.segment_use)?;
+        let wrong = |what, expected, found| {
+            Stop::Bad(FormatError::new(at.position.0, what, expected, found))
+        };
+        if header.sequence != at.sequence {
+            return Err(wrong("frame sequence", at.sequence, header.sequence));
+        }
+        if header.prev_crc != at.prev_crc {
+            return Err(wrong("frame link", at.prev_crc.into(), header.prev_crc.into()));
+        }
+        if header.opens < opens {
+            return Err(wrong("frame open number", opens.into(), header.opens.into()));
+        }
+        if header.kind == FrameKind::Run {
+            return Err(wrong("frame kind in the log", 1, 5));
+        }
+        let mut body = vec![0; header.body_len as usize];
+        let body_at = at.position.plus(FRAME_HEADER_BYTES as u64);
+        self.read(&mut body, body_at.0)?;
+        header.check_body(&body, at.position).map_err(Stop::Bad)?;
+        let frame = TailFrame { header, position: at.position, segment_use: at.segment_use };
+        let mut next_segment = None;
+        if header.flags.last_in_segment {
+            let replayed = Replayed { frame, body: &body };
+            for item in replayed.controls() {
+                if let Control::NextSegment { index, units, segment_use } =
+                    item.map_err(Stop::Bad)?
+                {
+                    next_segment = Some((index, units, segment_use));
+                }
+            }
+            if next_segment.is_none() {
+                return Err(wrong("closing frame without a next segment", 1, 0));
+            }
+        }
+        Ok((frame, crc, next_segment))
+    }
+
+    fn header(&self, position: Position, segment_use: u64) -> Result<(FrameHeader, u32), Stop> {
+        let mut raw = [0; FRAME_HEADER_BYTES];
+        self.read(&mut raw, position.0)?;
+        let place = FramePlace { store_id: &self.superblock.store_id, segment_use, position };
+        FrameHeader::parse(&raw, place).map_err(Stop::Bad)
+    }
+
+    fn segment(
+        &self,
+        index: u32,
+        units: u32,
+        segment_use: u64,
+        at: &LogHead,
+    ) -> Result<SegmentHeader, Stop> {
+        let start = self.geometry.start(index);
+        let mut raw = [0; SEGMENT_HEADER_BYTES];
+        self.read(&mut raw, start.0)?;
+        let header = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0)
+            .map_err(Stop::Bad)?;
+        let wrong =
+            |what, expected, found| Err(Stop::Bad(FormatError::new(start.0, what, expected, found)));
+        if header.segment_use != segment_use || segment_use <= at.segment_use {
+            return wrong("segment use", segment_use, header.segment_use);
+        }
+        if header.units != units || header.index != index {
+            return wrong("segment length", units.into(), header.units.into());
+        }
+        Ok(header)
+    }
+
+    fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Stop> {
+        let end = offset.saturating_add(buf.len() as u64);
+        if end > self.file_len {
+            let (found, expected) = (self.file_len, end);
+            return Err(Stop::Bad(FormatError::new(offset, "end of file", expected, found)));
+        }
+        self.storage
+            .read_at(buf, offset)
+            .map_err(|error| Stop::Failed(Error::io("read the log", error)))
+    }
+
+    /// Takes back the frames of a transaction whose end is missing.
+    fn drop_unfinished(&self, tail: &mut Tail) {
+        let unfinished = |frame: &TailFrame| {
+            frame.header.kind == FrameKind::Records
+                && (frame.header.flags.continued || frame.header.flags.last_in_segment)
+        };
+        let whole = tail.frames.iter().rposition(|frame| !unfinished(frame)).map_or(0, |n| n + 1);
+        // A closing frame alone is no part of a transaction: only what follows the last whole frame and
+        // holds a continued one is dropped.
+        let rest = tail.frames.get(whole..).unwrap_or_default();
+        if rest.iter().any(|frame| frame.header.flags.continued) {
+            tail.dropped_bytes = rest.iter().map(|frame| u64::from(frame.header.body_len)).sum();
+            tail.frames.truncate(whole);
+        }
+    }
+
+    /// Where the log would go on behind the last adopted frame.
+    fn end_of(&self, tail: &Tail) -> LogHead {
+        let Some(last) = tail.frames.last() else {
+            return self.superblock.head;
+        };
+        let crc = self.header(last.position, last.segment_use).map_or(0, |(_, crc)| crc);
+        LogHead {
+            position: last.header.next_position(last.position),
+            sequence: last.header.sequence + 1,
+            segment_use: last.segment_use,
+            segment: self.geometry.index_of(last.position).unwrap_or_default(),
+            prev_crc: crc,
+        }
+    }
+
+    /// Whether a frame behind the bad one at `at` says that the bad one had been synced (C-25).
+    fn was_acknowledged(&self, at: &LogHead, tail: &Tail) -> Result<bool> {
+        let units = tail
+            .segments
+            .iter()
+            .find(|(_, _, segment_use)| *segment_use == at.segment_use)
+            .map_or(1, |(_, units, _)| *units);
+        let end = self.geometry.end(at.segment, units).0.min(self.file_len);
+        if self.scan(at.position.0, end, at.segment_use, at.sequence)? {
+            return Ok(true);
+        }
+        // The segments that were put to use later.
+        let count = self.geometry.units_in(self.file_len.next_multiple_of(
+            self.geometry.segment_bytes(),
+        ));
+        for index in 0..count {
+            let start = self.geometry.start(index);
+            let mut raw = [0; SEGMENT_HEADER_BYTES];
+            match self.read(&mut raw, start.0) {
+                Ok(()) => {}
+                Err(Stop::Bad(_)) => continue,
+                Err(Stop::Failed(error)) => return Err(error),
+            }
+            let Ok(header) = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0) else {
+                continue;
+            };
+            if header.index == index && header.segment_use > at.segment_use {
+                let end = self.geometry.end(index, header.units).0.min(self.file_len);
+                let from = start.0 + SEGMENT_HEADER_BYTES as u64;
+                if self.scan(from, end, header.segment_use, at.sequence)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks in 8-byte steps for a frame that was closed when frame `sequence` had been synced.
+    fn scan(&self, from: u64, end: u64, segment_use: u64, sequence: u64) -> Result<bool> {
+        const WINDOW: u64 = 256 << 10;
+        let store_id = &self.superblock.store_id;
+        let mut at = from.next_multiple_of(8);
+        let mut window = Vec::new();
+        while at + FRAME_HEADER_BYTES as u64 <= end {
+            let len = (end - at).min(WINDOW + FRAME_HEADER_BYTES as u64);
+            window.resize(usize::try_from(len).expect("a window"), 0);
+            self.storage.read_at(&mut window, at).map_err(Error::on("read the log"))?;
+            let mut offset = 0;
+            while let Some(raw) = window.get(offset..offset + FRAME_HEADER_BYTES) {
+                let position = Position(at + offset as u64);
+                let place = FramePlace { store_id, segment_use, position };
+                if raw.starts_with(&revtree_format::FRAME_MAGIC.to_le_bytes())
+                    && let Ok((header, _)) = FrameHeader::parse(raw, place)
+                    && header.sequence > sequence
+                    && header.synced_up_to > sequence
+                {
+                    return Ok(true);
+                }
+                offset += 8;
+            }
+            at += offset as u64;
+        }
+        Ok(false)
+    }
+}
+
+/// Why a walk goes no further.
+enum Stop {
+    /// The bytes are not what they should be.
+    Bad(FormatError),
+    /// The storage failed.
+    Failed(Error),
+}
+
+const _: () = assert!(FRAME_BODY_BYTES_MAX as u64 % BLOCK_BYTES == 0);

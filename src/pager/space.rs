@@ -1,0 +1,167 @@
+//! Which segments of the file are in use, and how much of the file is allocated.
+//!
+//! Nothing here reads or writes data; it hands out segments and asks the storage for space ahead of
+//! the log, so that no write ever extends the file (SPEC.md, C-4).
+
+use revtree_format::limits::STORE_BYTES_MAX;
+use revtree_format::{Geometry, Position, SegmentEntry, SegmentState};
+
+use crate::error::{Error, Result};
+use crate::sys::{LockByte, LockMode, Storage};
+
+/// The segment table in memory, and the file's allocated length.
+#[derive(Debug)]
+pub(crate) struct Space {
+    geometry: Geometry,
+    entries: Vec<SegmentEntry>,
+    /// The file is allocated up to here.
+    allocated: u64,
+    store_bytes_max: u64,
+    /// Upper half of use numbers: which writable open this is.
+    opens: u32,
+    /// Uses handed out by this open.
+    uses: u32,
+    /// Segments that were in no use when the store was opened, and are not mapped.
+    free: Vec<u32>,
+}
+
+/// Smallest and greatest step by which the file is allocated ahead.
+const STEP_BYTES_MIN: u64 = 16 << 10;
+const STEP_BYTES_MAX: u64 = 16 << 20;
+
+impl Space {
+    /// The space of a store whose table is `entries` and whose file has `file_bytes`.
+    pub(crate) fn new(
+        geometry: Geometry,
+        entries: Vec<SegmentEntry>,
+        file_bytes: u64,
+        store_bytes_max: u64,
+        opens: u32,
+    ) -> Space {
+        let free = (0u32..)
+            .zip(&entries)
+            .filter(|(_, entry)| entry.state == SegmentState::Free)
+            .map(|(index, _)| index)
+            .rev()
+            .collect();
+        let store_bytes_max = store_bytes_max.min(STORE_BYTES_MAX);
+        Space { geometry, entries, allocated: file_bytes, store_bytes_max, opens, uses: 0, free }
+    }
+
+    /// The table: one entry for each unit.
+    pub(crate) fn entries(&self) -> &[SegmentEntry] {
+        &self.entries
+    }
+
+    /// The file's length as far as it has been allocated.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Bytes in segments that are in no use.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.free.len() as u64 * self.geometry.segment_bytes()
+    }
+
+    /// Puts `units` contiguous segments to use as a piece of the log; allocates the first `bytes` of
+    /// them. Gives the index and the use number.
+    pub(crate) fn take(
+        &mut self,
+        storage: &dyn Storage,
+        units: u32,
+        bytes: u64,
+    ) -> Result<(u32, u64)> {
+        let index = match (units, self.free.last()) {
+            (1, Some(index)) if reusable(storage) => *index,
+            _ => u32::try_from(self.entries.len()).expect("fewer units than 16 TiB / 64 KiB"),
+        };
+        let end = self.geometry.end(index, units).0;
+        if end > self.store_bytes_max {
+            return Err(Error::StoreFull { needed: end, max: self.store_bytes_max });
+        }
+        let start = self.geometry.start(index).0;
+        self.allocate(storage, (start + bytes).min(end))?;
+        if (index as usize) < self.entries.len() {
+            self.free.pop();
+        }
+        self.uses += 1;
+        let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
+        for unit in 0..units {
+            let entry = SegmentEntry {
+                state: SegmentState::Log,
+                segment_use,
+                units: if unit == 0 { units } else { 0 },
+            };
+            match self.entries.get_mut((index + unit) as usize) {
+                Some(place) => *place = entry,
+                None => self.entries.push(entry),
+            }
+        }
+        Ok((index, segment_use))
+    }
+
+    /// These segments are named by nothing once the next checkpoint is durable: its table has them free.
+    pub(crate) fn retire(&mut self, segments: &[u32]) {
+        for index in segments {
+            if let Some(entry) = self.entries.get_mut(*index as usize) {
+                *entry = SegmentEntry::FREE;
+            }
+        }
+    }
+
+    /// That checkpoint is durable: they may be taken.
+    pub(crate) fn release(&mut self, segments: &[u32]) {
+        self.free.extend(segments.iter().rev());
+    }
+
+    /// Makes sure that the file is allocated up to `end`: in steps, so that few calls are needed.
+    pub(crate) fn allocate(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
+        if end <= self.allocated {
+            return Ok(());
+        }
+        let step = (self.allocated / 8).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        let wanted = end.max(self.allocated + step).next_multiple_of(STEP_BYTES_MIN);
+        let wanted = wanted.min(self.store_bytes_max.max(end));
+        match storage.allocate(self.allocated, wanted - self.allocated) {
+            Ok(()) => {
+                self.allocated = wanted;
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Err(Error::NoSpace { needed: wanted - self.allocated })
+            }
+            Err(error) => Err(Error::io("allocate", error)),
+        }
+    }
+
+    /// Allocates up to `end`, where segments will be that are still to be taken.
+    pub(crate) fn reserve_beyond(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
+        if end > self.store_bytes_max {
+            return Err(Error::StoreFull { needed: end, max: self.store_bytes_max });
+        }
+        self.allocate(storage, end)
+    }
+
+    /// Cuts the file behind the log's end, when nothing lies behind it.
+    pub(crate) fn cut(&mut self, storage: &dyn Storage, end: Position) -> Result<()> {
+        let last = self.geometry.index_of(Position(end.0.saturating_sub(1)));
+        let used_behind = self
+            .entries
+            .iter()
+            .skip(last.map_or(0, |index| index as usize + 1))
+            .any(|entry| entry.state != SegmentState::Free);
+        if used_behind || end.0 >= self.allocated {
+            return Ok(());
+        }
+        storage.set_len(end.0).map_err(Error::on("cut the file"))?;
+        self.allocated = end.0;
+        Ok(())
+    }
+}
+
+/// Whether no other process reads the file: then bytes that no durable checkpoint names may change
+/// . A reader that comes later adopts such a checkpoint.
+fn reusable(storage: &dyn Storage) -> bool {
+    let alone = storage.try_lock_byte(LockByte::Readers, LockMode::Exclusive).unwrap_or(false);
+    alone && storage.unlock_byte(LockByte::Readers).is_ok()
+}

@@ -1,0 +1,133 @@
+//! The four slots at the start of the file: read the newest, refresh it, write the next.
+
+use std::path::Path;
+
+use revtree_format::limits::{BLOCK_BYTES, FORMAT_VERSION, SEGMENTS_START, SUPERBLOCK_SLOTS};
+use revtree_format::{LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
+
+use crate::error::{Error, Result};
+use crate::sys::{Disk, Storage};
+
+/// What the slots of a file say.
+#[derive(Debug)]
+pub(crate) struct Superblocks {
+    /// The newest valid one.
+    pub(crate) newest: Superblock,
+    /// Slots that did not verify.
+    pub(crate) bad: u32,
+}
+
+impl Superblocks {
+    /// Reads all slots and chooses the newest (SPEC.md, C-20).
+    pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Superblocks> {
+        let len = storage.len().map_err(Error::on("read the file's length"))?;
+        if len < SEGMENTS_START {
+            return Err(Error::NotAStore { path: path.to_path_buf() });
+        }
+        let mut newest: Option<Superblock> = None;
+        let mut bad = 0;
+        let mut first_error = None;
+        let mut too_new = None;
+        let mut magic_seen = false;
+        for slot in 0..SUPERBLOCK_SLOTS as u64 {
+            let offset = slot * BLOCK_BYTES;
+            let mut bytes = [0; SUPERBLOCK_BYTES];
+            storage.read_at(&mut bytes, offset).map_err(Error::on("read a superblock"))?;
+            match Superblock::parse(&bytes, offset) {
+                Ok(superblock) => {
+                    magic_seen = true;
+                    if newest.as_ref().is_none_or(|newest| newest.age() < superblock.age()) {
+                        newest = Some(superblock);
+                    }
+                }
+                Err(error) => {
+                    bad += 1;
+                    magic_seen |= error.what != "superblock magic";
+                    if error.what == "superblock format version" {
+                        too_new = Some(error.found);
+                    }
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(found) = too_new {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            return Err(Error::FormatTooNew { found, newest: FORMAT_VERSION });
+        }
+        match (newest, first_error) {
+            (Some(newest), _) => Ok(Superblocks { newest, bad }),
+            (None, Some(error)) if magic_seen => Err(error.into()),
+            _ => Err(Error::NotAStore { path: path.to_path_buf() }),
+        }
+    }
+
+    /// Writes `next` into the pair of its generation, both slots, and syncs (C-12).
+    pub(crate) fn write(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
+        let bytes = next.encode();
+        for slot in pair(next) {
+            storage.write_at(&bytes[..], slot)?;
+        }
+        storage.sync_data()
+    }
+
+    /// Rewrites the adopted superblock in its own pair as `next`, one slot after the other, each synced,
+    /// so that one good copy is never in flight (C-21).
+    pub(crate) fn refresh(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
+        let bytes = next.encode();
+        for slot in pair(next) {
+            storage.write_at(&bytes[..], slot)?;
+            storage.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the two slots of a generation lie.
+fn pair(superblock: &Superblock) -> [u64; 2] {
+    let first = superblock.generation % 2 * 2 * BLOCK_BYTES;
+    [first, first + BLOCK_BYTES]
+}
+
+/// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
+/// a crash leaves a store or nothing (C-1).
+pub(crate) fn create(
+    disk: &dyn Disk,
+    path: &Path,
+    temporary: &Path,
+    segment_bytes: u32,
+) -> Result<()> {
+    let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
+    let superblock = Superblock {
+        store_id,
+        generation: 0,
+        edition: 0,
+        opens: 0,
+        segment_bytes,
+        head: LogHead {
+            position: Position(SEGMENTS_START),
+            sequence: 1,
+            segment_use: 0,
+            segment: 0,
+            prev_crc: 0,
+        },
+        revision: Revision::new(1),
+        compact_revision: None,
+        applied_index: 0,
+        applied_term: 0,
+        records: 0,
+        segment_count: 0,
+        roots: Vec::new(),
+    };
+    if disk.exists(temporary).map_err(Error::on("look for a file"))? {
+        disk.remove(temporary).map_err(Error::on("remove an unfinished store"))?;
+    }
+    let file = disk.create_new(temporary).map_err(Error::on("create the store"))?;
+    file.allocate(0, SEGMENTS_START).map_err(Error::on("create the store"))?;
+    let bytes = superblock.encode();
+    for slot in 0..SUPERBLOCK_SLOTS as u64 {
+        file.write_at(&bytes[..], slot * BLOCK_BYTES).map_err(Error::on("create the store"))?;
+    }
+    file.sync_all().map_err(Error::on("create the store"))?;
+    disk.rename(temporary, path).map_err(Error::on("create the store"))?;
+    disk.sync_directory(path).map_err(Error::on("create the store"))
+}

@@ -1,0 +1,26 @@
+//! All input and output of the engine, behind one seam.
+//!
+//! [`Disk`] and [`Storage`] are what the engine asks for; a real file, a disk in memory and a
+//! simulated disk that crashes answer. [`Region`] is the address space in which a store's bytes
+//! lie; an [`Extent`] of it is written as memory first and shown from the file later. Nothing here
+//! knows segments, frames or records, and nothing above opens a file, maps memory or reads a clock.
+//! Linux only: locks of open file descriptions, `fallocate`, and pages replaced under their readers.
+
+mod clock;
+mod content;
+mod extent;
+mod file;
+mod lock_table;
+mod memory;
+mod region;
+#[cfg(any(test, feature = "unstable-storage"))]
+pub mod sim;
+mod storage;
+mod syscall;
+
+pub use clock::{Clock, ManualClock, RealClock};
+pub use extent::Extent;
+pub use file::RealDisk;
+pub use memory::MemoryDisk;
+pub use region::Region;
+pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};

@@ -1,0 +1,118 @@
+//! The revision tree: from a change to the leaf run that holds it.
+//!
+//! The leaves are runs of records in the log, which come in order and are never split; so the tree only
+//! grows at its right edge. Leaves since the newest checkpoint are listed in memory ([`Tail`]), older
+//! ones under branch pages in the file ([`BranchPage`](revtree_format::BranchPage)), which a checkpoint
+//! copies on write along the right spine ([`Spine`]).
+
+mod cursor;
+mod leaf;
+mod spine;
+mod tail;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use revtree_format::{BranchPage, ChangeId, FrameKind, LeafRun, PageRef, Position, Root};
+
+pub(crate) use cursor::{Direction, LeafCursor};
+pub(crate) use leaf::LeafRecords;
+pub(crate) use spine::Spine;
+pub(crate) use tail::Tail;
+
+use crate::error::{Error, Result};
+use crate::pager::Medium;
+
+/// The tree of an open store. Readers take a [`TreeState`]; the writer appends to its newest tail.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    medium: Arc<Medium>,
+    state: ArcSwap<TreeState>,
+    pages_read: AtomicU64,
+}
+
+/// One consistent shape of the tree: pages, then tails in order.
+#[derive(Clone, Debug)]
+pub(crate) struct TreeState {
+    /// The root page and the number of levels.
+    pub(crate) root: Option<(PageRef, u8)>,
+    /// Leaves that the pages do not hold yet, oldest first; the last one grows.
+    pub(crate) tails: Vec<Arc<Tail>>,
+}
+
+impl Tree {
+    pub(crate) fn new(medium: Arc<Medium>, root: Option<&Root>) -> Tree {
+        let root = root.map(|root| (root.page, root.levels));
+        let state = TreeState { root, tails: vec![Arc::new(Tail::new())] };
+        Tree { medium, state: ArcSwap::from_pointee(state), pages_read: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn medium(&self) -> &Arc<Medium> {
+        &self.medium
+    }
+
+    /// The tree as it is now; its last tail goes on growing.
+    pub(crate) fn state(&self) -> Arc<TreeState> {
+        self.state.load_full()
+    }
+
+    /// Begins a new tail and gives it with the tails before it, which grow no more. For the holder of
+    /// the append lock, when no leaf is open.
+    pub(crate) fn freeze(&self) -> (Arc<Tail>, Vec<Arc<Tail>>) {
+        let before = self.state();
+        let fresh = Arc::new(Tail::new());
+        let mut tails = before.tails.clone();
+        tails.push(Arc::clone(&fresh));
+        self.state.store(Arc::new(TreeState { root: before.root, tails }));
+        (fresh, before.tails.clone())
+    }
+
+    /// Adopts pages that hold the leaves of the first `tails` tails.
+    pub(crate) fn adopt(&self, root: Option<(PageRef, u8)>, tails: usize) {
+        let before = self.state();
+        let tails = before.tails.iter().skip(tails).cloned().collect();
+        self.state.store(Arc::new(TreeState { root, tails }));
+    }
+
+    /// Branch pages read so far: what tests count.
+    pub(crate) fn pages_read(&self) -> u64 {
+        self.pages_read.load(Ordering::Relaxed)
+    }
+
+    /// Reads and checks one branch page of `level`.
+    pub(crate) fn page(&self, page: &PageRef, level: u8) -> Result<BranchPage> {
+        self.pages_read.fetch_add(1, Ordering::Relaxed);
+        let body = self.medium.page(page, FrameKind::Branch)?;
+        let branch = BranchPage::parse(&body, page.position)?;
+        if branch.level != level {
+            return Err(Error::Corrupt {
+                offset: page.position.0,
+                what: "branch level",
+                expected: level.into(),
+                found: branch.level.into(),
+            });
+        }
+        Ok(branch)
+    }
+
+    /// The leaf that holds `id`, if any record does.
+    pub(crate) fn leaf_of(&self, id: ChangeId) -> Result<Option<LeafRun>> {
+        let mut cursor = LeafCursor::seek(self, id, Direction::Forward)?;
+        cursor.next()
+    }
+
+    /// Where the record of `id` begins.
+    pub(crate) fn find(&self, id: ChangeId) -> Result<Option<Position>> {
+        let Some(leaf) = self.leaf_of(id)? else {
+            return Ok(None);
+        };
+        for record in LeafRecords::new(&self.medium, leaf) {
+            let (position, head) = record?;
+            if head.id >= id {
+                return Ok((head.id == id).then_some(position));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,38 @@
+//! The reference model of the store, and the random histories that are run against it.
+//!
+//! Code map, in reading order:
+//!
+//! * [`keys`], [`answer`]: the plain values that a store is asked with and answers with.
+//! * [`oracle`]: the model: a map from key to all its changes. It is slow, short and in memory.
+//! * [`encoding`], [`hash`]: etcd's record bytes and the hashes over them.
+//! * [`state`]: everything that can be observed at one moment, for crash tests.
+//! * [`op`], [`random`], [`mod@generate`]: operations as data, made from a seed.
+//! * [`model`], [`outcome`], [`mod@apply`]: what a store under test must offer, and the runner that
+//!   compares it with the oracle.
+//! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
+//!
+//! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
+//! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one).
+
+pub mod answer;
+pub mod apply;
+pub mod difference;
+pub mod encoding;
+pub mod generate;
+pub mod hash;
+pub mod keys;
+pub mod model;
+pub mod op;
+pub mod oracle;
+pub mod outcome;
+pub mod random;
+pub mod shrink;
+pub mod state;
+
+pub use answer::{Answer, Kv, Refusal};
+pub use difference::Difference;
+pub use generate::{generate, seeds};
+pub use keys::Keys;
+pub use model::{Reader, Stats, Subject, run};
+pub use oracle::Oracle;
+pub use state::State;
