@@ -107,12 +107,16 @@ fn limits() -> BTreeMap<&'static str, u128> {
     }
 }
 
-/// The package's source, file by file.
+/// The source of the store's own format, file by file; etcd's is described elsewhere.
 fn sources() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the package has a source folder") {
         let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            assert!(path.ends_with("etcd"), "a folder that this test passes over");
+            continue;
+        }
         let text = std::fs::read_to_string(&path).expect("a source file");
         sources.push((path.display().to_string(), text));
     }
