@@ -114,13 +114,32 @@ fn sources() -> Vec<(String, String)> {
     for entry in std::fs::read_dir(folder).expect("the package has a source folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            assert!(path.ends_with("etcd"), "a folder that this test passes over");
+            assert!(
+                path.ends_with("etcd"),
+                "a folder that this test passes over"
+            );
             continue;
         }
         let text = std::fs::read_to_string(&path).expect("a source file");
         sources.push((path.display().to_string(), text));
     }
     sources
+}
+
+/// All Rust files below a folder, which may not exist.
+fn rust_files(folder: &Path, files: &mut Vec<(String, String)>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.ends_with("target") {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            files.push((path.display().to_string(), text));
+        }
+    }
 }
 
 /// Names and fields of all `#[repr(C)]` structs in the source.
@@ -229,7 +248,7 @@ fn every_limit_is_as_its_row_says() {
     }
 }
 
-/// A rule that the source cites exists, and no rule is given twice.
+/// A rule that code, tests or SPEC.md itself cite exists, and no rule is given twice.
 #[test]
 fn every_cited_rule_exists() {
     let text = spec::text();
@@ -253,8 +272,11 @@ fn every_cited_rule_exists() {
         })
     };
     let mut cited = 0;
-    let mut texts = sources();
-    texts.push(("SPEC.md".to_owned(), text));
+    let mut texts = vec![("SPEC.md".to_owned(), text)];
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in ["format/src", "format/tests", "src", "tests", "tools"] {
+        rust_files(&workspace.join(folder), &mut texts);
+    }
     for (path, source) in texts {
         let words = source.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
         for word in words.filter(|word| is_rule(word)) {
