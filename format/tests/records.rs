@@ -331,7 +331,7 @@ fn skip_of(n: usize, jumps: &[u32]) -> usize {
     }
 }
 
-/// How many hops R-11 takes from record `n` to record `to` when each revision wrote the key once.
+/// How many hops R-5 takes from record `n` to record `to` when each revision wrote the key once.
 fn hops(mut n: usize, to: usize, jumps: &[u32]) -> usize {
     let mut hops = 0;
     while n > to {
