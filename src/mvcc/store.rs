@@ -581,7 +581,7 @@ impl Chain {
         match base {
             Some((id, version)) => Chain {
                 id: Some(*id),
-                newest: Some(*version),
+                newest: Some(Newest::Known(*version)),
             },
             None => Chain {
                 id: None,
