@@ -2,20 +2,28 @@
 
 use revtree::{Create, Db, Error, ErrorKind, Expect, Options, Result, Revision};
 
-/// Saves a value; makes room once when the disk is full.
+/// Saves a value. It is given up only where trying again cannot help.
 fn save(db: &Db, key: &str, value: &[u8]) -> Result<Revision> {
-    match db.put(key, value) {
-        Err(Error::NoSpace { .. }) => {
-            // Nothing had happened, so it can simply be tried again.
-            db.compact(db.rev())?.wait();
-            db.put(key, value)
+    for _ in 0..3 {
+        match db.put(key, value) {
+            Err(error @ Error::NoSpace { .. }) => {
+                // Nothing had happened, so it can simply be tried again, with room on the disk.
+                eprintln!("{error}");
+                make_room();
+            }
+            Err(error) if error.kind() == ErrorKind::Reopen => {
+                eprintln!("{error}; open again: what was acknowledged is there");
+                return Err(error);
+            }
+            other => return other,
         }
-        Err(error) if error.kind() == ErrorKind::Reopen => {
-            eprintln!("{error}; open again: what was acknowledged is there");
-            Err(error)
-        }
-        other => other,
     }
+    db.put(key, value)
+}
+
+/// Here a program would remove what it can do without, or wait for whoever does.
+fn make_room() {
+    std::thread::yield_now();
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,7 +47,10 @@ fn main() -> anyhow::Result<()> {
     let txn = db.write()?;
     let conflict = txn.require("a", Expect::Missing).expect_err("a exists");
     txn.abort();
-    let Error::Conflict { found: Some(found), .. } = &conflict else {
+    let Error::Conflict {
+        found: Some(found), ..
+    } = &conflict
+    else {
         anyhow::bail!("another error: {conflict}")
     };
     assert_eq!(found.value, "1");
@@ -49,7 +60,13 @@ fn main() -> anyhow::Result<()> {
     let Err(locked) = Db::open(&path) else {
         anyhow::bail!("two writers have the file")
     };
-    assert!(matches!(locked, Error::Locked { by_this_process: true, .. }));
+    assert!(matches!(
+        locked,
+        Error::Locked {
+            by_this_process: true,
+            ..
+        }
+    ));
     println!("{locked}: {}", advice(locked.kind()));
     Ok(())
 }

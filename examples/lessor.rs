@@ -39,7 +39,11 @@ impl Lessor for Leases {
     }
 
     fn attach(&self, lease: LeaseId, key: &[u8]) {
-        self.held().keys.entry(lease.0).or_default().insert(key.to_vec());
+        self.held()
+            .keys
+            .entry(lease.0)
+            .or_default()
+            .insert(key.to_vec());
     }
 
     fn detach(&self, lease: LeaseId, key: &[u8]) {
@@ -56,8 +60,14 @@ impl Leases {
         let db = Options::new().lessor(leases.clone()).open(path)?;
         for row in db.read()?.table(TABLE).iter() {
             let (id, end) = row?;
-            let (id, end) = (<[u8; 8]>::try_from(&id[..])?, <[u8; 8]>::try_from(&end[..])?);
-            leases.held().ends.insert(i64::from_be_bytes(id), u64::from_be_bytes(end));
+            let (id, end) = (
+                <[u8; 8]>::try_from(&id[..])?,
+                <[u8; 8]>::try_from(&end[..])?,
+            );
+            leases
+                .held()
+                .ends
+                .insert(i64::from_be_bytes(id), u64::from_be_bytes(end));
         }
         Ok((db, leases))
     }
@@ -69,7 +79,9 @@ impl Leases {
 
     fn db(&self) -> Result<Db> {
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
-        db.as_ref().and_then(WeakDb::upgrade).context("the store is closed")
+        db.as_ref()
+            .and_then(WeakDb::upgrade)
+            .context("the store is closed")
     }
 
     /// A new lease. It exists for keys when its row is saved.
@@ -77,7 +89,8 @@ impl Leases {
         let db = self.db()?;
         let mut txn = db.write()?;
         ensure!(!self.exists(id), "lease {} exists", id.0);
-        txn.table(TABLE)?.put(&id.0.to_be_bytes(), &end.to_be_bytes())?;
+        txn.table(TABLE)?
+            .put(&id.0.to_be_bytes(), &end.to_be_bytes())?;
         txn.commit()?;
         self.held().ends.insert(id.0, end);
         Ok(())
@@ -88,7 +101,12 @@ impl Leases {
         let db = self.db()?;
         // While it is open nothing is attached, so the keys read now are all.
         let mut txn = db.write()?;
-        let end = self.held().ends.get(&id.0).copied().context("there is no such lease")?;
+        let end = self
+            .held()
+            .ends
+            .get(&id.0)
+            .copied()
+            .context("there is no such lease")?;
         let keys = self.held().keys.get(&id.0).cloned().unwrap_or_default();
         for key in &keys {
             txn.delete(key)?;
@@ -147,8 +165,16 @@ fn main() -> Result<()> {
     assert!(gone.iter().all(|event| event.kind == EventKind::Delete));
     let keys: Vec<_> = gone.iter().map(|event| &event.kv.key[..]).collect();
     assert_eq!(keys, [b"node/a", b"node/b", b"node/c"], "in sorted order");
-    assert!(view.table(TABLE).get(&short.0.to_be_bytes())?.is_none(), "with its row");
+    assert!(
+        view.table(TABLE).get(&short.0.to_be_bytes())?.is_none(),
+        "with its row"
+    );
     assert_eq!(view.get("leader")?.map(|record| record.lease()), Some(long));
-    println!("lease {} ended at revision {} with {} keys", short.0, view.rev(), keys.len());
+    println!(
+        "lease {} ended at revision {} with {} keys",
+        short.0,
+        view.rev(),
+        keys.len()
+    );
     Ok(())
 }

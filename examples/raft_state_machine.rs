@@ -59,7 +59,11 @@ fn main() -> anyhow::Result<()> {
         answer.wait()?;
     }
     assert_eq!(leader.consistent_index(), Applied { index: 4, term });
-    assert_eq!(leader.rev().get(), 3, "two puts; the other entries made no revision");
+    assert_eq!(
+        leader.rev().get(),
+        3,
+        "two puts; the other entries made no revision"
+    );
 
     // After a restart the log is replayed from the beginning: nothing is applied twice.
     leader.close()?;
@@ -88,6 +92,10 @@ fn main() -> anyhow::Result<()> {
     assert_eq!(applied, Applied { index: 4, term });
     let members = follower.read()?.table("raft").get(b"membership")?;
     assert_eq!(members.as_deref(), Some(&br#"["a","b","c"]"#[..]));
-    println!("follower at entry {}, revision {}", applied.index, follower.rev());
+    println!(
+        "follower at entry {}, revision {}",
+        applied.index,
+        follower.rev()
+    );
     Ok(())
 }

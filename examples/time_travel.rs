@@ -1,10 +1,15 @@
 //! Reading the past: one key's history, the whole store at a revision, and what changed between.
 
-use revtree::{Db, Error, EventKind, Options, Result, Revision};
+use revtree::{Db, Error, EventKind, Options, Outcome, Result, Revision};
 
 fn main() -> Result<()> {
     let db = Options::new().open_in_memory()?;
-    for (key, value) in [("config", "a"), ("kiwi", "1"), ("config", "b"), ("lime", "2")] {
+    for (key, value) in [
+        ("config", "a"),
+        ("kiwi", "1"),
+        ("config", "b"),
+        ("lime", "2"),
+    ] {
         db.put(key, value)?;
     }
     db.delete("kiwi")?;
@@ -14,7 +19,7 @@ fn main() -> Result<()> {
 
     // A view that is held stays exact when history is compacted under it; new ones are refused.
     let held = db.read_at(5)?;
-    db.compact(6)?.wait();
+    assert_eq!(db.compact(6)?.wait(), Outcome::Done);
     assert_eq!(held.range(..).count()?, 3);
     assert!(matches!(
         db.read_at(5),

@@ -63,7 +63,7 @@ pub(crate) fn tree(
         let record = record?;
         match expected.remove(record.key()) {
             None => compared.differ(&format!("{}: not in git", at(record.key()))),
-            Some(content) if *record.value() == *bytes(content, blobs)? => {}
+            Some(content) if *record.value() == *bytes(&content, blobs)? => {}
             Some(_) => compared.differ(&format!("{}: another value", at(record.key()))),
         }
         compared.keys += 1;
@@ -76,11 +76,11 @@ pub(crate) fn tree(
     Ok(())
 }
 
-fn bytes(content: Content, blobs: &mut Blobs) -> Result<Vec<u8>> {
+fn bytes(content: &Content, blobs: &mut Blobs) -> Result<Vec<u8>> {
     match content {
-        Content::Text(text) => Ok(text.into_bytes()),
+        Content::Text(text) => Ok(text.clone().into_bytes()),
         Content::Blob(id) => {
-            let blob = blobs.read(&id, BLOB_BYTES_MAX)?;
+            let blob = blobs.read(id, BLOB_BYTES_MAX)?;
             blob.map_err(|size| anyhow::anyhow!("{id} has {size} bytes, but ls-tree said less"))
         }
     }
@@ -133,7 +133,9 @@ pub(crate) fn history(
     let mut changes = git.changes(commits, 0, Some(path))?;
     let mut present = false;
     for commit in commits {
-        let changes = changes.next_commit()?.context("git knows fewer commits than it listed")?;
+        let changes = changes
+            .next_commit()?
+            .context("git knows fewer commits than it listed")?;
         // A path is asked for, but what lies below a folder of that name comes too.
         for change in changes.into_iter().filter(|change| change.path == path) {
             let is_same = |before: &super::git::Entry| {
@@ -156,17 +158,28 @@ pub(crate) fn history(
         }
     }
     // What the store says. A commit in several transactions ends with the one that names it.
-    let ends: BTreeMap<Revision, &String> =
-        revisions(view, commits)?.into_iter().zip(commits).rev().filter_map(|(r, c)| Some((r?, c))).collect();
+    let ends: BTreeMap<Revision, &String> = revisions(view, commits)?
+        .into_iter()
+        .zip(commits)
+        .rev()
+        .filter_map(|(r, c)| Some((r?, c)))
+        .collect();
     let mut lines = Vec::new();
     let mut expected = expected.into_iter();
     for event in view.history(path)? {
         let event = event?;
         let revision = event.id.main;
-        let commit = ends.range(revision..).next().map_or("?", |(_, commit)| commit.as_str());
+        let commit = ends
+            .range(revision..)
+            .next()
+            .map_or("?", |(_, commit)| commit.as_str());
         let value = (event.kind == EventKind::Put).then(|| event.kv.value.to_vec());
-        let size = value.as_ref().map_or("deleted".to_owned(), |v| format!("{} bytes", v.len()));
-        lines.push(format!("revision {revision:>7}  commit {commit:.10}  {size}"));
+        let size = value
+            .as_ref()
+            .map_or("deleted".to_owned(), |v| format!("{} bytes", v.len()));
+        lines.push(format!(
+            "revision {revision:>7}  commit {commit:.10}  {size}"
+        ));
         if expected.next() != Some((commit, value)) {
             compared.differ(&format!("history of {} at {revision}", path.escape_ascii()));
         }

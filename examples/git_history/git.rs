@@ -44,7 +44,9 @@ impl Git {
     /// The repository that holds `folder`. An error carries git's own sentence when there is none, or
     /// when it has no commits.
     pub(crate) fn open(folder: &Path) -> Result<Git> {
-        let git = Git { folder: folder.to_owned() };
+        let git = Git {
+            folder: folder.to_owned(),
+        };
         git.output(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
             .with_context(|| format!("no git history at {}", folder.display()))?;
         Ok(git)
@@ -70,20 +72,30 @@ impl Git {
             .context("git could not be started")?;
         if !output.status.success() {
             let says = String::from_utf8_lossy(&output.stderr);
-            bail!("git {}: {} {}", arguments.join(" "), output.status, says.trim());
+            bail!(
+                "git {}: {} {}",
+                arguments.join(" "),
+                output.status,
+                says.trim()
+            );
         }
         Ok(output.stdout)
     }
 
     /// Whether the history was cut off when it was cloned.
     pub(crate) fn is_shallow(&self) -> Result<bool> {
-        Ok(self.output(&["rev-parse", "--is-shallow-repository"])?.starts_with(b"true"))
+        Ok(self
+            .output(&["rev-parse", "--is-shallow-repository"])?
+            .starts_with(b"true"))
     }
 
     /// The commits from the first on, along first parents.
     pub(crate) fn commits(&self) -> Result<Vec<String>> {
         let list = self.output(&["rev-list", "--first-parent", "--reverse", "HEAD"])?;
-        Ok(String::from_utf8(list)?.lines().map(str::to_owned).collect())
+        Ok(String::from_utf8(list)?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// What each commit from `from` on changed against the one before it in the list, at all paths or
@@ -102,10 +114,18 @@ impl Git {
         };
         let pairs: String = (from..commits.len()).map(pair).collect();
         let mut command = Git::command(&self.folder);
-        command.args(["--literal-pathspecs", "diff-tree", "--stdin", "--always", "--root"]);
+        command.args([
+            "--literal-pathspecs",
+            "diff-tree",
+            "--stdin",
+            "--always",
+            "--root",
+        ]);
         command.args(["-r", "-z", "--raw", "--no-renames", "--no-abbrev"]);
         if let Some(path) = path {
-            command.arg("--").arg(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
+            command
+                .arg("--")
+                .arg(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
         }
         let mut process = Process::start(command)?;
         let mut to = process.to.take().expect("it was just started");
@@ -122,19 +142,32 @@ impl Git {
     pub(crate) fn blobs(&self) -> Result<Blobs> {
         let mut command = Git::command(&self.folder);
         command.args(["cat-file", "--batch"]);
-        Ok(Blobs { process: Process::start(command)? })
+        Ok(Blobs {
+            process: Process::start(command)?,
+        })
     }
 
     /// All paths of a commit in the order of their bytes, each with its size where it has one.
     pub(crate) fn tree(&self, commit: &str) -> Result<Vec<(Vec<u8>, Entry, Option<u64>)>> {
         let list = self.output(&["ls-tree", "-r", "-z", "-l", "--full-tree", commit])?;
         let mut entries = Vec::new();
-        for line in list.split(|&byte| byte == 0).filter(|line| !line.is_empty()) {
-            let tab = line.iter().position(|&byte| byte == b'\t').context("ls-tree: no path")?;
+        for line in list
+            .split(|&byte| byte == 0)
+            .filter(|line| !line.is_empty())
+        {
+            let tab = line
+                .iter()
+                .position(|&byte| byte == b'\t')
+                .context("ls-tree: no path")?;
             let head = std::str::from_utf8(&line[..tab])?;
             let fields: Vec<&str> = head.split_ascii_whitespace().collect();
-            let [mode, _, id, size] = fields[..] else { bail!("ls-tree: {head}") };
-            let entry = Entry { mode: mode.to_owned(), id: id.to_owned() };
+            let [mode, _, id, size] = fields[..] else {
+                bail!("ls-tree: {head}")
+            };
+            let entry = Entry {
+                mode: mode.to_owned(),
+                id: id.to_owned(),
+            };
             entries.push((line[tab + 1..].to_vec(), entry, size.parse().ok()));
         }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
@@ -146,7 +179,8 @@ impl Git {
         let list = String::from_utf8(self.output(&["count-objects", "-v"])?)?;
         let kib = |name: &str| -> u64 {
             let line = list.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+            line.and_then(|number| number.trim().parse().ok())
+                .unwrap_or(0)
         };
         Ok((kib("size:") + kib("size-pack:")) << 10)
     }
@@ -202,7 +236,9 @@ impl Changes {
     pub(crate) fn next_commit(&mut self) -> Result<Option<Vec<Change>>> {
         let Some(expected) = self.expected.pop_front() else {
             if let Some(feeder) = self.feeder.take() {
-                feeder.join().map_err(|_| anyhow!("the feeder of git failed"))??;
+                feeder
+                    .join()
+                    .map_err(|_| anyhow!("the feeder of git failed"))??;
             }
             return Ok(None);
         };
@@ -211,7 +247,10 @@ impl Changes {
             None => self.process.field()?,
         };
         let found = head.context("git diff-tree ended early")?;
-        ensure!(found == expected.as_bytes(), "git diff-tree: {expected} was expected");
+        ensure!(
+            found == expected.as_bytes(),
+            "git diff-tree: {expected} was expected"
+        );
         let mut changes = Vec::new();
         while let Some(field) = self.process.field()? {
             let Some(raw) = field.strip_prefix(b":") else {
@@ -224,12 +263,22 @@ impl Changes {
                 bail!("git diff-tree: {raw}")
             };
             let entry = |mode: &str, id: &str| {
-                let entry = Entry { mode: mode.to_owned(), id: id.to_owned() };
+                let entry = Entry {
+                    mode: mode.to_owned(),
+                    id: id.to_owned(),
+                };
                 (mode != ABSENT).then_some(entry)
             };
             let (before, after) = (entry(mode_before, before), entry(mode_after, after));
-            let path = self.process.field()?.context("git diff-tree: a change without a path")?;
-            changes.push(Change { path, before, after });
+            let path = self
+                .process
+                .field()?
+                .context("git diff-tree: a change without a path")?;
+            changes.push(Change {
+                path,
+                before,
+                after,
+            });
         }
         Ok(Some(changes))
     }
@@ -251,7 +300,9 @@ impl Blobs {
         let mut head = String::new();
         self.process.from.read_line(&mut head)?;
         let fields: Vec<&str> = head.split_ascii_whitespace().collect();
-        let [_, _, size] = fields[..] else { bail!("git cat-file: {}", head.trim()) };
+        let [_, _, size] = fields[..] else {
+            bail!("git cat-file: {}", head.trim())
+        };
         let size: u64 = size.parse()?;
         let mut blob = (&mut self.process.from).take(size + 1);
         if size > bytes_max {
@@ -260,7 +311,10 @@ impl Blobs {
         }
         let mut bytes = Vec::new();
         blob.read_to_end(&mut bytes)?;
-        ensure!(bytes.pop() == Some(b'\n') && bytes.len() as u64 == size, "git cat-file: {id} is cut");
+        ensure!(
+            bytes.pop() == Some(b'\n') && bytes.len() as u64 == size,
+            "git cat-file: {id} is cut"
+        );
         Ok(Ok(bytes))
     }
 }

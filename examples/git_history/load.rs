@@ -29,9 +29,14 @@ pub(crate) struct Loaded {
 /// it has, so a load that was killed goes on where the store ends.
 pub(crate) fn load(db: &Db, git: &Git, commits: &[String]) -> Result<Loaded> {
     let had = usize::try_from(db.consistent_index().index)?;
-    ensure!(had <= commits.len(), "the store is ahead of this history: {had} commits");
+    ensure!(
+        had <= commits.len(),
+        "the store is ahead of this history: {had} commits"
+    );
     if let Some(newest) = db.get(COMMIT)? {
-        let known = commits[..had].iter().any(|id| id.as_bytes() == newest.value);
+        let known = commits[..had]
+            .iter()
+            .any(|id| id.as_bytes() == newest.value);
         ensure!(known, "the store holds another history than this one");
     }
     let bar = ProgressBar::new(commits.len() as u64).with_position(had as u64);
@@ -43,7 +48,9 @@ pub(crate) fn load(db: &Db, git: &Git, commits: &[String]) -> Result<Loaded> {
     let mut blobs = git.blobs()?;
     let mut changes = git.changes(commits, had, None)?;
     for (index, commit) in (1..).zip(commits).skip(had) {
-        let changes = changes.next_commit()?.context("git knows fewer commits than it listed")?;
+        let changes = changes
+            .next_commit()?
+            .context("git knows fewer commits than it listed")?;
         apply(db, index, commit, &changes, &mut blobs, &mut loaded)
             .with_context(|| format!("commit {commit}"))?;
         bar.inc(1);
@@ -62,7 +69,11 @@ fn apply(
     blobs: &mut Blobs,
     loaded: &mut Loaded,
 ) -> Result<()> {
-    let mut pieces = Pieces { db, txn: Some(db.write()?), split: false };
+    let mut pieces = Pieces {
+        db,
+        txn: Some(db.write()?),
+        split: false,
+    };
     for change in changes {
         if change.path.len() > PATH_BYTES_MAX {
             loaded.too_large += 1;
@@ -117,7 +128,9 @@ fn content(
 /// The mode beside the path, when the commit changed it. Plain files have none.
 fn mode(pieces: &mut Pieces<'_>, change: &Change, loaded: &mut Loaded) -> Result<()> {
     let mode = |entry: Option<&Entry>| {
-        entry.map(|entry| entry.mode.clone()).filter(|mode| mode != PLAIN)
+        entry
+            .map(|entry| entry.mode.clone())
+            .filter(|mode| mode != PLAIN)
     };
     let (before, after) = (mode(change.before.as_ref()), mode(change.after.as_ref()));
     match after {
@@ -154,7 +167,10 @@ impl Pieces<'_> {
 
     /// A failed change leaves the transaction as it was, so it can be committed and the change made
     /// again in the next one.
-    fn change(&mut self, mut change: impl FnMut(&mut WriteTxn) -> revtree::Result<()>) -> Result<()> {
+    fn change(
+        &mut self,
+        mut change: impl FnMut(&mut WriteTxn) -> revtree::Result<()>,
+    ) -> Result<()> {
         let txn = self.txn.as_mut().context("a transaction is open")?;
         match change(txn) {
             Err(Error::TransactionTooLarge { .. }) => {

@@ -43,7 +43,9 @@ fn stream() -> String {
     stream.commit("main", "nothing");
     stream.commit("main", "odd kinds");
     stream.file("120000", "link", "README");
-    stream.text.push_str("M 160000 1234567890123456789012345678901234567890 module\n");
+    stream
+        .text
+        .push_str("M 160000 1234567890123456789012345678901234567890 module\n");
     for number in 1..=COMMITS {
         stream.commit("main", "change");
         // A walk over 40 files that grow, are deleted and come back.
@@ -51,7 +53,11 @@ fn stream() -> String {
         if number % 9 == 0 {
             let _ = writeln!(stream.text, "D {name}");
         } else {
-            stream.file("100644", &name, &format!("line of {number}\n").repeat(number as usize));
+            stream.file(
+                "100644",
+                &name,
+                &format!("line of {number}\n").repeat(number as usize),
+            );
         }
         match number {
             100 => stream.file("100755", "README", "a repository made by the example\n"),
@@ -86,7 +92,11 @@ impl Stream {
     }
 
     fn file(&mut self, mode: &str, path: &str, content: &str) {
-        let _ = write!(self.text, "M {mode} inline {path}\ndata {}\n{content}\n", content.len());
+        let _ = write!(
+            self.text,
+            "M {mode} inline {path}\ndata {}\n{content}\n",
+            content.len()
+        );
     }
 
     /// Two commits beside the first parent's line, and their merge.

@@ -67,10 +67,17 @@ fn run() -> Result<u64> {
     }
     let scratch = tempfile::tempdir()?;
     let git = repository(arguments.first().map(PathBuf::as_path), scratch.path())?;
-    let store = arguments.get(1).cloned().unwrap_or_else(|| scratch.path().join("history.rvt"));
+    let store = arguments
+        .get(1)
+        .cloned()
+        .unwrap_or_else(|| scratch.path().join("history.rvt"));
 
     let commits = git.commits()?;
-    let cut = if git.is_shallow()? { ", a shallow clone: the first one has no parent here" } else { "" };
+    let cut = if git.is_shallow()? {
+        ", a shallow clone: the first one has no parent here"
+    } else {
+        ""
+    };
     println!("{} commits along first parents{cut}", commits.len());
     let db = open(&store)?;
     let loaded = load::load(&db, &git, &commits)?;
@@ -86,26 +93,51 @@ fn run() -> Result<u64> {
     say_compared("as loaded", &compared, began.elapsed());
     show_busiest(&now, &git, &commits, &mut compared)?;
     let hash = db.hash_by_rev(now.rev())?;
-    println!("hash of the keys {:08x}, of all {:08x}", hash.hash, db.hash(DEFAULT_IGNORES)?.hash);
+    println!(
+        "hash of the keys {:08x}, of all {:08x}",
+        hash.hash,
+        db.hash(DEFAULT_IGNORES)?.hash
+    );
 
     // A view that is held stays exact across the compaction of what it reads.
-    let middle = picks.get(picks.len() / 2).context("there is nothing to read")?;
+    let middle = picks
+        .get(picks.len() / 2)
+        .context("there is nothing to read")?;
     let held = db.read_at(picks[0].1)?;
-    let below: Vec<_> = picks.iter().filter(|pick| pick.1 < middle.1).cloned().collect();
-    let above: Vec<_> = picks.iter().filter(|pick| pick.1 >= middle.1).cloned().collect();
+    let below: Vec<_> = picks
+        .iter()
+        .filter(|pick| pick.1 < middle.1)
+        .cloned()
+        .collect();
+    let above: Vec<_> = picks
+        .iter()
+        .filter(|pick| pick.1 >= middle.1)
+        .cloned()
+        .collect();
     let live = now.range(KeyRange::all()).count()?;
     drop(now);
     let began = Instant::now();
-    if db.compact_rev().is_none_or(|compacted| compacted < middle.1) {
+    if db
+        .compact_rev()
+        .is_none_or(|compacted| compacted < middle.1)
+    {
         let outcome = db.compact(middle.1)?.wait();
-        println!("compacted to revision {} in {}: {outcome:?}", middle.1, time(began.elapsed()));
+        println!(
+            "compacted to revision {} in {}: {outcome:?}",
+            middle.1,
+            time(began.elapsed())
+        );
     }
     let before = compared.trees;
     compare::tree(&held, &git, &picks[0].0, &mut blobs, &mut compared)?;
     drop(held);
     refused(&db, &below, &mut compared);
     compare_all(&db, &git, &above, &mut blobs, &mut compared)?;
-    println!("{} trees compared after it, {} refused", compared.trees - before, below.len());
+    println!(
+        "{} trees compared after it, {} refused",
+        compared.trees - before,
+        below.len()
+    );
 
     let hash = (db.hash_by_rev(db.rev())?, db.hash(DEFAULT_IGNORES)?);
     db.close()?;
@@ -157,7 +189,10 @@ fn repository(asked: Option<&Path>, scratch: &Path) -> Result<Git> {
 
 /// A crash may cost the last moments of a load, which can be loaded again: one sync for many commits.
 fn open(store: &Path) -> Result<Db> {
-    let durability = Durability::Batched { changes: 10_000, interval: Duration::from_millis(100) };
+    let durability = Durability::Batched {
+        changes: 10_000,
+        interval: Duration::from_millis(100),
+    };
     let db = Options::new().durability(durability).open(store);
     db.with_context(|| format!("the store {}", store.display()))
 }
@@ -194,7 +229,9 @@ fn compare_all(
 fn refused(db: &Db, below: &[(String, Revision)], compared: &mut Compared) {
     for (_, revision) in below {
         if !matches!(db.read_at(*revision), Err(Error::Compacted { .. })) {
-            compared.differ(&format!("revision {revision} was compacted, but can be read"));
+            compared.differ(&format!(
+                "revision {revision} was compacted, but can be read"
+            ));
         }
     }
 }
@@ -212,7 +249,10 @@ fn show_busiest(
     let Some((path, count)) = compare::busiest(now)? else {
         return Ok(());
     };
-    println!("{} changed most, {count} times; the last:", path.escape_ascii());
+    println!(
+        "{} changed most, {count} times; the last:",
+        path.escape_ascii()
+    );
     let lines = compare::history(now, git, commits, &path, compared)?;
     for line in lines.iter().rev().take(5).rev() {
         println!("  {line}");
@@ -232,13 +272,21 @@ fn say_loaded(loaded: &load::Loaded) {
         size(loaded.bytes),
         per_second(loaded.commits),
         per_second(loaded.puts + loaded.deletes),
-        indicatif::HumanBytes(loaded.bytes * 1000 / u64::try_from(loaded.took.as_millis().max(1)).unwrap_or(u64::MAX)),
+        indicatif::HumanBytes(
+            loaded.bytes * 1000 / u64::try_from(loaded.took.as_millis().max(1)).unwrap_or(u64::MAX)
+        ),
     );
     if loaded.too_large > 0 {
-        println!("{} paths or blobs are over the store's limits and stay out", loaded.too_large);
+        println!(
+            "{} paths or blobs are over the store's limits and stay out",
+            loaded.too_large
+        );
     }
     if loaded.split > 0 {
-        println!("{} commits are over the limit of a transaction and took several", loaded.split);
+        println!(
+            "{} commits are over the limit of a transaction and took several",
+            loaded.split
+        );
     }
 }
 
