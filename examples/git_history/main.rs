@@ -212,6 +212,7 @@ fn pick(commits: &[String], revisions: &[Option<Revision>]) -> Vec<(String, Revi
     picks
 }
 
+/// Compares the commits at their revisions, and the newest with the store as it is.
 fn compare_all(
     db: &Db,
     git: &Git,
@@ -222,7 +223,11 @@ fn compare_all(
     for (commit, revision) in picks {
         compare::tree(&db.read_at(*revision)?, git, commit, blobs, compared)?;
     }
-    Ok(())
+    // The last commit is also what the store holds now: nothing came behind it.
+    match picks.last() {
+        Some((newest, _)) => compare::tree(&db.read()?, git, newest, blobs, compared),
+        None => Ok(()),
+    }
 }
 
 /// Below the compaction every read is refused, with the revision where history starts.
