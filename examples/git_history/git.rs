@@ -72,7 +72,11 @@ impl Git {
             .context("git could not be started")?;
         if !output.status.success() {
             let says = String::from_utf8_lossy(&output.stderr);
-            let says = if says.is_empty() { "no commits" } else { says.trim() };
+            let says = if says.is_empty() {
+                "no commits"
+            } else {
+                says.trim()
+            };
             bail!("git {}: {says}", arguments[0]);
         }
         Ok(output.stdout)

@@ -34,11 +34,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "db",
         &[
-            "import", "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options",
-            "lessor",
+            "import", "stats", "mvcc", "index", "engine", "tree", "pager", "sys", "error",
+            "options", "lessor",
         ],
     ),
     ("cookbook", &["db", "mvcc", "error", "options", "lessor"]),
+    (
+        "stats",
+        &[
+            "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options",
+        ],
+    ),
     // A conflict carries the record found.
     ("error", &["mvcc"]),
     // `Options::open` gives a `Db`.
