@@ -9,6 +9,7 @@
 //! * [`op`], [`random`], [`mod@generate`]: operations as data, made from a seed.
 //! * [`model`], [`outcome`], [`mod@apply`]: what a store under test must offer, and the runner that
 //!   compares it with the oracle.
+//! * [`campaign`]: many seeds on all cores, from the command line.
 //! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
@@ -16,6 +17,7 @@
 
 pub mod answer;
 pub mod apply;
+pub mod campaign;
 pub mod difference;
 pub mod encoding;
 pub mod generate;
