@@ -126,10 +126,9 @@ impl<'v> Events<'v> {
         let store = view.store();
         let compact = store.engine.compact_rev();
         check_revision(view.rev(), view.store_rev(), compact)?;
-        let tree = &store.engine.tree;
         let mut positions = VecDeque::new();
         if let Some((_, newest)) = store.find(key)? {
-            let mut at = version_at(tree, newest, view.rev())?;
+            let mut at = shown_at(store, newest, view.rev(), compact)?;
             let mut newest_at_compact = true;
             while let Some((position, head)) = at {
                 let retained = match compact {
@@ -388,6 +387,28 @@ pub(crate) fn is_newest_at(
     };
     let found = version_at(&store.engine.tree, newest, compact)?;
     Ok(found.is_some_and(|(_, found)| found.id == head.id))
+}
+
+/// The newest record at or before `rev` that history shows: unlike a read's, also the tombstone before
+/// the first put of a later generation, where compaction kept it.
+fn shown_at(
+    store: &Store,
+    newest: Version,
+    rev: Revision,
+    compact: Option<Revision>,
+) -> Result<Option<Version>> {
+    let (mut position, mut head) = newest;
+    while head.id.main > rev {
+        let Some(prev) = head.prev else {
+            return Ok(None);
+        };
+        if prev.id.main <= rev {
+            return earlier(store, position, &head, compact);
+        }
+        let link = head.skip.filter(|skip| skip.id.main > rev).unwrap_or(prev);
+        (position, head) = follow(&store.engine.tree, position, link)?;
+    }
+    Ok(Some((position, head)))
 }
 
 /// The record before this one of the same key, unless compaction may have dropped it.
