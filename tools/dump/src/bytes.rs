@@ -4,15 +4,24 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt::Write;
 
-/// `bytes` as they are when they are text on one line, else with escapes: `\n`, `\t`, `\r`, `\\`, `\xNN`.
+/// `bytes` as they are when they are text on one line, else escaped: `\n`, `\t`, `\r`, `\\`, `\xNN`.
+/// What is text is not touched, so text that looks like an escape is not told apart from one: programs
+/// read JSON.
 ///
 /// ```
 /// use revtree_dump::readable;
-/// assert_eq!(readable("größe".as_bytes()), "größe");
-/// assert_eq!(readable(b"a\0\xff\n"), "a\\x00\\xff\\n");
+/// assert_eq!(readable("größe \\ 1".as_bytes()), "größe \\ 1");
+/// assert_eq!(readable(b"a\\\0\xff\n"), "a\\\\\\x00\\xff\\n");
 /// ```
 #[must_use]
 pub fn readable(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => escaped(bytes),
+    }
+}
+
+fn escaped(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for letter in chunk.valid().chars() {

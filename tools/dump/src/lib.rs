@@ -12,12 +12,13 @@
 //! ```
 //! use revtree_dump::{Item, Options, dump};
 //! let file = vec![0; 64 << 10]; // no store
-//! let mut damage = 0;
-//! let summary = dump(&file.as_slice(), &Options::default(), &mut |item| {
-//!     damage += u32::from(matches!(item, Item::Damage(_)));
+//! let mut lines = Vec::new();
+//! let summary = dump(&file.as_slice(), &Options::default(), &mut |item: &Item| {
+//!     lines.push(item.to_string());
 //!     Ok(())
 //! })?;
-//! assert_eq!((summary.damage, damage), (5, 5)); // four slots, and no superblock among them
+//! assert_eq!(summary.damage, 5); // four slots, and no valid superblock among them
+//! assert!(lines[1].starts_with("  slot 0 at 0x0: bad: superblock magic"));
 //! # Ok::<(), std::io::Error>(())
 //! ```
 

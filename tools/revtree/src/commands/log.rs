@@ -1,0 +1,49 @@
+//! `log STORE`: the changes of all keys in order of revisions.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use revtree::{KeyRange, Revision};
+
+use crate::failure::Result;
+use crate::output::Output;
+use crate::store::Store;
+
+/// What `log` takes.
+#[derive(Args)]
+pub(crate) struct Log {
+    /// The store file.
+    store: PathBuf,
+    /// The first revision; by default the one after the compact revision.
+    #[arg(long, value_name = "REVISION")]
+    from: Option<u64>,
+    /// The last revision; by default the current one.
+    #[arg(long, value_name = "REVISION")]
+    to: Option<u64>,
+}
+
+impl Log {
+    /// Prints the events one by one, so that memory does not grow with the history.
+    pub(crate) fn run(&self, output: &mut Output) -> Result {
+        let store = Store::to_read(&self.store)?;
+        let view = store.view(None)?;
+        let first = view.first_rev().map_or(Revision::new(1), Revision::next);
+        let from = self.from.map_or(first, Revision::new);
+        let to = self.to.map_or(view.rev(), Revision::new);
+        // By default nothing may be left: everything up to the current revision was compacted.
+        if self.from.is_none() && self.to.is_none() && from > to {
+            return Ok(());
+        }
+        let mut last = None;
+        for event in store.told(view.changes(KeyRange::all(), from..=to))? {
+            match event {
+                Ok(event) => {
+                    output.event(&event, last)?;
+                    last = Some(event.id.main);
+                }
+                Err(error) => output.damage(&error),
+            }
+        }
+        output.events_end(last)
+    }
+}
