@@ -1,9 +1,10 @@
 //! `compact STORE REV`: gives up the history below a revision.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use revtree::Outcome;
+use revtree::{Compaction, Outcome};
 
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -24,10 +25,7 @@ impl Compact {
     pub(crate) fn run(&self, output: &mut Output) -> Result {
         let store = Store::to_change(&self.store)?;
         let compaction = store.told(store.db.compact(self.revision))?;
-        let bar = Bar::default();
-        bar.show(compaction.progress());
-        let outcome = compaction.wait();
-        bar.clear();
+        let outcome = wait(&compaction);
         let revision = store.db.rev();
         store.close()?;
         if outcome == Outcome::Interrupted {
@@ -39,4 +37,24 @@ impl Compact {
             ("revision", revision.get().into()),
         ])
     }
+}
+
+/// Waits for the work with a bar that follows it; most compactions are done at once and draw none.
+fn wait(compaction: &Compaction) -> Outcome {
+    let bar = Bar::default();
+    let outcome = std::thread::scope(|scope| {
+        let work = scope.spawn(|| compaction.wait());
+        let mut pause = Duration::from_millis(1);
+        while !work.is_finished() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(100));
+            if pause > Duration::from_millis(50) {
+                bar.show(compaction.progress());
+            }
+        }
+        // Only a panic in `wait` ends the thread otherwise.
+        work.join().unwrap_or(Outcome::Interrupted)
+    });
+    bar.clear();
+    outcome
 }
