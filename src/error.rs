@@ -218,7 +218,10 @@ impl Error {
 
     /// The operating system's answer to the call `what`.
     pub(crate) fn io(what: &'static str, cause: io::Error) -> Error {
-        Error::Io { what, cause: Arc::new(cause) }
+        Error::Io {
+            what,
+            cause: Arc::new(cause),
+        }
     }
 
     /// The same, for `map_err`.
@@ -230,11 +233,20 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Compacted { requested, compacted } => {
-                write!(f, "revision {requested} was compacted: history starts at {compacted}")
+            Error::Compacted {
+                requested,
+                compacted,
+            } => {
+                write!(
+                    f,
+                    "revision {requested} was compacted: history starts at {compacted}"
+                )
             }
             Error::FutureRevision { requested, current } => {
-                write!(f, "revision {requested} is in the future: the store is at {current}")
+                write!(
+                    f,
+                    "revision {requested} is in the future: the store is at {current}"
+                )
             }
             Error::RevisionNotFound(id) => write!(f, "nothing was written at revision {id}"),
             Error::LimitReached { what, max } => write!(f, "{what} would pass its limit of {max}"),
@@ -264,7 +276,10 @@ impl fmt::Display for Error {
             }
             Error::InCallback => write!(f, "a callback of the store must not write to it"),
             Error::ReadOnly => write!(f, "the store was opened for reading only"),
-            Error::Locked { path, by_this_process } => {
+            Error::Locked {
+                path,
+                by_this_process,
+            } => {
                 let who = if *by_this_process { "this" } else { "another" };
                 write!(f, "{} is in use by {who} process", path.display())
             }
@@ -274,7 +289,10 @@ impl fmt::Display for Error {
             Error::NoSpace { needed } => write!(f, "no space on the disk for {needed} bytes"),
             Error::Closed => write!(f, "the store is closed"),
             Error::Poisoned { cause } => {
-                write!(f, "an earlier write or sync failed, open the store again: {cause}")
+                write!(
+                    f,
+                    "an earlier write or sync failed, open the store again: {cause}"
+                )
             }
             Error::CommitUnknown { revision, cause } => write!(
                 f,
@@ -282,12 +300,23 @@ impl fmt::Display for Error {
             ),
             Error::NotAStore { path } => write!(f, "{} is not a revtree store", path.display()),
             Error::FormatTooNew { found, newest } => {
-                write!(f, "the file has format version {found}, this program reads up to {newest}")
+                write!(
+                    f,
+                    "the file has format version {found}, this program reads up to {newest}"
+                )
             }
             Error::RolledBack { found, expected } => {
-                write!(f, "the store is at revision {found}, at least {expected} was expected")
+                write!(
+                    f,
+                    "the store is at revision {found}, at least {expected} was expected"
+                )
             }
-            Error::Corrupt { offset, what, expected, found } => write!(
+            Error::Corrupt {
+                offset,
+                what,
+                expected,
+                found,
+            } => write!(
                 f,
                 "damaged at offset {offset:#x}: {what}: expected {expected:#x}, found {found:#x}"
             ),
@@ -312,8 +341,18 @@ impl std::error::Error for Error {
 
 impl From<FormatError> for Error {
     fn from(error: FormatError) -> Error {
-        let FormatError { offset, what, expected, found } = error;
-        Error::Corrupt { offset, what, expected, found }
+        let FormatError {
+            offset,
+            what,
+            expected,
+            found,
+        } = error;
+        Error::Corrupt {
+            offset,
+            what,
+            expected,
+            found,
+        }
     }
 }
 

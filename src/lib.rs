@@ -8,17 +8,37 @@ mod lessor;
 mod mvcc;
 mod options;
 mod pager;
+mod stats;
 mod sync;
 #[cfg_attr(
     not(feature = "unstable-storage"),
-    expect(unreachable_pub, reason = "reachable with the feature: one seam, two visibilities")
+    expect(
+        unreachable_pub,
+        reason = "reachable with the feature: one seam, two visibilities"
+    )
 )]
 #[cfg_attr(
     not(feature = "unstable-storage"),
-    allow(dead_code, unused_imports, reason = "the simulated disk is for tests only")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the simulated disk is for tests only"
+    )
 )]
 pub(crate) mod sys;
 mod tree;
+
+pub use db::{Db, WeakDb};
+pub use error::{Error, ErrorKind, Result};
+pub use lessor::{Lessor, NoLessor};
+pub use mvcc::{
+    Commit, DEFAULT_IGNORES, Deleted, Event, EventKind, Events, Expect, Hash, HashKv, IgnoreKey,
+    KeyRange, KeyValue, OwnedRecords, Prev, Range, RangeResult, ReadView, Record, Records,
+    Savepoint, Submitted, Table, TableIter, TableMut, View, WriteTxn,
+};
+pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
+pub use revtree_format::{ChangeId, LeaseId, Revision};
+pub use stats::{Compaction, Outcome, Recovery};
 
 /// The storage seam, for tests of the engine and for storage of one's own. Not covered by the
 /// crate's promise of stability.

@@ -260,7 +260,10 @@ impl Options {
         if !segment_bytes.is_power_of_two()
             || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes)
         {
-            return invalid("segment size (a power of two from 64 KiB)", SEGMENT_BYTES_MAX.into());
+            return invalid(
+                "segment size (a power of two from 64 KiB)",
+                SEGMENT_BYTES_MAX.into(),
+            );
         }
         if self.store_bytes_max > STORE_BYTES_MAX {
             return invalid("store size", STORE_BYTES_MAX);

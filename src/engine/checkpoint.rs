@@ -92,6 +92,7 @@ impl Engine {
         if let Some(run) = run {
             roots.push(self.write_index(run, state.rev.get())?);
         }
+        let noted = self.append()?.log.head().segment_use;
         let (segments, segment_count) = self.write_segments()?;
         roots.push(segments);
         // 3.
@@ -101,8 +102,13 @@ impl Engine {
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             let idle = commits == self.counters.commits.load(Ordering::Relaxed);
-            // Nothing was committed since step 1: replay need not pass over the pages.
-            if idle { group.head } else { head }
+            // Nothing was committed since step 1: replay need not pass over the pages, if the table
+            // knows the segments that they are in (B-86).
+            if idle && group.head.segment_use == noted {
+                group.head
+            } else {
+                head
+            }
         };
         let sequence = self.append()?.log.sequence();
         self.sync_to(sequence.saturating_sub(1))?;
@@ -127,7 +133,8 @@ impl Engine {
         }
         // 6.
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-        self.tree.adopt(tree_root.map(|root| (root.page, root.levels)), tails.len());
+        self.tree
+            .adopt(tree_root.map(|root| (root.page, root.levels)), tails.len());
         checkpoint.spine = spine;
         checkpoint.tables = state.tables;
         checkpoint.superblock = next;
@@ -158,7 +165,7 @@ impl Engine {
         let mut blob = BlobWriter::default();
         let limit = self.append()?.log.chunk_bytes();
         let (mut items, mut body) = (0, Vec::new());
-        let mut add = |item: Control<'_>, blob: &mut BlobWriter| {
+        let mut add = |item: Control<'_>, blob: &mut BlobWriter| -> Result<()> {
             if items > 0 && body.len() + item.encoded_len() > limit {
                 blob.chunk(items, &body, |kind, body| self.append_page(kind, body))?;
                 body.clear();
@@ -166,7 +173,7 @@ impl Engine {
             }
             item.encode(&mut body);
             items += 1;
-            Result::Ok(())
+            Ok(())
         };
         for (table, entries) in state.tables.iter() {
             add(Control::TableCreate { table }, &mut blob)?;
@@ -175,7 +182,10 @@ impl Engine {
             }
         }
         blob.chunk(items, &body, |kind, body| self.append_page(kind, body))?;
-        blob.finish(RootKind::Tables, 0, |kind, body| self.append_page(kind, body)).map(Some)
+        blob.finish(RootKind::Tables, 0, |kind, body| {
+            self.append_page(kind, body)
+        })
+        .map(Some)
     }
 
     fn write_index(&self, run: &dyn IndexRun, rev: u64) -> Result<Root> {
@@ -193,7 +203,9 @@ impl Engine {
             Ok(())
         })?;
         blob.chunk(keys, &body, |kind, body| self.append_page(kind, body))?;
-        blob.finish(RootKind::Index, rev, |kind, body| self.append_page(kind, body))
+        blob.finish(RootKind::Index, rev, |kind, body| {
+            self.append_page(kind, body)
+        })
     }
 
     /// The table as it is now: segments that its own frames still take are in the chain behind the head.
@@ -202,9 +214,13 @@ impl Engine {
         let mut blob = BlobWriter::default();
         for part in entries.chunks(SEGMENTS_A_CHUNK) {
             let body = encode_segments(part);
-            blob.chunk(part.len() as u64, &body, |kind, body| self.append_page(kind, body))?;
+            blob.chunk(part.len() as u64, &body, |kind, body| {
+                self.append_page(kind, body)
+            })?;
         }
-        let root = blob.finish(RootKind::Segments, 0, |kind, body| self.append_page(kind, body))?;
+        let root = blob.finish(RootKind::Segments, 0, |kind, body| {
+            self.append_page(kind, body)
+        })?;
         let count = u32::try_from(entries.len()).expect("fewer units than 16 TiB / 64 KiB");
         Ok((root, count))
     }
@@ -236,7 +252,9 @@ impl Engine {
         let end = append.log.head().position;
         if end.0 > SEGMENTS_START {
             append.log.space_mut().cut(&**self.storage(), end)?;
-            self.storage().sync_all().map_err(Error::on("sync the file"))?;
+            self.storage()
+                .sync_all()
+                .map_err(Error::on("sync the file"))?;
         }
         Ok(())
     }

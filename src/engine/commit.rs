@@ -45,20 +45,23 @@ pub(crate) struct Ticket {
     pub(crate) rev: revtree_format::Revision,
     /// Whether it is visible and as durable as was asked for already.
     pub(crate) settled: bool,
+    /// So much log has been written that a checkpoint is due.
+    pub(crate) checkpoint_due: bool,
 }
 
 impl Engine {
     /// Step 1: the append lock, with room for pieces of these lengths.
-    pub(crate) fn begin(
-        &self,
-        pieces: impl Iterator<Item = usize>,
-    ) -> Result<Appender<'_>> {
+    pub(crate) fn begin(&self, pieces: impl Iterator<Item = usize>) -> Result<Appender<'_>> {
         self.check_writable()?;
         let mut append = self.append()?;
         // Looked at again under the lock: nothing is appended behind a failure.
         self.check_writable()?;
         append.log.reserve(pieces)?;
-        Ok(Appender { engine: self, append, begun: false })
+        Ok(Appender {
+            engine: self,
+            append,
+            begun: false,
+        })
     }
 
     /// Steps 5 to 7: returns when the frame with this number is durable.
@@ -69,12 +72,17 @@ impl Engine {
                 return Ok(());
             }
             if let Some(cause) = self.poison.get() {
-                return Err(Error::Poisoned { cause: Arc::clone(cause) });
+                return Err(Error::Poisoned {
+                    cause: Arc::clone(cause),
+                });
             }
             if !sync.leading {
                 break;
             }
-            sync = self.synced.wait(sync).unwrap_or_else(std::sync::PoisonError::into_inner);
+            sync = self
+                .synced
+                .wait(sync)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         sync.leading = true;
         drop(sync);
@@ -111,7 +119,8 @@ impl Engine {
         let mut append = self.append().map_err(cause_of)?;
         append.log.synced(group.head.sequence);
         let durable_segments = append.log.take_durable();
-        self.durable_rev.fetch_max(accepted.rev.get(), Ordering::AcqRel);
+        self.durable_rev
+            .fetch_max(accepted.rev.get(), Ordering::AcqRel);
         if append.sync_sequence < group.head.sequence {
             // Nobody waits for a later sync: all that is accepted may be seen.
             let newest = append.accepted.clone();
@@ -151,6 +160,19 @@ impl Engine {
         Ok(rev)
     }
 
+    /// What [`Engine::settle`] would answer, when that is known without waiting.
+    pub(crate) fn settled(&self, ticket: Ticket) -> Option<Result<bool>> {
+        let durable = lock(&self.sync).durable > ticket.sequence;
+        if ticket.settled || durable {
+            return Some(Ok(durable));
+        }
+        let cause = Arc::clone(self.poison.get()?);
+        Some(Err(Error::CommitUnknown {
+            revision: ticket.rev,
+            cause,
+        }))
+    }
+
     /// Waits for what a commit asked for: `true` when it is durable.
     pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
         if ticket.settled {
@@ -158,9 +180,10 @@ impl Engine {
         }
         match self.sync_to(ticket.sequence) {
             Ok(()) => Ok(true),
-            Err(Error::Poisoned { cause }) => {
-                Err(Error::CommitUnknown { revision: ticket.rev, cause })
-            }
+            Err(Error::Poisoned { cause }) => Err(Error::CommitUnknown {
+                revision: ticket.rev,
+                cause,
+            }),
             Err(other) => Err(other),
         }
     }
@@ -187,7 +210,12 @@ impl Appender<'_> {
         self.begun = true;
         if appended.begins_leaf {
             let tail = &self.append.tail;
-            tail.begin(record.id, appended.position, appended.segment_use, appended.len);
+            tail.begin(
+                record.id,
+                appended.position,
+                appended.segment_use,
+                appended.len,
+            );
         } else {
             self.append.tail.extend(appended.len);
         }
@@ -231,10 +259,12 @@ impl Appender<'_> {
         append.accepted_sequence = sequence;
         append.unsynced_changes += changes;
         self.engine.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.engine.counters.changes.fetch_add(changes, Ordering::Relaxed);
-        let waits_for_sync = append.sync_sequence > 0 && {
-            append.sync_sequence >= lock(&self.engine.sync).durable
-        };
+        self.engine
+            .counters
+            .changes
+            .fetch_add(changes, Ordering::Relaxed);
+        let waits_for_sync =
+            append.sync_sequence > 0 && { append.sync_sequence >= lock(&self.engine.sync).durable };
         let settled = match durability {
             Durability::Sync => {
                 append.sync_sequence = sequence;
@@ -256,7 +286,14 @@ impl Appender<'_> {
             let newest = self.append.accepted.clone();
             self.engine.publish(&newest);
         }
-        Ok(Ticket { sequence, rev, settled })
+        let written = self.append.log.appended() - self.append.checkpointed;
+        let checkpoint_due = written >= self.engine.checkpoint_bytes;
+        Ok(Ticket {
+            sequence,
+            rev,
+            settled,
+            checkpoint_due,
+        })
     }
 
     /// Ends an append that is no commit: what it holds was accepted before.
@@ -275,7 +312,8 @@ impl Drop for Appender<'_> {
         if self.begun {
             // Given up half-way: a failure (which has poisoned already) or a panic.
             self.append.torn = true;
-            self.engine.poison(Arc::new(io::Error::other("a commit was given up half-way")));
+            self.engine
+                .poison(Arc::new(io::Error::other("a commit was given up half-way")));
         }
     }
 }

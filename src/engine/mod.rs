@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use commit::{Appender, Ticket};
-pub(crate) use open::{Config, Opened};
+pub(crate) use open::{Config, Found};
 pub(crate) use state::{State, TableMap, Tables};
 pub(crate) use worker::Worker;
 
@@ -154,7 +154,9 @@ impl Engine {
             return Err(Error::ReadOnly);
         }
         match self.poison.get() {
-            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            Some(cause) => Err(Error::Poisoned {
+                cause: Arc::clone(cause),
+            }),
             None => Ok(()),
         }
     }
@@ -172,7 +174,10 @@ impl Engine {
         match &self.append {
             Some(append) => {
                 let append = lock(append);
-                (append.log.space().allocated(), append.log.space().free_bytes())
+                (
+                    append.log.space().allocated(),
+                    append.log.space().free_bytes(),
+                )
             }
             None => (self.medium.storage.len().unwrap_or(0), 0),
         }

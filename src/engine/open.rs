@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
-    ChangeId, Control, Geometry, LeafRun, LogHead, Position, Revision, Root, RootKind,
-    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, parse_record, parse_segments,
+    ChangeId, Control, Geometry, LeafRun, LogHead, Position, Root, RootKind, SEGMENT_HEADER_BYTES,
+    SegmentEntry, SegmentState, Superblock, parse_record, parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
@@ -19,9 +19,7 @@ use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, claim, create, read_blob, replay,
     walk,
 };
-use crate::sys::{
-    Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage,
-};
+use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage};
 use crate::tree::{Spine, Tree};
 
 /// What opening needs to know.
@@ -70,10 +68,16 @@ impl WriterLock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(storage: &dyn Storage, path: &Path) -> Result<WriterLock> {
         let identity = storage.identity().map_err(Error::on("identify the file"))?;
-        if !storage.try_lock_writer().map_err(Error::on("lock the file"))? {
+        if !storage
+            .try_lock_writer()
+            .map_err(Error::on("lock the file"))?
+        {
             let writers = lock(&WRITERS);
             let by_this_process = writers.as_ref().is_some_and(|set| set.contains(&identity));
-            return Err(Error::Locked { path: path.to_path_buf(), by_this_process });
+            return Err(Error::Locked {
+                path: path.to_path_buf(),
+                by_this_process,
+            });
         }
         lock(&WRITERS).get_or_insert_default().insert(identity);
         Ok(WriterLock { identity })
@@ -92,9 +96,15 @@ impl Engine {
     /// Opens the store file.
     pub(crate) fn open(config: &Config) -> Result<Opened> {
         let created = ensure_file(config)?;
-        let access = if config.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let storage =
-            config.disk.open(&config.path, access).map_err(|error| open_error(config, error))?;
+        let access = if config.read_only {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        };
+        let storage = config
+            .disk
+            .open(&config.path, access)
+            .map_err(|error| open_error(config, error))?;
         let mut opened = if config.read_only {
             open_to_read(config, storage)?
         } else {
@@ -107,19 +117,24 @@ impl Engine {
 
 /// Creates the file where the options ask for it; says whether it did.
 fn ensure_file(config: &Config) -> Result<bool> {
-    let exists = config.disk.exists(&config.path).map_err(Error::on("look for the file"))?;
+    let exists = config
+        .disk
+        .exists(&config.path)
+        .map_err(Error::on("look for the file"))?;
     match (config.create, exists) {
         (Create::New, true) => {
             let error = std::io::ErrorKind::AlreadyExists;
             Err(Error::io("create the store", error.into()))
         }
         (_, true) => Ok(false),
-        (Create::Never, false) => {
-            Err(Error::io("open the store", std::io::ErrorKind::NotFound.into()))
-        }
-        (_, false) if config.read_only => {
-            Err(Error::io("open the store", std::io::ErrorKind::NotFound.into()))
-        }
+        (Create::Never, false) => Err(Error::io(
+            "open the store",
+            std::io::ErrorKind::NotFound.into(),
+        )),
+        (_, false) if config.read_only => Err(Error::io(
+            "open the store",
+            std::io::ErrorKind::NotFound.into(),
+        )),
         (_, false) => {
             create(&*config.disk, &config.path, config.segment_bytes)?;
             Ok(true)
@@ -130,7 +145,9 @@ fn ensure_file(config: &Config) -> Result<bool> {
 fn open_error(config: &Config, error: std::io::Error) -> Error {
     use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
     match error.kind() {
-        IsADirectory => Error::NotAStore { path: config.path.clone() },
+        IsADirectory => Error::NotAStore {
+            path: config.path.clone(),
+        },
         ReadOnlyFilesystem if !config.read_only => Error::ReadOnly,
         PermissionDenied if !config.read_only => Error::io("open the store for writing", error),
         _ => Error::io("open the store", error),
@@ -188,34 +205,70 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let file_len = storage.len().map_err(Error::on("read the file's length"))?;
     let space = |entries| {
         let geometry = medium.geometry;
-        Space::new(geometry, entries, file_len, config.store_bytes_max, superblock.opens)
+        Space::new(
+            geometry,
+            entries,
+            file_len,
+            config.store_bytes_max,
+            superblock.opens,
+        )
     };
     let head = superblock.head;
     let start = medium.geometry.start(head.segment).0;
-    let log = if fresh {
-        let first = SegmentEntry {
+    let rev = recovered.state.rev;
+    let at_start = head.position.0 == start + SEGMENT_HEADER_BYTES as u64;
+    let mut segments = recovered.segments.clone();
+    if fresh {
+        let segment_use = head.segment_use;
+        segments = vec![SegmentEntry {
             state: SegmentState::Log,
-            segment_use: head.segment_use,
+            segment_use,
             units: 1,
-        };
-        Log::first(Arc::clone(&medium), space(vec![first]), superblock.opens, head)?
-    } else if clean && head.position.0.is_multiple_of(BLOCK_BYTES) {
-        show_used(&medium, &recovered.segments, Some(head))?;
-        let units = recovered.segments.get(head.segment as usize).map_or(1, |entry| entry.units);
+        }];
+    }
+    // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
+    let resumes = clean && (at_start || head.position.0.is_multiple_of(BLOCK_BYTES));
+    let log = if resumes && at_start {
+        show_used(&medium, &segments, Some(head))?;
+        Log::first(
+            Arc::clone(&medium),
+            space(segments),
+            superblock.opens,
+            head,
+            rev,
+        )?
+    } else if resumes {
+        show_used(&medium, &segments, Some(head))?;
+        let units = segments
+            .get(head.segment as usize)
+            .map_or(1, |entry| entry.units);
         let mut extent = claim(&medium, head.segment, units.max(1))?;
         show(&medium, &mut extent, start, head.position.0)?;
-        let rev = recovered.state.rev;
-        let space = space(recovered.segments.clone());
-        Log::resume(Arc::clone(&medium), space, superblock.opens, head, rev, extent)
+        Log::resume(
+            Arc::clone(&medium),
+            space(segments),
+            superblock.opens,
+            head,
+            rev,
+            extent,
+        )
     } else {
-        show_used(&medium, &recovered.segments, None)?;
-        let rev = recovered.state.rev;
-        let before = if clean { head } else { tail.end };
-        let space = space(recovered.segments.clone());
-        Log::begin(Arc::clone(&medium), space, superblock.opens, before, rev)?
+        show_used(&medium, &segments, None)?;
+        let (before, mark) = (tail.end, tail.synced_up_to);
+        Log::begin(
+            Arc::clone(&medium),
+            space(segments),
+            superblock.opens,
+            before,
+            rev,
+            mark,
+        )?
     };
     // What the copy of the unsynced tail will replace is left out.
-    let kept = recovered.leaves.iter().filter(|leaf| clean || !tail.is_unsynced(leaf.position));
+    let kept = recovered
+        .leaves
+        .iter()
+        .filter(|leaf| clean || !tail.is_unsynced(leaf.position));
     for leaf in kept {
         tail_list.push(*leaf);
     }
@@ -234,7 +287,10 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             accepted: recovered.state.clone(),
             log,
         })),
-        sync: Mutex::new(SyncState { durable: head.sequence, leading: false }),
+        sync: Mutex::new(SyncState {
+            durable: head.sequence,
+            leading: false,
+        }),
         synced: Condvar::new(),
         rev: AtomicU64::new(recovered.state.rev.get()),
         durable_rev: AtomicU64::new(recovered.state.rev.get()),
@@ -251,7 +307,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         }),
         medium,
     };
-    if !clean {
+    if !resumes {
         engine.readopt(&tail)?;
     }
     // A run describes the keys up to its own revision; what came later is read from the tree.
@@ -264,7 +320,10 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         .try_lock_byte(LockByte::Readers, LockMode::Shared)
         .map_err(Error::on("lock the file"))?
     {
-        return Err(Error::Locked { path: config.path.clone(), by_this_process: false });
+        return Err(Error::Locked {
+            path: config.path.clone(),
+            by_this_process: false,
+        });
     }
     let superblocks = Superblocks::read(&*storage, &config.path)?;
     let superblock = superblocks.newest;
@@ -319,7 +378,9 @@ fn keep_durable(storage: &dyn Storage, tail: &mut Tail) -> Result<()> {
             .try_lock_byte(LockByte::WriterAlive, LockMode::Shared)
             .map_err(Error::on("lock the file"))?;
         if free {
-            storage.unlock_byte(LockByte::WriterAlive).map_err(Error::on("unlock the file"))?;
+            storage
+                .unlock_byte(LockByte::WriterAlive)
+                .map_err(Error::on("unlock the file"))?;
         }
         Ok(!free)
     };
@@ -329,8 +390,12 @@ fn keep_durable(storage: &dyn Storage, tail: &mut Tail) -> Result<()> {
     let mark = tail.synced_up_to;
     let whole = |frame: &TailFrame| frame.header.sequence < mark && !frame.header.flags.continued;
     let kept = tail.frames.iter().rposition(whole).map_or(0, |n| n + 1);
-    let dropped: u64 =
-        tail.frames.iter().skip(kept).map(|frame| u64::from(frame.header.body_len)).sum();
+    let dropped: u64 = tail
+        .frames
+        .iter()
+        .skip(kept)
+        .map(|frame| u64::from(frame.header.body_len))
+        .sum();
     tail.dropped_bytes += dropped;
     tail.frames.truncate(kept);
     Ok(())
@@ -343,12 +408,25 @@ fn medium(
 ) -> Result<Arc<Medium>> {
     let segment_bytes = u64::from(superblock.segment_bytes);
     let copies = config.read_only || config.read_mode == ReadMode::Pread;
-    let wanted = if config.read_only { segment_bytes } else { config.store_bytes_max };
-    let region = Region::reserve(wanted.max(segment_bytes), segment_bytes)
-        .map_err(|_| Error::OutOfMemory { what: "address space", bytes: wanted })?;
+    let wanted = if config.read_only {
+        segment_bytes
+    } else {
+        config.store_bytes_max
+    };
+    let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {
+        Error::OutOfMemory {
+            what: "address space",
+            bytes: wanted,
+        }
+    })?;
     let geometry = Geometry::new(superblock.segment_bytes);
-    let medium =
-        Medium::new(Arc::clone(&storage), region, geometry, superblock.store_id, copies);
+    let medium = Medium::new(
+        Arc::clone(&storage),
+        region,
+        geometry,
+        superblock.store_id,
+        copies,
+    );
     medium.extend(storage.len().map_err(Error::on("read the file's length"))?);
     Ok(Arc::new(medium))
 }
@@ -367,15 +445,36 @@ fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Reco
     }
     let mut state = State {
         rev: superblock.revision,
-        applied: Applied { index: superblock.applied_index, term: superblock.applied_term },
+        applied: Applied {
+            index: superblock.applied_index,
+            term: superblock.applied_term,
+        },
         compact: superblock.compact_revision,
         tables: tables.clone(),
     };
     let mut leaves = Vec::new();
     let mut last = ChangeId::new(superblock.revision, u64::MAX);
-    replay(&*medium.storage, tail, |frame| replay_frame(&frame, &mut state, &mut leaves, &mut last))?;
+    replay(&*medium.storage, tail, |frame| {
+        replay_frame(&frame, &mut state, &mut leaves, &mut last)
+    })?;
     mark_chain(tail, &mut segments);
-    Ok(Recovered { state, leaves, segments, tables })
+    let mut units = 0;
+    let mut segment_use = 0;
+    for (index, entry) in (0u32..).zip(&segments) {
+        // Units after a long segment's first carry its number too.
+        if entry.units > 0 {
+            (units, segment_use) = (entry.units, entry.segment_use);
+        }
+        if units > 0 && entry.state != SegmentState::Free {
+            medium.set_use(index, segment_use);
+        }
+    }
+    Ok(Recovered {
+        state,
+        leaves,
+        segments,
+        tables,
+    })
 }
 
 fn replay_frame(
@@ -385,7 +484,12 @@ fn replay_frame(
     last: &mut ChangeId,
 ) -> Result<()> {
     let wrong = |offset: Position, what, expected: u64, found: u64| {
-        Err(Error::Corrupt { offset: offset.0, what, expected, found })
+        Err(Error::Corrupt {
+            offset: offset.0,
+            what,
+            expected,
+            found,
+        })
     };
     let header = frame.frame.header;
     let mut at = frame.body_at();
@@ -405,12 +509,22 @@ fn replay_frame(
         let narrow = u32::try_from(len).expect("a record is shorter than 4 GiB");
         leaf = Some(match leaf {
             Some(open) if open.len as usize + len <= revtree_format::limits::LEAF_BYTES_MAX => {
-                LeafRun { len: open.len + narrow, records: open.records + 1, ..open }
+                LeafRun {
+                    len: open.len + narrow,
+                    records: open.records + 1,
+                    ..open
+                }
             }
             full => {
                 leaves.extend(full);
                 let segment_use = frame.frame.segment_use;
-                LeafRun { first: head.id, position: at, segment_use, len: narrow, records: 1 }
+                LeafRun {
+                    first: head.id,
+                    position: at,
+                    segment_use,
+                    len: narrow,
+                    records: 1,
+                }
             }
         });
         records += 1;
@@ -485,15 +599,22 @@ fn mark_chain(tail: &Tail, segments: &mut Vec<SegmentEntry>) {
 
 /// Lets readers see all segments in use but the one where the log goes on.
 fn show_used(medium: &Medium, segments: &[SegmentEntry], but: Option<LogHead>) -> Result<()> {
-    let file_len = medium.storage.len().map_err(Error::on("read the file's length"))?;
+    let file_len = medium
+        .storage
+        .len()
+        .map_err(Error::on("read the file's length"))?;
     let mut index = 0u32;
     while (index as usize) < segments.len() {
         // As many neighbours as are in use share one mapping.
         let mut end = index;
-        while segments.get(end as usize).is_some_and(|entry| entry.state != SegmentState::Free)
+        while segments
+            .get(end as usize)
+            .is_some_and(|entry| entry.state != SegmentState::Free)
             && but.is_none_or(|head| head.segment != end)
         {
-            end += segments.get(end as usize).map_or(1, |entry| entry.units.max(1));
+            end += segments
+                .get(end as usize)
+                .map_or(1, |entry| entry.units.max(1));
         }
         if end > index {
             let mut extent = claim(medium, index, end - index)?;
@@ -501,40 +622,35 @@ fn show_used(medium: &Medium, segments: &[SegmentEntry], but: Option<LogHead>) -
             let stop = medium.geometry.end(index, end - index).0.min(file_len);
             show(medium, &mut extent, start, stop)?;
         }
-        let units = segments.get(end as usize).map_or(1, |entry| entry.units.max(1));
+        let units = segments
+            .get(end as usize)
+            .map_or(1, |entry| entry.units.max(1));
         index = end + units;
     }
     Ok(())
 }
 
 /// Lets readers see the file's bytes from `start` to `end`, which lie in the file.
-fn show(
-    medium: &Medium,
-    extent: &mut crate::sys::Extent,
-    start: u64,
-    end: u64,
-) -> Result<()> {
+fn show(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) -> Result<()> {
     let whole = end - end % BLOCK_BYTES;
     if medium.copies() {
         return Ok(());
     }
     if start < whole {
-        medium.storage.show(extent, start, whole - start).map_err(Error::on("map the file"))?;
+        medium
+            .storage
+            .show(extent, start, whole - start)
+            .map_err(Error::on("map the file"))?;
     }
     if whole < end {
         // The file was cut inside a block.
         let mut rest = vec![0; usize::try_from(end - whole).expect("less than a block")];
-        medium.storage.read_at(&mut rest, whole).map_err(Error::on("read the file"))?;
+        medium
+            .storage
+            .read_at(&mut rest, whole)
+            .map_err(Error::on("read the file"))?;
         let _ = extent.write(whole, &rest);
     }
     extent.publish(end.max(start));
     Ok(())
-}
-
-/// The revision that an open store must have at least.
-pub(crate) fn check_revision(found: Revision, expected: Option<Revision>) -> Result<()> {
-    match expected {
-        Some(expected) if found < expected => Err(Error::RolledBack { found, expected }),
-        _ => Ok(()),
-    }
 }

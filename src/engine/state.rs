@@ -57,12 +57,25 @@ impl Tables {
 
     /// Sets an entry; nothing changes when the limit of all tables would be passed.
     pub(crate) fn put(&mut self, name: &str, key: Bytes, value: Bytes) -> Result<()> {
-        let mut map = self.maps.get(name).cloned().unwrap_or_else(TableMap::new_sync);
-        let new_table = if self.maps.get(name).is_none() { name.len() as u64 } else { 0 };
-        let old = map.get(&key).map_or(0, |old| (key.len() + old.len()) as u64);
+        let mut map = self
+            .maps
+            .get(name)
+            .cloned()
+            .unwrap_or_else(TableMap::new_sync);
+        let new_table = if self.maps.get(name).is_none() {
+            name.len() as u64
+        } else {
+            0
+        };
+        let old = map
+            .get(&key)
+            .map_or(0, |old| (key.len() + old.len()) as u64);
         let bytes = self.bytes + new_table + (key.len() + value.len()) as u64 - old;
         if bytes > TABLES_BYTES_MAX {
-            return Err(Error::LimitReached { what: "side tables", max: TABLES_BYTES_MAX });
+            return Err(Error::LimitReached {
+                what: "side tables",
+                max: TABLES_BYTES_MAX,
+            });
         }
         map.insert_mut(key, value);
         self.version += 1;
@@ -90,7 +103,11 @@ impl Tables {
         match *item {
             Control::TableCreate { table } => self.create(table),
             Control::TablePut { table, key, value } => {
-                self.put(table, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))?;
+                self.put(
+                    table,
+                    Bytes::copy_from_slice(key),
+                    Bytes::copy_from_slice(value),
+                )?;
             }
             Control::TableDelete { table, key } => {
                 self.delete(table, key);

@@ -4,6 +4,7 @@
 //! It holds the engine weakly between two rounds, so it never keeps a store open.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -33,13 +34,21 @@ struct WorkerState {
 
 impl Worker {
     /// Starts the thread, which syncs at the latest `interval` after [`Worker::changed`].
-    pub(crate) fn start(engine: Weak<Engine>, interval: Duration) -> std::io::Result<Worker> {
+    /// Tasks whose commits wait are woken after each sync.
+    pub(crate) fn start(
+        engine: Weak<Engine>,
+        interval: Duration,
+        wakers: Arc<Mutex<Vec<Waker>>>,
+    ) -> std::io::Result<Worker> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("revtree-sync".into())
-            .spawn(move || run(&theirs, &engine, interval))?;
-        Ok(Worker { shared, thread: Some(thread) })
+            .spawn(move || run(&theirs, &engine, interval, &wakers))?;
+        Ok(Worker {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// There are changes to be synced within the interval, or at once when `due`.
@@ -73,16 +82,19 @@ impl Drop for Worker {
     }
 }
 
-fn run(shared: &Shared, engine: &Weak<Engine>, interval: Duration) {
+fn run(shared: &Shared, engine: &Weak<Engine>, interval: Duration, wakers: &Mutex<Vec<Waker>>) {
     loop {
         let mut state = lock(&shared.state);
         while !state.dirty && !state.ended {
-            state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if !state.due && !state.ended {
-            let waited = shared.wake.wait_timeout_while(state, interval, |state| {
-                !state.due && !state.ended
-            });
+            let waited = shared
+                .wake
+                .wait_timeout_while(state, interval, |state| !state.due && !state.ended);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.ended {
@@ -95,6 +107,8 @@ fn run(shared: &Shared, engine: &Weak<Engine>, interval: Duration) {
         };
         // A failure poisons the store, which the next write tells.
         let _ = engine.sync_all();
+        let waiting = std::mem::take(&mut *lock(wakers));
+        waiting.into_iter().for_each(Waker::wake);
         let _ = engine.maintain();
     }
 }

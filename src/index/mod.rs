@@ -67,8 +67,8 @@ use revtree_format::{Position, Revision};
 use siphasher::sip::SipHasher13;
 
 pub(crate) use builder::{BuildFault, Builder, Scanned};
-pub(crate) use epoch::{Guard, pin};
-pub(crate) use image::{EntryImage, ImageFault, LeafImage, from_leaves};
+pub(crate) use epoch::pin;
+pub(crate) use image::{EntryImage, LeafImage, from_leaves};
 pub(crate) use keys::Keys;
 pub(crate) use writer::IndexWriter;
 

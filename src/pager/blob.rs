@@ -34,7 +34,13 @@ impl BlobWriter {
         append: impl FnOnce(FrameKind, &[u8]) -> Result<PageRef>,
     ) -> Result<Root> {
         let page = append(FrameKind::Directory, &self.directory.encode())?;
-        Ok(Root { kind, critical: kind != RootKind::Index, page, levels: 0, detail })
+        Ok(Root {
+            kind,
+            critical: kind != RootKind::Index,
+            page,
+            levels: 0,
+            detail,
+        })
     }
 }
 

@@ -44,8 +44,10 @@ pub(crate) struct Log {
     sealed: Vec<Sealed>,
     /// Bytes appended since the log was opened.
     appended: u64,
-    /// The store's revision, for the header of the next frame.
+    /// The store's revision after the commit whose pieces are being appended.
     revision: Revision,
+    /// The same after the frame closed last: what pages and closing frames carry.
+    closed_revision: Revision,
 }
 
 /// The segment that is being filled.
@@ -77,6 +79,8 @@ struct OpenFrame {
     /// Bytes of the leaf run at the end; 0 when none has begun.
     leaf_bytes: usize,
     controls: Vec<u8>,
+    /// The store's revision after the newest piece in it.
+    revision: Revision,
 }
 
 /// Where a record was put.
@@ -106,10 +110,20 @@ impl Log {
         extent: Extent,
     ) -> Log {
         let geometry = medium.geometry;
-        let units = space.entries().get(head.segment as usize).map_or(1, |entry| entry.units);
-        let active = Active::new(geometry, head.segment, units.max(1), head.segment_use, extent);
+        let units = space
+            .entries()
+            .get(head.segment as usize)
+            .map_or(1, |entry| entry.units);
+        let active = Active::new(
+            geometry,
+            head.segment,
+            units.max(1),
+            head.segment_use,
+            extent,
+        );
         Log {
             revision,
+            closed_revision: revision,
             medium,
             space,
             opens,
@@ -126,12 +140,23 @@ impl Log {
         }
     }
 
-    /// The log of a store that has none yet, in its first segment.
-    pub(crate) fn first(medium: Arc<Medium>, space: Space, opens: u32, head: LogHead) -> Result<Log> {
-        let extent = claim(&medium, head.segment, 1)?;
-        let mut log = Log::resume(medium, space, opens, head, Revision::new(1), extent);
+    /// A log whose head is the start of a segment in which nothing has been written.
+    pub(crate) fn first(
+        medium: Arc<Medium>,
+        space: Space,
+        opens: u32,
+        head: LogHead,
+        revision: Revision,
+    ) -> Result<Log> {
+        let units = space
+            .entries()
+            .get(head.segment as usize)
+            .map_or(1, |entry| entry.units);
+        let extent = claim(&medium, head.segment, units.max(1))?;
+        medium.set_use(head.segment, head.segment_use);
+        let mut log = Log::resume(medium, space, opens, head, revision, extent);
         let start = log.medium.geometry.start(head.segment);
-        log.begin_segment(start, head.segment, 1, head.segment_use);
+        log.begin_segment(start, head.segment, units.max(1), head.segment_use);
         Ok(log)
     }
 
@@ -143,14 +168,23 @@ impl Log {
         opens: u32,
         before: LogHead,
         revision: Revision,
+        synced_up_to: u64,
     ) -> Result<Log> {
         let geometry = medium.geometry;
         let (index, segment_use) = space.take(&*medium.storage, 1, 4 * BLOCK_BYTES)?;
         let extent = claim(&medium, index, 1)?;
         let start = geometry.start(index);
-        let head = LogHead { position: start, segment: index, segment_use, ..before };
+        let head = LogHead {
+            position: start,
+            segment: index,
+            segment_use,
+            ..before
+        };
+        medium.set_use(index, segment_use);
         let mut log = Log::resume(medium, space, opens, head, revision, extent);
         log.begin_segment(start, index, 1, segment_use);
+        // Until a superblock names this segment, its frames prove nothing (C-26).
+        log.synced_up_to = synced_up_to;
         Ok(log)
     }
 
@@ -223,7 +257,11 @@ impl Log {
             let body = frame.end.0 - frame.position.0 + frame.controls.len() as u64;
             body + bytes as u64 > FRAME_BODY_BYTES as u64
         });
-        if full { self.close_frame(FrameFlags::default()) } else { Ok(()) }
+        if full {
+            self.close_frame(FrameFlags::default())
+        } else {
+            Ok(())
+        }
     }
 
     /// Appends a record. `in_run`: parts of the same transaction are in the frame already, so that a
@@ -235,7 +273,10 @@ impl Log {
             frame.records > 0 && body + len as u64 > FRAME_BODY_BYTES as u64
         });
         if full {
-            self.close_frame(FrameFlags { continued: in_run, ..FrameFlags::default() })?;
+            self.close_frame(FrameFlags {
+                continued: in_run,
+                ..FrameFlags::default()
+            })?;
         }
         self.open_frame(len, in_run)?;
         let frame = self.frame.as_mut().expect("opened above");
@@ -249,9 +290,14 @@ impl Log {
         let end = position.plus(len as u64);
         self.active.extent.publish(end.0);
         frame.end = end;
+        frame.revision = self.revision;
         frame.records += 1;
         let begins_leaf = frame.leaf_bytes == 0 || frame.leaf_bytes + len > LEAF_BYTES_MAX;
-        frame.leaf_bytes = if begins_leaf { len } else { frame.leaf_bytes + len };
+        frame.leaf_bytes = if begins_leaf {
+            len
+        } else {
+            frame.leaf_bytes + len
+        };
         Ok(Appended {
             position,
             len: u32::try_from(len).expect("a record is shorter than 4 GiB"),
@@ -266,6 +312,7 @@ impl Log {
         self.open_frame(len, in_run)?;
         let frame = self.frame.as_mut().expect("opened above");
         item.encode(&mut frame.controls);
+        frame.revision = self.revision;
         Ok(())
     }
 
@@ -276,7 +323,10 @@ impl Log {
             if frame.end.0 + (frame.controls.len() + len) as u64 <= self.active.limit.0 {
                 return Ok(());
             }
-            self.close_frame(FrameFlags { continued: in_run, ..FrameFlags::default() })?;
+            self.close_frame(FrameFlags {
+                continued: in_run,
+                ..FrameFlags::default()
+            })?;
         }
         if self.next.0 + (FRAME_HEADER_BYTES + len) as u64 > self.active.limit.0 {
             self.next_segment(len)?;
@@ -292,12 +342,13 @@ impl Log {
             records: 0,
             leaf_bytes: 0,
             controls: Vec::new(),
+            revision: self.closed_revision,
         });
         Ok(())
     }
 
     /// Closes the open frame: control items behind the records, the header into its hole, everything
-    /// written to the file. `revision` of the header is set by [`Log::set_revision`].
+    /// written to the file.
     fn close_frame(&mut self, flags: FrameFlags) -> Result<()> {
         let Some(frame) = self.frame.take() else {
             return Ok(());
@@ -313,7 +364,11 @@ impl Log {
         }
         self.active.extent.publish(body_end.0);
         let body_len = usize::try_from(body_end.0 - records_at.0).expect("at most 300 MiB");
-        let body = self.active.extent.bytes(records_at.0, body_len).expect("inside the segment");
+        let body = self
+            .active
+            .extent
+            .bytes(records_at.0, body_len)
+            .expect("inside the segment");
         let narrow = |n: u64| u32::try_from(n).expect("at most 300 MiB");
         let header = FrameHeader {
             kind: FrameKind::Records,
@@ -322,14 +377,17 @@ impl Log {
             prev_crc: self.prev_crc,
             sequence: self.sequence,
             synced_up_to: self.synced_up_to,
-            revision: self.revision,
+            revision: frame.revision,
             body_len: narrow(body_len as u64),
             records_len: narrow(records_len),
             record_count: frame.records,
             opens: self.opens,
         };
         let (bytes, crc) = header.encode(self.place(frame.position));
-        self.active.extent.fill_hole(&bytes).expect("opened with the frame");
+        self.active
+            .extent
+            .fill_hole(&bytes)
+            .expect("opened with the frame");
         self.advance(&header, frame.position, crc);
         self.write_out()
     }
@@ -361,7 +419,7 @@ impl Log {
             prev_crc: self.prev_crc,
             sequence: self.sequence,
             synced_up_to: self.synced_up_to,
-            revision: self.revision,
+            revision: self.closed_revision,
             body_len: u32::try_from(body.len()).expect("a page is at most 300 MiB"),
             records_len: 0,
             record_count: 0,
@@ -391,6 +449,7 @@ impl Log {
         self.appended += self.next.0 - position.0;
         self.sequence += 1;
         self.prev_crc = crc;
+        self.closed_revision = header.revision;
         self.padded = header.flags.padded;
     }
 
@@ -399,8 +458,15 @@ impl Log {
         let (from, to) = (self.written.0, self.next.0);
         if from < to {
             let len = usize::try_from(to - from).expect("inside a segment");
-            let bytes = self.active.extent.bytes(from, len).expect("inside the segment");
-            self.medium.storage.write_at(bytes, from).map_err(Error::on("write"))?;
+            let bytes = self
+                .active
+                .extent
+                .bytes(from, len)
+                .expect("inside the segment");
+            self.medium
+                .storage
+                .write_at(bytes, from)
+                .map_err(Error::on("write"))?;
             self.written = self.next;
         }
         Ok(())
@@ -414,7 +480,9 @@ impl Log {
     /// How long a chunk of a checkpoint may be, so that several fit a segment.
     pub(crate) fn chunk_bytes(&self) -> usize {
         let quarter = self.medium.geometry.segment_bytes() / 4;
-        usize::try_from(quarter).unwrap_or(usize::MAX).min(FRAME_BODY_BYTES)
+        usize::try_from(quarter)
+            .unwrap_or(usize::MAX)
+            .min(FRAME_BODY_BYTES)
     }
 
     /// Ends a group: everything is written out, and the next frame begins a block of its own, so that
@@ -423,7 +491,10 @@ impl Log {
         if self.frame.is_none() && !self.padded {
             self.open_frame(0, false)?;
         }
-        self.close_frame(FrameFlags { padded: true, ..FrameFlags::default() })?;
+        self.close_frame(FrameFlags {
+            padded: true,
+            ..FrameFlags::default()
+        })?;
         Ok(Group { head: self.head() })
     }
 
@@ -435,12 +506,15 @@ impl Log {
     /// Takes the full segments that are durable.
     pub(crate) fn take_durable(&mut self) -> Vec<Sealed> {
         let up_to = self.synced_up_to;
-        let (durable, rest) = self.sealed.drain(..).partition(|sealed| sealed.up_to <= up_to);
+        let (durable, rest) = self
+            .sealed
+            .drain(..)
+            .partition(|sealed| sealed.up_to <= up_to);
         self.sealed = rest;
         durable
     }
 
-    /// The store's revision, for the frames closed from now on.
+    /// The store's revision after the commit whose pieces are appended next.
     pub(crate) fn set_revision(&mut self, revision: Revision) {
         self.revision = revision;
     }
@@ -450,19 +524,37 @@ impl Log {
         let geometry = self.medium.geometry;
         let units = units_for(geometry, len);
         let bytes = (len as u64 + 4 * BLOCK_BYTES).min(geometry.segment_bytes());
-        let bytes = if units == 1 { bytes } else { u64::from(units) * geometry.segment_bytes() };
+        let bytes = if units == 1 {
+            bytes
+        } else {
+            u64::from(units) * geometry.segment_bytes()
+        };
         let (index, segment_use) = self.space.take(&*self.medium.storage, units, bytes)?;
         let extent = claim(&self.medium, index, units)?;
         let mut body = Vec::new();
-        Control::NextSegment { index, units, segment_use }.encode(&mut body);
+        Control::NextSegment {
+            index,
+            units,
+            segment_use,
+        }
+        .encode(&mut body);
         let position = self.next;
-        let flags = FrameFlags { last_in_segment: true, ..FrameFlags::default() };
+        let flags = FrameFlags {
+            last_in_segment: true,
+            ..FrameFlags::default()
+        };
         let (header, crc) = self.put_frame(FrameKind::Records, flags, &body);
         self.advance(&header, position, crc);
         self.write_out()?;
+        for unit in 0..units {
+            self.medium.set_use(index + unit, segment_use);
+        }
         let active = Active::new(geometry, index, units, segment_use, extent);
         let full = std::mem::replace(&mut self.active, active);
-        self.sealed.push(Sealed { extent: full.extent, up_to: self.sequence });
+        self.sealed.push(Sealed {
+            extent: full.extent,
+            up_to: self.sequence,
+        });
         let start = geometry.start(index);
         self.begin_segment(start, index, units, segment_use);
         Ok(())
@@ -478,7 +570,10 @@ impl Log {
             first_sequence: self.sequence,
         };
         let bytes = header.encode(&self.medium.store_id);
-        self.active.extent.write(start.0, &bytes).expect("a fresh segment");
+        self.active
+            .extent
+            .write(start.0, &bytes)
+            .expect("a fresh segment");
         self.next = start.plus(SEGMENT_HEADER_BYTES as u64);
         self.written = start;
         self.padded = true;
@@ -486,15 +581,15 @@ impl Log {
 }
 
 impl Active {
-    fn new(
-        geometry: Geometry,
-        index: u32,
-        units: u32,
-        segment_use: u64,
-        extent: Extent,
-    ) -> Active {
+    fn new(geometry: Geometry, index: u32, units: u32, segment_use: u64, extent: Extent) -> Active {
         let end = geometry.end(index, units);
-        Active { index, segment_use, extent, limit: Position(end.0 - BLOCK_BYTES), end }
+        Active {
+            index,
+            segment_use,
+            extent,
+            limit: Position(end.0 - BLOCK_BYTES),
+            end,
+        }
     }
 }
 
@@ -518,10 +613,10 @@ pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
     let geometry = medium.geometry;
     let start = u64::from(index) * geometry.segment_bytes();
     let len = u64::from(units) * geometry.segment_bytes();
-    medium
-        .region
-        .claim(start, len)
-        .ok_or(Error::OutOfMemory { what: "address space", bytes: start + len })
+    medium.region.claim(start, len).ok_or(Error::OutOfMemory {
+        what: "address space",
+        bytes: start + len,
+    })
 }
 
 /// Length in segments of the segment for a piece of `len` bytes.

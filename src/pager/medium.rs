@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use revtree_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, FramePlace, Geometry, PageRef, Position,
-    RecordHead, RECORD_HEAD_BYTES, head_and_key_len, parse_record,
+    RECORD_HEAD_BYTES, RecordHead, head_and_key_len, parse_record,
 };
 
+use super::growing::Growing;
 use crate::error::{Error, Result};
 use crate::sys::{Region, Storage};
 
@@ -26,6 +27,8 @@ pub(crate) struct Medium {
     copies: bool,
     /// Reads below this offset that the region does not answer go to the file.
     readable_end: AtomicU64,
+    /// Use number of each segment; 0 when it is free.
+    uses: Growing<AtomicU64>,
 }
 
 /// Bytes of the file: borrowed from the region, or read into a buffer.
@@ -54,12 +57,41 @@ impl Medium {
         store_id: [u8; 16],
         copies: bool,
     ) -> Medium {
-        Medium { storage, region, geometry, store_id, copies, readable_end: AtomicU64::new(0) }
+        Medium {
+            storage,
+            region,
+            geometry,
+            store_id,
+            copies,
+            readable_end: AtomicU64::new(0),
+            uses: Growing::new(),
+        }
     }
 
     /// The file's bytes below `end` may be read from now on.
     pub(crate) fn extend(&self, end: u64) {
         self.readable_end.fetch_max(end, Ordering::Release);
+    }
+
+    /// Segment `index` is in its use number `segment_use`; Release, so that whoever reads a record of
+    /// that use knows the number.
+    pub(crate) fn set_use(&self, index: u32, segment_use: u64) {
+        self.uses
+            .make(index as usize)
+            .store(segment_use, Ordering::Release);
+    }
+
+    fn use_at(&self, position: Position) -> u64 {
+        let index = self.geometry.index_of(position);
+        let segment_use = index.and_then(|index| self.uses.get(index as usize));
+        segment_use.map_or(0, |segment_use| segment_use.load(Ordering::Acquire))
+    }
+
+    /// Whether a hint in the record at `from` still means what it meant when it was written (B-46): the
+    /// segment at `to` has not been put to another use since the record's own was.
+    pub(crate) fn is_hint_valid(&self, from: Position, to: Position) -> bool {
+        let target = self.use_at(to);
+        target != 0 && target <= self.use_at(from)
     }
 
     /// Whether the file is left unmapped.
@@ -83,7 +115,9 @@ impl Medium {
             return Err(beyond());
         }
         let mut buf = vec![0; len];
-        self.storage.read_at(&mut buf, position.0).map_err(Error::on("read"))?;
+        self.storage
+            .read_at(&mut buf, position.0)
+            .map_err(Error::on("read"))?;
         Ok(Raw::Copied(buf))
     }
 
@@ -119,8 +153,11 @@ impl Medium {
     pub(crate) fn page(&self, page: &PageRef, kind: FrameKind) -> Result<Raw<'_>> {
         let at = page.position;
         let header_bytes = self.bytes(at, FRAME_HEADER_BYTES)?;
-        let place =
-            FramePlace { store_id: &self.store_id, segment_use: page.segment_use, position: at };
+        let place = FramePlace {
+            store_id: &self.store_id,
+            segment_use: page.segment_use,
+            position: at,
+        };
         let (header, _) = FrameHeader::parse(&header_bytes, place)?;
         let wrong = |what, expected: u64, found: u64| Error::Corrupt {
             offset: at.0,

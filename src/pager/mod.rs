@@ -4,6 +4,7 @@
 //! known above. One [`Log`] appends; everybody else reads through [`Medium`].
 
 mod blob;
+mod growing;
 mod log;
 mod medium;
 mod recover;
@@ -11,7 +12,8 @@ mod space;
 mod superblocks;
 
 pub(crate) use blob::{BlobWriter, read_blob};
-pub(crate) use log::{Appended, Log, claim};
+pub(crate) use growing::Growing;
+pub(crate) use log::{Log, claim};
 pub(crate) use medium::{Medium, Raw};
 pub(crate) use recover::{Replayed, Tail, TailFrame, replay, walk};
 pub(crate) use space::Space;

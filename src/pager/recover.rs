@@ -6,7 +6,7 @@
 use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES_MAX};
 use revtree_format::{
     Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
-    Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, Superblock,
+    Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, Superblock,
 };
 
 use crate::error::{Error, Result};
@@ -33,7 +33,9 @@ impl Tail {
     /// Frames that nothing proves to be durable: they may be in the page cache only (C-26).
     pub(crate) fn unsynced(&self) -> impl Iterator<Item = &TailFrame> {
         let mark = self.synced_up_to;
-        self.frames.iter().filter(move |frame| frame.header.sequence >= mark)
+        self.frames
+            .iter()
+            .filter(move |frame| frame.header.sequence >= mark)
     }
 
     /// Whether a record at `position` lies in such a frame.
@@ -84,7 +86,9 @@ impl Replayed<'_> {
 
     /// The records of the body.
     pub(crate) fn records(&self) -> &[u8] {
-        self.body.get(..self.frame.header.records_len as usize).unwrap_or_default()
+        self.body
+            .get(..self.frame.header.records_len as usize)
+            .unwrap_or_default()
     }
 
     /// The control items of the body.
@@ -108,7 +112,13 @@ struct Walk<'a> {
 pub(crate) fn walk(storage: &dyn Storage, superblock: &Superblock) -> Result<Tail> {
     let file_len = storage.len().map_err(Error::on("read the file's length"))?;
     let geometry = Geometry::new(superblock.segment_bytes);
-    Walk { storage, superblock, geometry, file_len }.run()
+    Walk {
+        storage,
+        superblock,
+        geometry,
+        file_len,
+    }
+    .run()
 }
 
 /// Calls `visit` with each adopted frame and its body, in order.
@@ -124,9 +134,14 @@ pub(crate) fn replay(
         }
         body.resize(frame.header.body_len as usize, 0);
         let at = frame.position.plus(FRAME_HEADER_BYTES as u64);
-        storage.read_at(&mut body, at.0).map_err(Error::on("read the log"))?;
+        storage
+            .read_at(&mut body, at.0)
+            .map_err(Error::on("read the log"))?;
         frame.header.check_body(&body, frame.position)?;
-        visit(Replayed { frame: *frame, body: &body })?;
+        visit(Replayed {
+            frame: *frame,
+            body: &body,
+        })?;
     }
     Ok(())
 }
@@ -138,7 +153,7 @@ impl Walk<'_> {
             frames: Vec::new(),
             end: head,
             synced_up_to: head.sequence,
-            segments: vec![(head.segment, 1, head.segment_use)],
+            segments: vec![(head.segment, self.head_units(), head.segment_use)],
             dropped_bytes: 0,
             damage: None,
         };
@@ -147,7 +162,8 @@ impl Walk<'_> {
         // Each turn moves on by at least a frame header inside one segment use, and each segment use
         // is entered once, because use numbers must rise: so the walk ends.
         let bad = loop {
-            let (frame, crc, next_segment) = match self.frame(&at, opens) {
+            let units = tail.segments.last().map_or(1, |(_, units, _)| *units);
+            let (frame, crc, next_segment) = match self.frame(&at, opens, units) {
                 Ok(found) => found,
                 Err(Stop::Bad(error)) => break error,
                 Err(Stop::Failed(error)) => return Err(error),
@@ -179,13 +195,36 @@ impl Walk<'_> {
         Ok(tail)
     }
 
+    /// Length of the segment that holds the log's head, as its header says; the header of a segment in
+    /// which nothing has been written may be missing.
+    fn head_units(&self) -> u32 {
+        let head = self.superblock.head;
+        let start = self.geometry.start(head.segment);
+        let mut raw = [0; SEGMENT_HEADER_BYTES];
+        if self.read(&mut raw, start.0).is_err() {
+            return 1;
+        }
+        let header = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0);
+        header.map_or(1, |header| {
+            if header.segment_use == head.segment_use && header.index == head.segment {
+                header.units
+            } else {
+                1
+            }
+        })
+    }
+
     /// The frame expected at `at`: its header and body verify, it links to the one before. For a closing
     /// frame, where the log goes on.
-    #[expect(clippy::type_complexity, reason = "used once, right below its definition")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "used once, right below its definition"
+    )]
     fn frame(
         &self,
         at: &LogHead,
         opens: u32,
+        units: u32,
     ) -> Result<(TailFrame, u32, Option<(u32, u32, u64)>), Stop> {
         let (header, crc) = self.header(at.position, at.segment_use)?;
         let wrong = |what, expected, found| {
@@ -195,10 +234,26 @@ impl Walk<'_> {
             return Err(wrong("frame sequence", at.sequence, header.sequence));
         }
         if header.prev_crc != at.prev_crc {
-            return Err(wrong("frame link", at.prev_crc.into(), header.prev_crc.into()));
+            return Err(wrong(
+                "frame link",
+                at.prev_crc.into(),
+                header.prev_crc.into(),
+            ));
         }
         if header.opens < opens {
-            return Err(wrong("frame open number", opens.into(), header.opens.into()));
+            return Err(wrong(
+                "frame open number",
+                opens.into(),
+                header.opens.into(),
+            ));
+        }
+        let segment_end = self.geometry.end(at.segment, units).0;
+        if at.position.0 + FRAME_HEADER_BYTES as u64 + u64::from(header.body_len) > segment_end {
+            return Err(wrong(
+                "frame beyond its segment",
+                segment_end,
+                header.body_len.into(),
+            ));
         }
         if header.kind == FrameKind::Run {
             return Err(wrong("frame kind in the log", 1, 5));
@@ -207,13 +262,20 @@ impl Walk<'_> {
         let body_at = at.position.plus(FRAME_HEADER_BYTES as u64);
         self.read(&mut body, body_at.0)?;
         header.check_body(&body, at.position).map_err(Stop::Bad)?;
-        let frame = TailFrame { header, position: at.position, segment_use: at.segment_use };
+        let frame = TailFrame {
+            header,
+            position: at.position,
+            segment_use: at.segment_use,
+        };
         let mut next_segment = None;
         if header.flags.last_in_segment {
             let replayed = Replayed { frame, body: &body };
             for item in replayed.controls() {
-                if let Control::NextSegment { index, units, segment_use } =
-                    item.map_err(Stop::Bad)?
+                if let Control::NextSegment {
+                    index,
+                    units,
+                    segment_use,
+                } = item.map_err(Stop::Bad)?
                 {
                     next_segment = Some((index, units, segment_use));
                 }
@@ -228,7 +290,11 @@ impl Walk<'_> {
     fn header(&self, position: Position, segment_use: u64) -> Result<(FrameHeader, u32), Stop> {
         let mut raw = [0; FRAME_HEADER_BYTES];
         self.read(&mut raw, position.0)?;
-        let place = FramePlace { store_id: &self.superblock.store_id, segment_use, position };
+        let place = FramePlace {
+            store_id: &self.superblock.store_id,
+            segment_use,
+            position,
+        };
         FrameHeader::parse(&raw, place).map_err(Stop::Bad)
     }
 
@@ -242,14 +308,15 @@ impl Walk<'_> {
         let start = self.geometry.start(index);
         let mut raw = [0; SEGMENT_HEADER_BYTES];
         self.read(&mut raw, start.0)?;
-        let header = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0)
-            .map_err(Stop::Bad)?;
-        let wrong =
-            |what, expected, found| Err(Stop::Bad(FormatError::new(start.0, what, expected, found)));
+        let header =
+            SegmentHeader::parse(&raw, &self.superblock.store_id, start.0).map_err(Stop::Bad)?;
+        let wrong = |what, expected, found| {
+            Err(Stop::Bad(FormatError::new(start.0, what, expected, found)))
+        };
         if header.segment_use != segment_use || segment_use <= at.segment_use {
             return wrong("segment use", segment_use, header.segment_use);
         }
-        if header.units != units || header.index != index {
+        if header.units != units || header.index != index || header.kind != SegmentKind::Log {
             return wrong("segment length", units.into(), header.units.into());
         }
         Ok(header)
@@ -259,7 +326,12 @@ impl Walk<'_> {
         let end = offset.saturating_add(buf.len() as u64);
         if end > self.file_len {
             let (found, expected) = (self.file_len, end);
-            return Err(Stop::Bad(FormatError::new(offset, "end of file", expected, found)));
+            return Err(Stop::Bad(FormatError::new(
+                offset,
+                "end of file",
+                expected,
+                found,
+            )));
         }
         self.storage
             .read_at(buf, offset)
@@ -272,12 +344,19 @@ impl Walk<'_> {
             frame.header.kind == FrameKind::Records
                 && (frame.header.flags.continued || frame.header.flags.last_in_segment)
         };
-        let whole = tail.frames.iter().rposition(|frame| !unfinished(frame)).map_or(0, |n| n + 1);
+        let whole = tail
+            .frames
+            .iter()
+            .rposition(|frame| !unfinished(frame))
+            .map_or(0, |n| n + 1);
         // A closing frame alone is no part of a transaction: only what follows the last whole frame and
         // holds a continued one is dropped.
         let rest = tail.frames.get(whole..).unwrap_or_default();
         if rest.iter().any(|frame| frame.header.flags.continued) {
-            tail.dropped_bytes = rest.iter().map(|frame| u64::from(frame.header.body_len)).sum();
+            tail.dropped_bytes = rest
+                .iter()
+                .map(|frame| u64::from(frame.header.body_len))
+                .sum();
             tail.frames.truncate(whole);
         }
     }
@@ -287,7 +366,9 @@ impl Walk<'_> {
         let Some(last) = tail.frames.last() else {
             return self.superblock.head;
         };
-        let crc = self.header(last.position, last.segment_use).map_or(0, |(_, crc)| crc);
+        let crc = self
+            .header(last.position, last.segment_use)
+            .map_or(0, |(_, crc)| crc);
         LogHead {
             position: last.header.next_position(last.position),
             sequence: last.header.sequence + 1,
@@ -309,9 +390,10 @@ impl Walk<'_> {
             return Ok(true);
         }
         // The segments that were put to use later.
-        let count = self.geometry.units_in(self.file_len.next_multiple_of(
-            self.geometry.segment_bytes(),
-        ));
+        let count = self.geometry.units_in(
+            self.file_len
+                .next_multiple_of(self.geometry.segment_bytes()),
+        );
         for index in 0..count {
             let start = self.geometry.start(index);
             let mut raw = [0; SEGMENT_HEADER_BYTES];
@@ -343,11 +425,17 @@ impl Walk<'_> {
         while at + FRAME_HEADER_BYTES as u64 <= end {
             let len = (end - at).min(WINDOW + FRAME_HEADER_BYTES as u64);
             window.resize(usize::try_from(len).expect("a window"), 0);
-            self.storage.read_at(&mut window, at).map_err(Error::on("read the log"))?;
+            self.storage
+                .read_at(&mut window, at)
+                .map_err(Error::on("read the log"))?;
             let mut offset = 0;
             while let Some(raw) = window.get(offset..offset + FRAME_HEADER_BYTES) {
                 let position = Position(at + offset as u64);
-                let place = FramePlace { store_id, segment_use, position };
+                let place = FramePlace {
+                    store_id,
+                    segment_use,
+                    position,
+                };
                 if raw.starts_with(&revtree_format::FRAME_MAGIC.to_le_bytes())
                     && let Ok((header, _)) = FrameHeader::parse(raw, place)
                     && header.sequence > sequence

@@ -38,14 +38,21 @@ impl Space {
         store_bytes_max: u64,
         opens: u32,
     ) -> Space {
-        let free = (0u32..)
-            .zip(&entries)
-            .filter(|(_, entry)| entry.state == SegmentState::Free)
-            .map(|(index, _)| index)
-            .rev()
-            .collect();
+        let free = (0u32..).zip(&entries);
+        let free = free.filter(|(_, entry)| entry.state == SegmentState::Free);
+        let mut free: Vec<u32> = free.map(|(index, _)| index).collect();
+        // The last is taken first: the one nearest to the start of the file.
+        free.reverse();
         let store_bytes_max = store_bytes_max.min(STORE_BYTES_MAX);
-        Space { geometry, entries, allocated: file_bytes, store_bytes_max, opens, uses: 0, free }
+        Space {
+            geometry,
+            entries,
+            allocated: file_bytes,
+            store_bytes_max,
+            opens,
+            uses: 0,
+            free,
+        }
     }
 
     /// The table: one entry for each unit.
@@ -77,7 +84,10 @@ impl Space {
         };
         let end = self.geometry.end(index, units).0;
         if end > self.store_bytes_max {
-            return Err(Error::StoreFull { needed: end, max: self.store_bytes_max });
+            return Err(Error::StoreFull {
+                needed: end,
+                max: self.store_bytes_max,
+            });
         }
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
@@ -120,16 +130,18 @@ impl Space {
             return Ok(());
         }
         let step = (self.allocated / 8).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
-        let wanted = end.max(self.allocated + step).next_multiple_of(STEP_BYTES_MIN);
+        let wanted = end
+            .max(self.allocated + step)
+            .next_multiple_of(STEP_BYTES_MIN);
         let wanted = wanted.min(self.store_bytes_max.max(end));
         match storage.allocate(self.allocated, wanted - self.allocated) {
             Ok(()) => {
                 self.allocated = wanted;
                 Ok(())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Err(Error::NoSpace { needed: wanted - self.allocated })
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Err(Error::NoSpace {
+                needed: wanted - self.allocated,
+            }),
             Err(error) => Err(Error::io("allocate", error)),
         }
     }
@@ -137,7 +149,10 @@ impl Space {
     /// Allocates up to `end`, where segments will be that are still to be taken.
     pub(crate) fn reserve_beyond(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
         if end > self.store_bytes_max {
-            return Err(Error::StoreFull { needed: end, max: self.store_bytes_max });
+            return Err(Error::StoreFull {
+                needed: end,
+                max: self.store_bytes_max,
+            });
         }
         self.allocate(storage, end)
     }
@@ -162,6 +177,8 @@ impl Space {
 /// Whether no other process reads the file: then bytes that no durable checkpoint names may change
 /// . A reader that comes later adopts such a checkpoint.
 fn reusable(storage: &dyn Storage) -> bool {
-    let alone = storage.try_lock_byte(LockByte::Readers, LockMode::Exclusive).unwrap_or(false);
+    let alone = storage
+        .try_lock_byte(LockByte::Readers, LockMode::Exclusive)
+        .unwrap_or(false);
     alone && storage.unlock_byte(LockByte::Readers).is_ok()
 }

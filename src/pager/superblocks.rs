@@ -22,7 +22,9 @@ impl Superblocks {
     pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Superblocks> {
         let len = storage.len().map_err(Error::on("read the file's length"))?;
         if len < SEGMENTS_START {
-            return Err(Error::NotAStore { path: path.to_path_buf() });
+            return Err(Error::NotAStore {
+                path: path.to_path_buf(),
+            });
         }
         let mut newest: Option<Superblock> = None;
         let mut bad = 0;
@@ -32,13 +34,33 @@ impl Superblocks {
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
             let offset = slot * BLOCK_BYTES;
             let mut bytes = [0; SUPERBLOCK_BYTES];
-            storage.read_at(&mut bytes, offset).map_err(Error::on("read a superblock"))?;
+            storage
+                .read_at(&mut bytes, offset)
+                .map_err(Error::on("read a superblock"))?;
             match Superblock::parse(&bytes, offset) {
                 Ok(superblock) => {
                     magic_seen = true;
-                    if newest.as_ref().is_none_or(|newest| newest.age() < superblock.age()) {
+                    let known = newest.as_ref().unwrap_or(&superblock);
+                    if known.store_id != superblock.store_id
+                        || known.segment_bytes != superblock.segment_bytes
+                    {
+                        return Err(Error::Corrupt {
+                            offset,
+                            what: "superblock of another store",
+                            expected: known.segment_bytes.into(),
+                            found: superblock.segment_bytes.into(),
+                        });
+                    }
+                    if newest
+                        .as_ref()
+                        .is_none_or(|newest| newest.age() < superblock.age())
+                    {
                         newest = Some(superblock);
                     }
+                }
+                // A pair of slots that no checkpoint has reached yet.
+                Err(error) if bytes == [0; SUPERBLOCK_BYTES] => {
+                    first_error.get_or_insert(error);
                 }
                 Err(error) => {
                     bad += 1;
@@ -52,12 +74,17 @@ impl Superblocks {
         }
         if let Some(found) = too_new {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
-            return Err(Error::FormatTooNew { found, newest: FORMAT_VERSION });
+            return Err(Error::FormatTooNew {
+                found,
+                newest: FORMAT_VERSION,
+            });
         }
         match (newest, first_error) {
             (Some(newest), _) => Ok(Superblocks { newest, bad }),
             (None, Some(error)) if magic_seen => Err(error.into()),
-            _ => Err(Error::NotAStore { path: path.to_path_buf() }),
+            _ => Err(Error::NotAStore {
+                path: path.to_path_buf(),
+            }),
         }
     }
 
@@ -90,12 +117,7 @@ fn pair(superblock: &Superblock) -> [u64; 2] {
 
 /// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
 /// a crash leaves a store or nothing (C-1).
-pub(crate) fn create(
-    disk: &dyn Disk,
-    path: &Path,
-    temporary: &Path,
-    segment_bytes: u32,
-) -> Result<()> {
+pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<()> {
     let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
     let superblock = Superblock {
         store_id,
@@ -118,16 +140,30 @@ pub(crate) fn create(
         segment_count: 0,
         roots: Vec::new(),
     };
-    if disk.exists(temporary).map_err(Error::on("look for a file"))? {
-        disk.remove(temporary).map_err(Error::on("remove an unfinished store"))?;
-    }
-    let file = disk.create_new(temporary).map_err(Error::on("create the store"))?;
-    file.allocate(0, SEGMENTS_START).map_err(Error::on("create the store"))?;
+    // A name that no other creator uses: two of them must not write into one file.
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{:08x}.new", crc32c::crc32c(&store_id)));
+    let temporary = Path::new(&name);
+    let file = disk
+        .create_new(temporary)
+        .map_err(Error::on("create the store"))?;
+    file.allocate(0, SEGMENTS_START)
+        .map_err(Error::on("create the store"))?;
     let bytes = superblock.encode();
-    for slot in 0..SUPERBLOCK_SLOTS as u64 {
-        file.write_at(&bytes[..], slot * BLOCK_BYTES).map_err(Error::on("create the store"))?;
+    for slot in pair(&superblock) {
+        file.write_at(&bytes[..], slot)
+            .map_err(Error::on("create the store"))?;
     }
     file.sync_all().map_err(Error::on("create the store"))?;
-    disk.rename(temporary, path).map_err(Error::on("create the store"))?;
-    disk.sync_directory(path).map_err(Error::on("create the store"))
+    match disk.rename_new(temporary, path) {
+        // Somebody else was first: their store is opened.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return disk
+                .remove(temporary)
+                .map_err(Error::on("create the store"));
+        }
+        other => other.map_err(Error::on("create the store"))?,
+    }
+    disk.sync_directory(path)
+        .map_err(Error::on("create the store"))
 }

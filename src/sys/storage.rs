@@ -39,6 +39,13 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// `NotFound`, and whatever the system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives the file `from` the name `to` if no file has it.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if one has; `NotFound`, and whatever the system says.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a name. A file that is still open stays readable through its handles.
     ///
     /// # Errors

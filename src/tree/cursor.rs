@@ -28,7 +28,10 @@ enum Place {
     /// In the pages: the path from the root, with the entry to be given next at each level.
     Pages(Vec<Step>),
     /// In tail `tail`: leaf `leaf` is next.
-    Tail { tail: usize, leaf: usize },
+    Tail {
+        tail: usize,
+        leaf: usize,
+    },
     End,
 }
 
@@ -53,11 +56,19 @@ impl<'t> LeafCursor<'t> {
         for (n, tail) in state.tails.iter().enumerate().rev() {
             let up_to = tail.leaves_up_to(id);
             if up_to > 0 {
-                place = Some(Place::Tail { tail: n, leaf: up_to - 1 });
+                place = Some(Place::Tail {
+                    tail: n,
+                    leaf: up_to - 1,
+                });
                 break;
             }
         }
-        let mut cursor = LeafCursor { tree, state, direction, place: Place::End };
+        let mut cursor = LeafCursor {
+            tree,
+            state,
+            direction,
+            place: Place::End,
+        };
         cursor.place = match place {
             Some(place) => place,
             None => cursor.seek_in_pages(id)?,
@@ -89,7 +100,11 @@ impl<'t> LeafCursor<'t> {
             if let BranchEntries::Children(children) = &branch.entries {
                 page = children[at].page;
             }
-            path.push(Step { entries: branch.entries, level, at });
+            path.push(Step {
+                entries: branch.entries,
+                level,
+                at,
+            });
         }
         Ok(Place::Pages(path))
     }
@@ -113,14 +128,18 @@ impl<'t> LeafCursor<'t> {
                             (*tail, *leaf) = (*tail + 1, 0);
                         }
                         Direction::Backward => {
-                            let found = list.get(*leaf);
-                            self.place = self.before_tail(*tail, *leaf)?;
+                            let (found, tail, leaf) = (list.get(*leaf), *tail, *leaf);
+                            self.place = self.before_tail(tail, leaf)?;
                             return Ok(Some(found));
                         }
                     }
                 }
                 Place::Pages(path) => {
-                    let Some(Step { entries: BranchEntries::Leaves(leaves), at, .. }) = path.last()
+                    let Some(Step {
+                        entries: BranchEntries::Leaves(leaves),
+                        at,
+                        ..
+                    }) = path.last()
                     else {
                         return Err(Error::Corrupt {
                             offset: 0,
@@ -162,7 +181,11 @@ impl<'t> LeafCursor<'t> {
                 }
             }
         }
-        while let Some(Step { entries: BranchEntries::Children(children), level, at }) = path.last()
+        while let Some(Step {
+            entries: BranchEntries::Children(children),
+            level,
+            at,
+        }) = path.last()
         {
             let (child, level) = (children[*at], level - 1);
             let branch = self.tree.page(&child.page, level)?;
@@ -174,7 +197,11 @@ impl<'t> LeafCursor<'t> {
                 Direction::Forward => 0,
                 Direction::Backward => count - 1,
             };
-            path.push(Step { entries: branch.entries, level, at });
+            path.push(Step {
+                entries: branch.entries,
+                level,
+                at,
+            });
         }
         if path.is_empty() {
             self.place = match self.direction {
@@ -188,16 +215,25 @@ impl<'t> LeafCursor<'t> {
     /// The place before leaf `leaf` of tail `tail`.
     fn before_tail(&self, mut tail: usize, leaf: usize) -> Result<Place> {
         if leaf > 0 {
-            return Ok(Place::Tail { tail, leaf: leaf - 1 });
+            return Ok(Place::Tail {
+                tail,
+                leaf: leaf - 1,
+            });
         }
         while tail > 0 {
             tail -= 1;
             let len = self.state.tails[tail].len();
             if len > 0 {
-                return Ok(Place::Tail { tail, leaf: len - 1 });
+                return Ok(Place::Tail {
+                    tail,
+                    leaf: len - 1,
+                });
             }
         }
-        let last = ChangeId { main: revtree_format::Revision::new(u64::MAX), sub: u64::MAX };
+        let last = ChangeId {
+            main: revtree_format::Revision::new(u64::MAX),
+            sub: u64::MAX,
+        };
         self.seek_in_pages(last)
     }
 }

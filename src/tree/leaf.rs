@@ -16,7 +16,11 @@ pub(crate) struct LeafRecords<'a> {
 impl<'a> LeafRecords<'a> {
     pub(crate) fn new(medium: &'a Medium, leaf: LeafRun) -> LeafRecords<'a> {
         let end = leaf.position.plus(leaf.len.into());
-        LeafRecords { medium, at: leaf.position, end }
+        LeafRecords {
+            medium,
+            at: leaf.position,
+            end,
+        }
     }
 
     fn read(&mut self) -> Result<(Position, RecordHead)> {

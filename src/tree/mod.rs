@@ -44,8 +44,15 @@ pub(crate) struct TreeState {
 impl Tree {
     pub(crate) fn new(medium: Arc<Medium>, root: Option<&Root>) -> Tree {
         let root = root.map(|root| (root.page, root.levels));
-        let state = TreeState { root, tails: vec![Arc::new(Tail::new())] };
-        Tree { medium, state: ArcSwap::from_pointee(state), pages_read: AtomicU64::new(0) }
+        let state = TreeState {
+            root,
+            tails: vec![Arc::new(Tail::new())],
+        };
+        Tree {
+            medium,
+            state: ArcSwap::from_pointee(state),
+            pages_read: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn medium(&self) -> &Arc<Medium> {
@@ -64,7 +71,10 @@ impl Tree {
         let fresh = Arc::new(Tail::new());
         let mut tails = before.tails.clone();
         tails.push(Arc::clone(&fresh));
-        self.state.store(Arc::new(TreeState { root: before.root, tails }));
+        self.state.store(Arc::new(TreeState {
+            root: before.root,
+            tails,
+        }));
         (fresh, before.tails.clone())
     }
 

@@ -34,7 +34,11 @@ impl Spine {
             if level == root.levels - 1 {
                 spine.records = branch.records();
                 let first = branch.first().expect("a parsed page has an entry");
-                whole = Some(Child { first, page, records: spine.records });
+                whole = Some(Child {
+                    first,
+                    page,
+                    records: spine.records,
+                });
             }
             if let BranchEntries::Children(children) = &branch.entries {
                 page = children.last().expect("a parsed page has an entry").page;
@@ -102,7 +106,10 @@ impl Spine {
     ) -> Result<()> {
         let number = u8::try_from(level).unwrap_or(u8::MAX);
         if number >= TREE_LEVELS_MAX {
-            return Err(Error::LimitReached { what: "tree levels", max: TREE_LEVELS_MAX.into() });
+            return Err(Error::LimitReached {
+                what: "tree levels",
+                max: TREE_LEVELS_MAX.into(),
+            });
         }
         while self.children.len() < level {
             self.children.push(Vec::new());
@@ -142,7 +149,12 @@ impl Spine {
                 continue;
             }
             let level = u8::try_from(n + 1).expect("push_child keeps levels within their limit");
-            carried = Some(write(level, generation, BranchEntries::Children(entries), append)?);
+            carried = Some(write(
+                level,
+                generation,
+                BranchEntries::Children(entries),
+                append,
+            )?);
             levels = level + 1;
         }
         Ok(carried.map(|child| Root {
@@ -161,9 +173,19 @@ fn write(
     entries: BranchEntries,
     append: &mut dyn FnMut(FrameKind, &[u8]) -> Result<PageRef>,
 ) -> Result<Child> {
-    let page = BranchPage { level, generation, entries };
-    let first = page.first().expect("pages are written with at least one entry");
+    let page = BranchPage {
+        level,
+        generation,
+        entries,
+    };
+    let first = page
+        .first()
+        .expect("pages are written with at least one entry");
     let records = page.records();
     let reference = append(FrameKind::Branch, &page.encode())?;
-    Ok(Child { first, page: reference, records })
+    Ok(Child {
+        first,
+        page: reference,
+        records,
+    })
 }

@@ -8,20 +8,16 @@
 //! and only `extent` changes afterwards: number of records and bytes in one word, so that a reader
 //! sees both of one moment. The records below that number were published before (see `Region`).
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use revtree_format::{ChangeId, LeafRun, Position, Revision};
 
-/// Entries in the first chunk; each further chunk holds twice as many.
-const FIRST_CHUNK: usize = 256;
-/// 256 × (2^24 − 1) leaves are more than the log between two checkpoints can hold.
-const CHUNKS: usize = 24;
+use crate::pager::Growing;
 
 /// A list of leaves that grows at its end while others read it.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    chunks: [OnceLock<Box<[Entry]>>; CHUNKS],
+    entries: Growing<Entry>,
     len: AtomicUsize,
 }
 
@@ -37,7 +33,10 @@ struct Entry {
 
 impl Tail {
     pub(crate) fn new() -> Tail {
-        Tail { chunks: [const { OnceLock::new() }; CHUNKS], len: AtomicUsize::new(0) }
+        Tail {
+            entries: Growing::new(),
+            len: AtomicUsize::new(0),
+        }
     }
 
     /// Number of leaves; those below it can be read.
@@ -48,15 +47,14 @@ impl Tail {
     /// A new leaf of one record of `len` bytes.
     pub(crate) fn begin(&self, first: ChangeId, position: Position, segment_use: u64, len: u32) {
         let n = self.len.load(Ordering::Relaxed);
-        let (chunk, at) = place(n);
-        let entries = self.chunks[chunk]
-            .get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Entry::default()).collect());
-        let entry = &entries[at];
+        let entry = self.entries.make(n);
         entry.main.store(first.main.get(), Ordering::Relaxed);
         entry.sub.store(first.sub, Ordering::Relaxed);
         entry.position.store(position.0, Ordering::Relaxed);
         entry.segment_use.store(segment_use, Ordering::Relaxed);
-        entry.extent.store(1 << 32 | u64::from(len), Ordering::Relaxed);
+        entry
+            .extent
+            .store(1 << 32 | u64::from(len), Ordering::Relaxed);
         self.len.store(n + 1, Ordering::Release);
     }
 
@@ -73,7 +71,9 @@ impl Tail {
         let n = self.len.load(Ordering::Relaxed);
         let entry = self.entry(n - 1);
         let extent = entry.extent.load(Ordering::Relaxed);
-        entry.extent.store(extent + (1 << 32) + u64::from(len), Ordering::Release);
+        entry
+            .extent
+            .store(extent + (1 << 32) + u64::from(len), Ordering::Release);
     }
 
     /// Leaf `n`, which is below `len`.
@@ -109,21 +109,13 @@ impl Tail {
     }
 
     fn entry(&self, n: usize) -> &Entry {
-        let (chunk, at) = place(n);
-        let entries = self.chunks[chunk].get().expect("below len, which counts only entries made");
-        &entries[at]
+        self.entries
+            .get(n)
+            .expect("below len, which counts only entries made")
     }
 }
 
 fn first(entry: &Entry) -> ChangeId {
     let main = Revision::new(entry.main.load(Ordering::Relaxed));
     ChangeId::new(main, entry.sub.load(Ordering::Relaxed))
-}
-
-/// Chunk and place in it of entry `n`.
-fn place(n: usize) -> (usize, usize) {
-    let units = n / FIRST_CHUNK + 1;
-    let chunk = units.ilog2() as usize;
-    let before = FIRST_CHUNK * ((1 << chunk) - 1);
-    (chunk, n - before)
 }

@@ -294,6 +294,13 @@ impl Disk for SimDisk {
         Ok(self.handle(&mut machine, inode, Access::ReadWrite))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.machine().now.inode(to).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut machine = self.machine();
         machine.enter(Call::Rename)?;

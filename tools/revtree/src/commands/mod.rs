@@ -1,17 +1,14 @@
 //! The commands, each in a file of its own: what it takes, and what it does.
 
-mod check;
 mod compact;
 mod delete;
 mod dump;
 mod get;
 mod hash;
 mod history;
-mod import_etcd;
 mod log;
 mod put;
 mod range;
-mod stat;
 mod tables;
 
 use clap::Subcommand;
@@ -23,8 +20,6 @@ use crate::output::Output;
 /// What the tool can do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a store from a snapshot of etcd.
-    ImportEtcd(import_etcd::ImportEtcd),
     /// Print the value of a key.
     Get(get::Get),
     /// Print the keys of a range with their values.
@@ -35,10 +30,6 @@ pub(crate) enum Command {
     Log(log::Log),
     /// Print the hash of all keys at a revision, equal to etcd's HashKV.
     Hash(hash::Hash),
-    /// Print revisions, counts and sizes.
-    Stat(stat::Stat),
-    /// Verify every byte in use.
-    Check(check::Check),
     /// Put a key; makes the store when there is none.
     Put(put::Put),
     /// Delete a key or a range.
@@ -55,14 +46,11 @@ impl Command {
     /// Does it.
     pub(crate) fn run(&self, keys: KeyFormat, output: &mut Output) -> Result {
         match self {
-            Command::ImportEtcd(command) => command.run(output),
             Command::Get(command) => command.run(keys, output),
             Command::Range(command) => command.run(keys, output),
             Command::History(command) => command.run(keys, output),
             Command::Log(command) => command.run(output),
             Command::Hash(command) => command.run(output),
-            Command::Stat(command) => command.run(output),
-            Command::Check(command) => command.run(output),
             Command::Put(command) => command.run(keys, output),
             Command::Delete(command) => command.run(keys, output),
             Command::Compact(command) => command.run(output),

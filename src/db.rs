@@ -1,0 +1,446 @@
+//! The door: an open store, and how it is opened, closed and replaced.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use revtree_format::Revision;
+
+use crate::engine::{Config, Engine, Found};
+use crate::error::{Error, Result};
+use crate::mvcc::{
+    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, StoreParts, Turn,
+    TurnHeld, WriteTxn, hash_all, hash_by_rev, load,
+};
+use crate::options::{Applied, Options};
+use crate::stats::{Compaction, Recovery};
+use crate::sys::Disk;
+
+/// An open store. Cheap to clone; all clones are the same store.
+///
+/// One thread must not take two write transactions at once: the second [`Db::write`] (or `put`) on the
+/// thread that holds a [`WriteTxn`] waits for ever. [`Db::try_write`] does not wait.
+///
+/// ```
+/// use revtree::Options;
+/// let db = Options::new().open_in_memory()?;
+/// db.put("color", "red")?;
+/// db.put("color", "blue")?;
+/// assert_eq!(db.get("color")?.unwrap().value, "blue");
+/// assert_eq!(db.read_at(2)?.get("color")?.unwrap().value(), b"red");
+/// db.close()?;
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Db {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Does not keep the store open: what a lessor keeps.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let weak = db.downgrade();
+/// assert!(weak.upgrade().is_some());
+/// drop(db);
+/// assert!(weak.upgrade().is_none());
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct WeakDb {
+    shared: Weak<Shared>,
+}
+
+impl WeakDb {
+    /// The store, if it is still open.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Db> {
+        self.shared.upgrade().map(|shared| Db { shared })
+    }
+}
+
+/// What all clones share.
+pub(crate) struct Shared {
+    /// The store; another one after a restore.
+    store: ArcSwap<Store>,
+    turn: Arc<Turn>,
+    pub(crate) options: Options,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+    found: Found,
+    closed: AtomicBool,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // What `close` does, without anybody to tell: a `Sync` commit is durable already.
+        if !*self.closed.get_mut() {
+            let store = self.store.load_full();
+            store.end_worker();
+            let _ = store.engine.close(&*store);
+        }
+    }
+}
+
+impl Db {
+    /// Opens the store at `path` with the default options; it is created if it is missing.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Db::open(dir.path().join("store"))?;
+    /// db.put("a", "1")?;
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Db> {
+        Options::new().open(path)
+    }
+
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
+        let (store, found) = open_store(&disk, path, &options)?;
+        if let Some(expected) = options.expect_at_least
+            && store.engine.rev() < expected
+        {
+            return Err(Error::RolledBack {
+                found: store.engine.rev(),
+                expected,
+            });
+        }
+        store.attach_leases()?;
+        let shared = Arc::new(Shared {
+            store: ArcSwap::new(store),
+            turn: Arc::default(),
+            options,
+            disk,
+            path: path.to_path_buf(),
+            found,
+            closed: AtomicBool::new(false),
+        });
+        let db = Db { shared };
+        let weak = db.downgrade();
+        db.store().in_callback(|lessor| lessor.opened(weak));
+        Ok(db)
+    }
+
+    pub(crate) fn store(&self) -> Arc<Store> {
+        self.shared.store.load_full()
+    }
+
+    fn take_turn(&self) -> Result<TurnHeld> {
+        Store::check_callback()?;
+        self.store().engine.check_writable()?;
+        let turn = self.shared.turn.take();
+        // Looked at again: the store may have been closed while we waited.
+        self.store().engine.check_writable()?;
+        Ok(turn)
+    }
+
+    /// The key's current value, copied.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyValue>> {
+        self.store().get(key.as_ref())
+    }
+
+    /// Sets a key, as a transaction of its own, and gives the new revision.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::put`] and [`WriteTxn::commit`].
+    ///
+    /// # Panics
+    /// With the panic of a lessor's hook, once the commit is complete.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Revision> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        crate::mvcc::check_lengths(key, value)?;
+        let turn = self.take_turn()?;
+        self.store().put(turn, key, value)
+    }
+
+    /// Deletes a key, if it exists, as a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::delete`] and [`WriteTxn::commit`].
+    ///
+    /// # Panics
+    /// As [`Db::put`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted> {
+        let mut txn = self.write()?;
+        let deleted = txn.delete(key)?;
+        txn.commit()?;
+        Ok(deleted)
+    }
+
+    /// Deletes the keys of a range, as a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::delete_range`] and [`WriteTxn::commit`].
+    ///
+    /// # Panics
+    /// As [`Db::put`].
+    pub fn delete_range(&self, keys: impl Into<KeyRange>) -> Result<Deleted> {
+        let mut txn = self.write()?;
+        let deleted = txn.delete_range(keys)?;
+        txn.commit()?;
+        Ok(deleted)
+    }
+
+    /// A view at the current revision. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn read(&self) -> Result<ReadView> {
+        ReadView::current(&self.store())
+    }
+
+    /// A view at a revision; 0 is the current one.
+    ///
+    /// # Errors
+    /// [`Error::FutureRevision`] (looked at first), [`Error::Compacted`], [`Error::Closed`].
+    pub fn read_at(&self, rev: impl Into<Revision>) -> Result<ReadView> {
+        ReadView::at(&self.store(), rev.into())
+    }
+
+    /// Opens the write transaction; waits for its turn, first come first served.
+    ///
+    /// # Errors
+    /// [`Error::InCallback`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Closed`].
+    pub fn write(&self) -> Result<WriteTxn> {
+        let turn = self.take_turn()?;
+        WriteTxn::begin(self.store(), turn)
+    }
+
+    /// The same without waiting: `None` when another transaction is open.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn try_write(&self) -> Result<Option<WriteTxn>> {
+        Store::check_callback()?;
+        self.store().engine.check_writable()?;
+        match self.shared.turn.try_take() {
+            Some(turn) => WriteTxn::begin(self.store(), turn).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the transaction of log entry `index`; `None`: it has been applied already. Its commit saves
+    /// the index with the data, also when nothing else changed (etcd's `ConsistentWatchableKV`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// if let Some(mut txn) = db.write_at_index(5)? {
+    ///     txn.put("a", "1")?;
+    ///     txn.commit()?;
+    /// }
+    /// assert!(db.write_at_index(5)?.is_none());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn write_at_index(&self, index: u64) -> Result<Option<WriteTxn>> {
+        let mut txn = self.write()?;
+        if index <= txn.applied.index {
+            return Ok(None);
+        }
+        txn.set_applied(Applied { index, term: 0 });
+        Ok(Some(txn))
+    }
+
+    /// The consistent index of the newest visible commit; index 0: none yet.
+    #[must_use]
+    pub fn consistent_index(&self) -> Applied {
+        self.store().engine.published().1.applied
+    }
+
+    /// Raises the consistent index, never lowers it; no revision is made.
+    ///
+    /// # Errors
+    /// As [`Db::write`] and [`WriteTxn::commit`].
+    pub fn raise_consistent_index(&self, index: u64) -> Result<Applied> {
+        let mut txn = self.write()?;
+        txn.set_applied(Applied { index, term: 0 });
+        let applied = txn.applied;
+        txn.commit()?;
+        Ok(applied)
+    }
+
+    /// The current revision: what a new view reads.
+    #[must_use]
+    pub fn rev(&self) -> Revision {
+        self.store().engine.rev()
+    }
+
+    /// The newest revision that a power loss cannot take back; equal to [`Db::rev`] under `Sync`.
+    #[must_use]
+    pub fn durable_rev(&self) -> Revision {
+        self.store().engine.durable_rev()
+    }
+
+    /// The compact revision; `None`: never compacted.
+    #[must_use]
+    pub fn compact_rev(&self) -> Option<Revision> {
+        self.store().engine.compact_rev()
+    }
+
+    /// Returns when everything accepted before is durable, with its revision.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Closed`], [`Error::ReadOnly`].
+    pub fn sync(&self) -> Result<Revision> {
+        self.store().engine.sync_all()
+    }
+
+    /// Gives up the history below `rev`: one small durable commit. Reads below it are refused from its
+    /// return on; views that are open stay exact.
+    ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// db.compact(3)?;
+    /// assert!(matches!(db.read_at(2), Err(Error::Compacted { .. })));
+    /// assert_eq!(db.read_at(3)?.get("a")?.unwrap().value(), b"2");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::FutureRevision`] above [`Db::rev`], [`Error::Compacted`] at or below the compact revision,
+    /// and as [`Db::write`].
+    pub fn compact(&self, rev: impl Into<Revision>) -> Result<Compaction> {
+        let rev = rev.into();
+        let turn = self.take_turn()?;
+        self.store().compact(turn, rev)?;
+        Ok(Compaction::of(Some(rev)))
+    }
+
+    /// The work of compactions that is still queued or running.
+    #[must_use]
+    pub fn compaction(&self) -> Compaction {
+        Compaction::of(self.compact_rev())
+    }
+
+    /// A hash of the whole store: records and side tables, without the rows in `ignore`.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn hash(&self, ignore: &[IgnoreKey<'_>]) -> Result<Hash> {
+        hash_all(&self.store(), ignore)
+    }
+
+    /// etcd's HashKV at a revision; 0 is the current one. Computed in parallel.
+    ///
+    /// # Errors
+    /// [`Error::FutureRevision`], [`Error::Compacted`] below the compact revision, [`Error::Closed`],
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn hash_by_rev(&self, rev: impl Into<Revision>) -> Result<HashKv> {
+        hash_by_rev(&self.store(), rev.into())
+    }
+
+    /// The hashes of the last ten compactions of this open, by revision; one that cannot be read is left
+    /// out.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.compact(2)?;
+    /// assert_eq!(db.compaction_hashes()[0].revision.get(), 2);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    #[must_use]
+    pub fn compaction_hashes(&self) -> Vec<HashKv> {
+        let store = self.store();
+        store.compactions.all(&store).unwrap_or_default()
+    }
+
+    /// What open found: a clean end, or what was recovered.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::of(&self.shared.found, self.rev())
+    }
+
+    /// A handle that does not keep the store open.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakDb {
+        WeakDb {
+            shared: Arc::downgrade(&self.shared),
+        }
+    }
+
+    /// Waits for the write transaction in flight, makes everything durable and closes the store for all
+    /// clones. Views and shared bytes still held stay exact, and keep the file locked.
+    ///
+    /// # Errors
+    /// Whatever could not be written; [`Error::Poisoned`] after an earlier failure; [`Error::Closed`] when
+    /// another clone has closed it.
+    pub fn close(self) -> Result<()> {
+        Store::check_callback()?;
+        let _turn = self.shared.turn.take();
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return Err(Error::Closed);
+        }
+        let store = self.store();
+        store.end_worker();
+        store.engine.close(&*store)
+    }
+
+    /// The turn and the store, for what replaces the content.
+    pub(crate) fn replace_store(&self, turn: &TurnHeld, store: Arc<Store>) -> Arc<Store> {
+        let _ = turn;
+        self.shared.store.swap(store)
+    }
+
+    pub(crate) fn turn_for_restore(&self) -> Result<TurnHeld> {
+        self.take_turn()
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db")
+            .field("path", &self.shared.path)
+            .field("rev", &self.rev())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WeakDb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WeakDb").finish_non_exhaustive()
+    }
+}
+
+/// Opens engine and index.
+pub(crate) fn open_store(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    options: &Options,
+) -> Result<(Arc<Store>, Found)> {
+    let segment_bytes = options.check()?;
+    let config = Config {
+        disk: Arc::clone(disk),
+        path: path.to_path_buf(),
+        read_only: options.read_only,
+        create: options.create,
+        durability: options.durability,
+        read_mode: options.read_mode,
+        segment_bytes,
+        store_bytes_max: options.store_bytes_max,
+        checkpoint_bytes: options.checkpoint_bytes,
+    };
+    let opened = Engine::open(&config)?;
+    let engine = Arc::new(opened.engine);
+    let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
+    let parts = StoreParts {
+        engine,
+        index,
+        writer,
+        lessor: Arc::clone(&options.lessor),
+        threads: options.threads,
+    };
+    Ok((Store::new(parts), opened.found))
+}

@@ -1,0 +1,481 @@
+//! Changes as events: the history of a key, and the changes of a range of revisions.
+
+use std::collections::VecDeque;
+use std::iter::FusedIterator;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revision};
+
+use super::keys::KeyRange;
+use super::record::{KeyValue, Record};
+use super::store::Store;
+use super::versions::{RecordKeys, Version, follow, version_at};
+use super::view::{ReadView, check_revision};
+use crate::error::{Error, Result};
+use crate::tree::{Direction, LeafCursor, LeafRecords};
+
+/// One change of one key.
+///
+/// ```
+/// use revtree::EventKind;
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// db.delete("a")?;
+/// let events: Vec<_> = db.read()?.history("a")?.collect::<Result<_, _>>()?;
+/// assert!(events[0].is_create());
+/// assert_eq!((events[1].kind, events[1].kv.mod_revision.get()), (EventKind::Delete, 3));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// Which change.
+    pub id: ChangeId,
+    /// Put or delete.
+    pub kind: EventKind,
+    /// The key with its new value; in a delete only the key and the revision of the delete.
+    pub kv: KeyValue,
+    /// What the key was before the revision of this change.
+    pub prev: Prev,
+}
+
+impl Event {
+    /// Whether the change made a key that did not exist.
+    #[must_use]
+    pub fn is_create(&self) -> bool {
+        self.kind == EventKind::Put && self.kv.create_revision == self.kv.mod_revision
+    }
+
+    /// Whether the change overwrote a value.
+    #[must_use]
+    pub fn is_modify(&self) -> bool {
+        self.kind == EventKind::Put && !self.is_create()
+    }
+}
+
+/// What an event did.
+///
+/// ```
+/// assert_ne!(revtree::EventKind::Put, revtree::EventKind::Delete);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventKind {
+    /// The key got a value.
+    Put,
+    /// The key ceased to exist.
+    Delete,
+}
+
+/// The key's state at the revision before an event's, as in etcd; never silently absent.
+///
+/// ```
+/// use revtree::Prev;
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// db.put("a", "2")?;
+/// let last = db.read()?.history("a")?.next_back().unwrap()?;
+/// assert!(matches!(last.prev, Prev::Value(kv) if kv.value == "1"));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub enum Prev {
+    /// It was not asked for.
+    NotAsked,
+    /// There was none: the change made the key.
+    None,
+    /// This.
+    Value(KeyValue),
+    /// It has been compacted away: possible for events at or below the compact revision only.
+    Compacted,
+}
+
+/// Events in order, from either end. After an `Err` item (one damaged record) it goes on behind it.
+#[derive(Debug)]
+pub struct Events<'v> {
+    view: &'v ReadView,
+    /// Pins the revisions that are read, also when the view's own is another.
+    _pinned: Option<ReadView>,
+    of: EventsOf,
+}
+
+#[derive(Debug)]
+enum EventsOf {
+    /// Records of one key, oldest first.
+    Key(VecDeque<Position>),
+    /// Records of a range of revisions, found leaf by leaf.
+    Changes(Box<Changes>),
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Changes {
+    keys: KeyRange,
+    compact: Option<Revision>,
+    /// What has not been looked at yet: from the first to before the second.
+    from: ChangeId,
+    to: ChangeId,
+    front: VecDeque<Version>,
+    back: VecDeque<Version>,
+}
+
+impl<'v> Events<'v> {
+    /// What is retained of a key up to the view's revision.
+    pub(crate) fn of_key(view: &'v ReadView, key: &[u8]) -> Result<Events<'v>> {
+        let store = view.store();
+        let compact = store.engine.compact_rev();
+        check_revision(view.rev(), view.store_rev(), compact)?;
+        let medium = &store.engine.medium;
+        let tree = &store.engine.tree;
+        let mut positions = VecDeque::new();
+        if let Some((_, newest)) = store.index.find(key, &RecordKeys(medium))? {
+            let newest = (newest, medium.head(newest)?);
+            let mut at = version_at(tree, newest, view.rev())?;
+            let mut newest_at_compact = true;
+            while let Some((position, head)) = at {
+                let retained = match compact {
+                    Some(compact) if head.id.main <= compact => {
+                        let newest = std::mem::replace(&mut newest_at_compact, false);
+                        survives(&head, compact, newest)
+                    }
+                    _ => true,
+                };
+                if retained {
+                    positions.push_front(position);
+                }
+                if compact.is_some_and(|compact| head.id.main < compact) {
+                    break;
+                }
+                at = earlier(store, position, &head, compact)?;
+            }
+        }
+        Ok(Events {
+            view,
+            _pinned: None,
+            of: EventsOf::Key(positions),
+        })
+    }
+
+    /// The changes of a range of keys at revisions `revs`.
+    pub(crate) fn of_range(
+        view: &'v ReadView,
+        keys: KeyRange,
+        revs: RangeInclusive<Revision>,
+    ) -> Result<Events<'v>> {
+        let store = view.store();
+        let (from, to) = (*revs.start(), *revs.end());
+        if from > to {
+            return Ok(Events {
+                view,
+                _pinned: None,
+                of: EventsOf::Nothing,
+            });
+        }
+        let compact = store.engine.compact_rev();
+        check_revision(to, view.store_rev(), None)?;
+        check_revision(from, view.store_rev(), compact)?;
+        let pinned = ReadView::at(store, from.max(Revision::new(1)))?;
+        let changes = Changes {
+            keys,
+            compact,
+            from: ChangeId::new(from, 0),
+            to: ChangeId::new(to.next(), 0),
+            front: VecDeque::new(),
+            back: VecDeque::new(),
+        };
+        Ok(Events {
+            view,
+            _pinned: Some(pinned),
+            of: EventsOf::Changes(Box::new(changes)),
+        })
+    }
+
+    /// One change.
+    pub(crate) fn of_change(view: &ReadView, id: ChangeId) -> Result<Event> {
+        let store = view.store();
+        let compact = store.engine.compact_rev();
+        let missing = Error::RevisionNotFound(id);
+        if id.main > view.rev() {
+            return Err(missing);
+        }
+        let Some(position) = store.engine.tree.find(id)? else {
+            return Err(missing);
+        };
+        let head = store.engine.medium.head(position)?;
+        if let Some(compact) = compact
+            && id.main <= compact
+            && !survives(
+                &head,
+                compact,
+                is_newest_at(store, position, &head, compact)?,
+            )
+        {
+            return Err(missing);
+        }
+        event_at(store, position)
+    }
+
+    fn read(&mut self, back: bool) -> Option<Result<Event>> {
+        let store = self.view.store();
+        let position = match &mut self.of {
+            EventsOf::Nothing => None,
+            EventsOf::Key(positions) if back => positions.pop_back(),
+            EventsOf::Key(positions) => positions.pop_front(),
+            EventsOf::Changes(changes) => match changes.next(store, back) {
+                Ok(found) => found.map(|(position, _)| position),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        position.map(|position| event_at(store, position))
+    }
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read(false)
+    }
+}
+
+impl DoubleEndedIterator for Events<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.read(true)
+    }
+}
+
+impl FusedIterator for Events<'_> {}
+
+impl Changes {
+    fn next(&mut self, store: &Arc<Store>, back: bool) -> Result<Option<Version>> {
+        loop {
+            let near = if back { &self.back } else { &self.front };
+            if near.is_empty() && self.from < self.to {
+                self.fetch(store, back)?;
+                continue;
+            }
+            return Ok(if back {
+                self.back.pop_back().or_else(|| self.front.pop_back())
+            } else {
+                self.front.pop_front().or_else(|| self.back.pop_front())
+            });
+        }
+    }
+
+    /// Looks at the next leaf from the front or the back; moves `from` or `to` over it in any case.
+    fn fetch(&mut self, store: &Arc<Store>, back: bool) -> Result<()> {
+        let tree = &store.engine.tree;
+        let (at, direction) = if back {
+            (before(self.to), Direction::Backward)
+        } else {
+            (self.from, Direction::Forward)
+        };
+        let mut cursor = LeafCursor::seek(tree, at, direction)?;
+        let mut found = VecDeque::new();
+        let (from, to) = (self.from, self.to);
+        loop {
+            let Some(leaf) = cursor.next()? else {
+                (self.from, self.to) = (to, to);
+                break;
+            };
+            if leaf.first >= to && !back {
+                (self.from, self.to) = (to, to);
+                break;
+            }
+            let mut last = leaf.first;
+            for record in LeafRecords::new(tree.medium(), leaf) {
+                let (position, head) = match record {
+                    Ok(record) => record,
+                    Err(error) => {
+                        // Behind the damaged record nothing of this leaf can be found.
+                        self.skip_leaf(&mut cursor, back, leaf.first)?;
+                        return Err(error);
+                    }
+                };
+                last = head.id;
+                if head.id >= to {
+                    break;
+                }
+                if head.id >= from && self.wanted(store, position, &head)? {
+                    found.push_back((position, head));
+                }
+            }
+            if back {
+                self.to = leaf.first.max(from);
+                if leaf.first <= from {
+                    self.to = self.from;
+                }
+            } else {
+                self.from = if last >= to {
+                    to
+                } else {
+                    ChangeId::new(last.main, last.sub + 1)
+                };
+            }
+            if !found.is_empty() || self.from >= self.to {
+                break;
+            }
+        }
+        if back {
+            self.back = found;
+        } else {
+            self.front = found;
+        }
+        Ok(())
+    }
+
+    fn skip_leaf(
+        &mut self,
+        cursor: &mut LeafCursor<'_>,
+        back: bool,
+        first: ChangeId,
+    ) -> Result<()> {
+        if back {
+            self.to = first.max(self.from);
+        } else {
+            let next = cursor.next()?.map_or(self.to, |leaf| leaf.first);
+            self.from = next.min(self.to);
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, store: &Arc<Store>, position: Position, head: &RecordHead) -> Result<bool> {
+        if !store
+            .engine
+            .medium
+            .with_head(position, |_, key| self.keys.contains(key))?
+        {
+            return Ok(false);
+        }
+        match self.compact {
+            Some(compact) if head.id.main <= compact => {
+                let newest = is_newest_at(store, position, head, compact)?;
+                Ok(survives(head, compact, newest))
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+/// The id just before `id`.
+fn before(id: ChangeId) -> ChangeId {
+    match id.sub.checked_sub(1) {
+        Some(sub) => ChangeId::new(id.main, sub),
+        None => ChangeId::new(Revision::new(id.main.get().saturating_sub(1)), u64::MAX),
+    }
+}
+
+/// What survives a compaction at C of the records at or before it: of each key the newest, if it is a put,
+/// and every tombstone at C itself (SEMANTICS §4.2 and §4.5; SPEC.md K-3).
+pub(crate) fn survives(head: &RecordHead, compact: Revision, newest: bool) -> bool {
+    match head.kind {
+        RecordKind::Put => newest,
+        RecordKind::Tombstone => head.id.main == compact,
+        RecordKind::Stub => false,
+    }
+}
+
+/// Whether a record is its key's newest at or before `compact`.
+pub(crate) fn is_newest_at(
+    store: &Store,
+    position: Position,
+    head: &RecordHead,
+    compact: Revision,
+) -> Result<bool> {
+    let medium = &store.engine.medium;
+    let key = medium.with_head(position, |_, key| key.to_vec())?;
+    let Some((_, newest)) = store.index.find(&key, &RecordKeys(medium))? else {
+        return Ok(false);
+    };
+    let newest = (newest, medium.head(newest)?);
+    let found = version_at(&store.engine.tree, newest, compact)?;
+    Ok(found.is_some_and(|(_, found)| found.id == head.id))
+}
+
+/// The record before this one of the same key, unless compaction may have dropped it.
+fn earlier(
+    store: &Store,
+    position: Position,
+    head: &RecordHead,
+    compact: Option<Revision>,
+) -> Result<Option<Version>> {
+    let Some(prev) = head.prev else {
+        return Ok(None);
+    };
+    let floor = compact.unwrap_or_default();
+    if prev.id.main <= floor && head.kind == RecordKind::Put && head.version == 1 {
+        // A tombstone at or below C: it is there only when its revision is C itself.
+        let kept = prev.id.main == floor && compact.is_some();
+        if !kept {
+            return Ok(None);
+        }
+    }
+    if head.id.main <= floor && prev.id.main < floor {
+        return Ok(None);
+    }
+    follow(&store.engine.tree, position, prev).map(Some)
+}
+
+/// The event of the record at `position`.
+pub(crate) fn event_at(store: &Arc<Store>, position: Position) -> Result<Event> {
+    let head = store.engine.medium.head(position)?;
+    let record = Record::read(&store.lender, position, head, true)?;
+    let kv = match head.kind {
+        RecordKind::Put => record.share(),
+        _ => deleted(Bytes::copy_from_slice(record.key()), head.id.main),
+    };
+    let kind = if head.kind == RecordKind::Put {
+        EventKind::Put
+    } else {
+        EventKind::Delete
+    };
+    let prev = prev_of(store, position, &head)?;
+    Ok(Event {
+        id: head.id,
+        kind,
+        kv,
+        prev,
+    })
+}
+
+/// The key-value of a delete event.
+pub(crate) fn deleted(key: Bytes, rev: Revision) -> KeyValue {
+    KeyValue::new(
+        key,
+        Bytes::new(),
+        Revision::default(),
+        rev,
+        0,
+        LeaseId::NONE,
+    )
+}
+
+/// The key's state at main − 1.
+fn prev_of(store: &Arc<Store>, position: Position, head: &RecordHead) -> Result<Prev> {
+    let main = head.id.main;
+    if head.kind == RecordKind::Put && head.create == main {
+        return Ok(Prev::None);
+    }
+    if store
+        .engine
+        .compact_rev()
+        .is_some_and(|compact| main <= compact)
+    {
+        return Ok(Prev::Compacted);
+    }
+    let mut at = (position, *head);
+    while at.1.id.main >= main {
+        let Some(prev) = at.1.prev else {
+            return Ok(Prev::None);
+        };
+        at = follow(&store.engine.tree, at.0, prev)?;
+    }
+    let (position, head) = at;
+    if head.kind != RecordKind::Put {
+        return Ok(Prev::None);
+    }
+    Ok(Prev::Value(
+        Record::read(&store.lender, position, head, true)?.share(),
+    ))
+}

@@ -1,0 +1,447 @@
+//! Hashes: etcd's HashKV, in parallel, and the hash of the whole store (SPEC.md, H-1 to H-8).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+use revtree_format::etcd::{HashKv as HashKvSum, HashKvPart, KeyValue, RevisionKey};
+use revtree_format::{ChangeId, LeafRun, Position, RecordHead, RecordKind, Revision, check_value};
+
+use super::store::Store;
+use super::table::KEYS_TABLE;
+use super::versions::locate;
+use super::view::{ReadView, check_revision};
+use crate::engine::lock;
+use crate::error::Result;
+use crate::tree::{Direction, LeafCursor, LeafRecords};
+
+/// A hash of the whole store: records and side tables.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let before = db.hash(revtree::DEFAULT_IGNORES)?;
+/// db.put("a", "1")?;
+/// assert_ne!(db.hash(revtree::DEFAULT_IGNORES)?.hash, before.hash);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hash {
+    /// CRC-32C.
+    pub hash: u32,
+    /// The revision hashed.
+    pub revision: Revision,
+}
+
+/// etcd's HashKV: equal on all stores with the same history and compact revision.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// assert_eq!(db.hash_by_rev(0)?.hash, 1_084_519_789); // etcd's hash of an empty store
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashKv {
+    /// CRC-32C.
+    pub hash: u32,
+    /// The revision hashed.
+    pub revision: Revision,
+    /// The compact revision that it holds for.
+    pub compact_revision: Option<Revision>,
+}
+
+/// A row of a side table that [`Db::hash`](crate::Db::hash) leaves out.
+///
+/// ```
+/// use revtree::IgnoreKey;
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let ignore = [IgnoreKey { table: "meta", key: b"note" }];
+/// let before = db.hash(&ignore)?.hash;
+/// let mut txn = db.write()?;
+/// txn.table("meta")?.put(b"note", b"1")?;
+/// txn.commit()?;
+/// assert_eq!(db.hash(&ignore)?.hash, before);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IgnoreKey<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The key.
+    pub key: &'a [u8],
+}
+
+/// What etcd leaves out of its hash of the whole store (3.6: `DefaultIgnores`).
+///
+/// ```
+/// assert!(revtree::DEFAULT_IGNORES.iter().any(|row| row.key == b"consistent_index"));
+/// ```
+pub const DEFAULT_IGNORES: &[IgnoreKey<'static>] = &[
+    IgnoreKey {
+        table: "meta",
+        key: b"consistent_index",
+    },
+    IgnoreKey {
+        table: "meta",
+        key: b"term",
+    },
+    IgnoreKey {
+        table: "meta",
+        key: b"storageVersion",
+    },
+];
+
+/// The compactions of this open, whose hashes are made when they are asked for: nothing is removed from
+/// the file yet, so the records that they cover are there. At most ten, by revision (SEMANTICS §5.4).
+#[derive(Debug, Default)]
+pub(crate) struct CompactionHashes {
+    list: Mutex<Vec<Compacted>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Compacted {
+    before: Option<Revision>,
+    rev: Revision,
+    hash: Option<u32>,
+}
+
+/// How many compaction hashes are kept.
+const KEPT: usize = 10;
+
+impl CompactionHashes {
+    pub(crate) fn add(&self, before: Option<Revision>, rev: Revision) {
+        let mut list = lock(&self.list);
+        list.push(Compacted {
+            before,
+            rev,
+            hash: None,
+        });
+        list.sort_by_key(|compacted| compacted.rev);
+        if list.len() > KEPT {
+            list.remove(0);
+        }
+    }
+
+    fn get(&self, store: &Store, n: usize) -> Result<Option<HashKv>> {
+        let Some(compacted) = lock(&self.list).get(n).copied() else {
+            return Ok(None);
+        };
+        let hash = match compacted.hash {
+            Some(hash) => hash,
+            None => {
+                let hash = hash_kv(store, compacted.rev, compacted.before)?;
+                let mut list = lock(&self.list);
+                if let Some(entry) = list.iter_mut().find(|entry| entry.rev == compacted.rev) {
+                    entry.hash = Some(hash);
+                }
+                hash
+            }
+        };
+        let (revision, compact_revision) = (compacted.rev, compacted.before);
+        Ok(Some(HashKv {
+            hash,
+            revision,
+            compact_revision,
+        }))
+    }
+
+    pub(crate) fn all(&self, store: &Store) -> Result<Vec<HashKv>> {
+        let count = lock(&self.list).len();
+        let mut all = Vec::with_capacity(count);
+        for n in 0..count {
+            all.extend(self.get(store, n)?);
+        }
+        Ok(all)
+    }
+
+    fn of(&self, store: &Store, rev: Revision) -> Result<Option<HashKv>> {
+        let n = lock(&self.list)
+            .iter()
+            .position(|compacted| compacted.rev == rev);
+        match n {
+            Some(n) => self.get(store, n),
+            None => Ok(None),
+        }
+    }
+}
+
+/// `Db::hash_by_rev`.
+pub(crate) fn hash_by_rev(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
+    store.check_open()?;
+    if rev.get() != 0
+        && let Some(kept) = store.compactions.of(store, rev)?
+    {
+        return Ok(kept);
+    }
+    let view = ReadView::current(store)?;
+    let compact = store.engine.compact_rev();
+    let rev = if rev.get() == 0 { view.rev() } else { rev };
+    check_revision(rev, view.rev(), compact)?;
+    let hash = hash_kv(store, rev, compact)?;
+    Ok(HashKv {
+        hash,
+        revision: rev,
+        compact_revision: compact,
+    })
+}
+
+/// Leaves that one task hashes.
+const LEAVES_A_PART: usize = 64;
+/// Parts that are hashed at a time: what bounds the memory.
+const PARTS_A_WAVE: usize = 64;
+
+/// Positions of records at or before the compact revision that a later record supersedes: a bit for each
+/// eight bytes of a segment.
+#[derive(Debug, Default)]
+struct Superseded {
+    segments: HashMap<u32, Box<[AtomicU64]>>,
+}
+
+/// HashKV at `rev` of a store compacted at `compact`, as if the compaction had finished.
+///
+/// A compaction's own hash is the same sum: at its revision, for the compact revision before it. (Its keep
+/// set has the tombstones at its revision besides, but those lie above that compact revision.)
+fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u32> {
+    let superseded = match compact {
+        Some(compact) => Some((compact, mark_superseded(store, rev, compact)?)),
+        None => None,
+    };
+    let mut hash = HashKvSum::new();
+    for_waves(store, rev, |wave| {
+        let parts: Vec<Result<HashKvPart>> = wave
+            .par_chunks(LEAVES_A_PART)
+            .map(|leaves| hash_leaves(store, leaves, rev, superseded.as_ref()))
+            .collect();
+        for part in parts {
+            hash.join(&part?);
+        }
+        Ok(())
+    })?;
+    Ok(hash.finish())
+}
+
+/// Gives all leaves with records at or before `rev`, in order, some thousand at a time.
+fn for_waves(
+    store: &Store,
+    rev: Revision,
+    mut visit: impl FnMut(&[LeafRun]) -> Result<()>,
+) -> Result<()> {
+    let first = ChangeId::new(Revision::new(0), 0);
+    let mut cursor = LeafCursor::seek(&store.engine.tree, first, Direction::Forward)?;
+    let mut wave = Vec::new();
+    loop {
+        let leaf = cursor.next()?.filter(|leaf| leaf.first.main <= rev);
+        let ended = leaf.is_none();
+        wave.extend(leaf);
+        if ended || wave.len() == LEAVES_A_PART * PARTS_A_WAVE {
+            visit(&wave)?;
+            wave.clear();
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+fn hash_leaves(
+    store: &Store,
+    leaves: &[LeafRun],
+    rev: Revision,
+    superseded: Option<&(Revision, Superseded)>,
+) -> Result<HashKvPart> {
+    let medium = &store.engine.medium;
+    let mut part = HashKvPart::new();
+    for leaf in leaves {
+        for record in LeafRecords::new(medium, *leaf) {
+            let (position, head) = record?;
+            if head.id.main > rev {
+                break;
+            }
+            // At or before the compact revision only what a compaction leaves counts, and of that no
+            // tombstone: those at C are left out, so that all versions of etcd agree.
+            if let Some((compact, superseded)) = superseded
+                && head.id.main <= *compact
+                && (head.kind == RecordKind::Tombstone || superseded.has(store, position))
+            {
+                continue;
+            }
+            let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
+            let (start, value) = raw.split_at(head.value_at());
+            check_value(&head, value, position)?;
+            let (revision, record) = as_etcd(&head, &start[head.key_at.into()..], value);
+            part.record(revision, &record);
+        }
+    }
+    Ok(part)
+}
+
+/// A record in etcd's terms.
+fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKey, KeyValue<'a>) {
+    let is_tombstone = head.kind == RecordKind::Tombstone;
+    let revision = RevisionKey {
+        change: head.id,
+        is_tombstone,
+    };
+    if is_tombstone {
+        return (revision, KeyValue::tombstone(key));
+    }
+    let record = KeyValue {
+        key,
+        create: head.create,
+        modified: head.id.main,
+        version: head.version,
+        value,
+        lease: head.lease,
+    };
+    (revision, record)
+}
+
+impl Superseded {
+    fn has(&self, store: &Store, position: Position) -> bool {
+        let Some((word, bit)) = self.place(store, position) else {
+            return false;
+        };
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    fn place(&self, store: &Store, position: Position) -> Option<(&AtomicU64, u64)> {
+        let geometry = store.engine.medium.geometry;
+        let index = geometry.index_of(position)?;
+        let eighth = position.0 % geometry.segment_bytes() / 8;
+        let word = self
+            .segments
+            .get(&index)?
+            .get(usize::try_from(eighth / 64).ok()?)?;
+        Some((word, 1 << (eighth % 64)))
+    }
+}
+
+/// Marks every record at or before `compact` that a record at or before `rev` supersedes.
+fn mark_superseded(store: &Store, rev: Revision, compact: Revision) -> Result<Superseded> {
+    let geometry = store.engine.medium.geometry;
+    let words = usize::try_from(geometry.segment_bytes() / 512).expect("at most 128 Ki words");
+    let mut superseded = Superseded::default();
+    for_waves(store, compact, |wave| {
+        for leaf in wave {
+            if let Some(index) = geometry.index_of(leaf.position) {
+                superseded
+                    .segments
+                    .entry(index)
+                    .or_insert_with(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+            }
+        }
+        Ok(())
+    })?;
+    for_waves(store, rev, |wave| {
+        wave.par_chunks(LEAVES_A_PART)
+            .map(|leaves| {
+                for leaf in leaves {
+                    mark_leaf(store, *leaf, rev, compact, &superseded)?;
+                }
+                Ok(())
+            })
+            .collect::<Result<()>>()
+    })?;
+    Ok(superseded)
+}
+
+fn mark_leaf(
+    store: &Store,
+    leaf: LeafRun,
+    rev: Revision,
+    compact: Revision,
+    superseded: &Superseded,
+) -> Result<()> {
+    for record in LeafRecords::new(&store.engine.medium, leaf) {
+        let (position, head) = record?;
+        if head.id.main > rev {
+            break;
+        }
+        let Some(prev) = head.prev.filter(|prev| prev.id.main <= compact) else {
+            continue;
+        };
+        if head.kind == RecordKind::Put && head.version == 1 {
+            // It follows a tombstone, which is not hashed at or before the compact revision.
+            continue;
+        }
+        // Compacted away already is as good as marked.
+        let Some((before, _)) = locate(&store.engine.tree, position, prev)? else {
+            continue;
+        };
+        if let Some((word, bit)) = superseded.place(store, before) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// `Db::hash`: the tables in ascending order of name with the keys among them as table `key`: name, then
+/// key and value of each row.
+pub(crate) fn hash_all(store: &Arc<Store>, ignore: &[IgnoreKey<'_>]) -> Result<Hash> {
+    let view = ReadView::current(store)?;
+    let compact = store.engine.compact_rev();
+    let rev = view.rev();
+    let mut crc = 0;
+    let mut keys_done = false;
+    let keys = |crc: &mut u32| -> Result<()> {
+        *crc = crc32c::crc32c_append(*crc, KEYS_TABLE.as_bytes());
+        for_waves(store, rev, |wave| {
+            for leaf in wave {
+                *crc = hash_retained(store, *leaf, rev, compact, *crc)?;
+            }
+            Ok(())
+        })
+    };
+    for (name, rows) in view.state().tables.iter() {
+        if !keys_done && name > KEYS_TABLE {
+            keys(&mut crc)?;
+            keys_done = true;
+        }
+        crc = crc32c::crc32c_append(crc, name.as_bytes());
+        for (key, value) in rows {
+            if !ignore.iter().any(|row| row.table == name && row.key == key) {
+                crc = crc32c::crc32c_append(crc, key);
+                crc = crc32c::crc32c_append(crc, value);
+            }
+        }
+    }
+    if !keys_done {
+        keys(&mut crc)?;
+    }
+    Ok(Hash {
+        hash: crc,
+        revision: rev,
+    })
+}
+
+/// Goes on with `crc` over the retained records of a leaf.
+fn hash_retained(
+    store: &Store,
+    leaf: LeafRun,
+    rev: Revision,
+    compact: Option<Revision>,
+    mut crc: u32,
+) -> Result<u32> {
+    let medium = &store.engine.medium;
+    for record in LeafRecords::new(medium, leaf) {
+        let (position, head) = record?;
+        if head.id.main > rev {
+            break;
+        }
+        if let Some(compact) = compact
+            && head.id.main <= compact
+        {
+            let newest = super::events::is_newest_at(store, position, &head, compact)?;
+            if !super::events::survives(&head, compact, newest) {
+                continue;
+            }
+        }
+        let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
+        let (start, value) = raw.split_at(head.value_at());
+        check_value(&head, value, position)?;
+        let (revision, record) = as_etcd(&head, &start[head.key_at.into()..], value);
+        crc = crc32c::crc32c_append(crc, revision.encode().as_ref());
+        record.encode(|piece| crc = crc32c::crc32c_append(crc, piece));
+    }
+    Ok(crc)
+}

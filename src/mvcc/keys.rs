@@ -1,0 +1,190 @@
+//! Which keys an operation is about.
+
+use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+
+/// A set of keys: one key, or an interval in byte order. `end <= start` is a legal empty range: reads and
+/// deletes find nothing.
+///
+/// ```
+/// use revtree::KeyRange;
+/// assert!(KeyRange::prefix("/pods/").contains(b"/pods/a"));
+/// assert!(!KeyRange::from("a".."c").contains(b"c"));
+/// assert!(KeyRange::from("a"..="c").contains(b"c"));
+/// assert!(KeyRange::between("b", "a").is_empty());
+/// assert!(KeyRange::prefix([0xff, 0xff]).contains(&[0xff, 0xff, 1]));
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct KeyRange(Keys);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Keys {
+    Single(Vec<u8>),
+    /// From the first on, up to but not with the second.
+    Span(Vec<u8>, Option<Vec<u8>>),
+}
+
+impl KeyRange {
+    /// Exactly `key`.
+    pub fn single(key: impl AsRef<[u8]>) -> KeyRange {
+        KeyRange(Keys::Single(key.as_ref().to_vec()))
+    }
+
+    /// Keys `k` with `start <= k < end`.
+    pub fn between(start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> KeyRange {
+        KeyRange(Keys::Span(
+            start.as_ref().to_vec(),
+            Some(end.as_ref().to_vec()),
+        ))
+    }
+
+    /// Keys `k` with `start <= k`.
+    pub fn at_least(start: impl AsRef<[u8]>) -> KeyRange {
+        KeyRange(Keys::Span(start.as_ref().to_vec(), None))
+    }
+
+    /// Keys that begin with `prefix`.
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> KeyRange {
+        let start = prefix.as_ref().to_vec();
+        // The end is the prefix with its last byte below 0xFF raised; without one there is no end.
+        let end = start.iter().rposition(|byte| *byte != 0xff).map(|last| {
+            let mut end = start[..=last].to_vec();
+            end[last] += 1;
+            end
+        });
+        KeyRange(Keys::Span(start, end))
+    }
+
+    /// Every key.
+    #[must_use]
+    pub fn all() -> KeyRange {
+        KeyRange(Keys::Span(Vec::new(), None))
+    }
+
+    /// etcd's pair of key and range end: `None` is the key alone, an empty end is from the key on,
+    /// anything else `[key, end)`.
+    #[must_use]
+    pub fn from_etcd(key: &[u8], end: Option<&[u8]>) -> KeyRange {
+        match end {
+            None => KeyRange::single(key),
+            Some([]) => KeyRange::at_least(key),
+            Some(end) => KeyRange::between(key, end),
+        }
+    }
+
+    /// Whether the range has this key.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match &self.0 {
+            Keys::Single(only) => only == key,
+            Keys::Span(start, end) => {
+                key >= start.as_slice() && end.as_ref().is_none_or(|end| key < end.as_slice())
+            }
+        }
+    }
+
+    /// Whether no key can be in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.0, Keys::Span(start, Some(end)) if end <= start)
+    }
+
+    /// The one key, if it is a single one.
+    pub(crate) fn as_single(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Keys::Single(key) => Some(key),
+            Keys::Span(..) => None,
+        }
+    }
+
+    /// Lower and upper bound.
+    pub(crate) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        match &self.0 {
+            Keys::Single(key) => (Bound::Included(key), Bound::Included(key)),
+            Keys::Span(start, end) => {
+                let end = end
+                    .as_ref()
+                    .map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+                (Bound::Included(start), end)
+            }
+        }
+    }
+}
+
+/// The least key above `key`.
+fn after(key: &[u8]) -> Vec<u8> {
+    let mut after = key.to_vec();
+    after.push(0);
+    after
+}
+
+impl From<&str> for KeyRange {
+    fn from(key: &str) -> KeyRange {
+        KeyRange::single(key)
+    }
+}
+
+impl From<String> for KeyRange {
+    fn from(key: String) -> KeyRange {
+        KeyRange(Keys::Single(key.into_bytes()))
+    }
+}
+
+impl From<&String> for KeyRange {
+    fn from(key: &String) -> KeyRange {
+        KeyRange::single(key)
+    }
+}
+
+impl From<&[u8]> for KeyRange {
+    fn from(key: &[u8]) -> KeyRange {
+        KeyRange::single(key)
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for KeyRange {
+    fn from(key: &[u8; N]) -> KeyRange {
+        KeyRange::single(key)
+    }
+}
+
+impl From<Vec<u8>> for KeyRange {
+    fn from(key: Vec<u8>) -> KeyRange {
+        KeyRange(Keys::Single(key))
+    }
+}
+
+impl<K: AsRef<[u8]>> From<Range<K>> for KeyRange {
+    fn from(range: Range<K>) -> KeyRange {
+        KeyRange::between(range.start, range.end)
+    }
+}
+
+impl<K: AsRef<[u8]>> From<RangeInclusive<K>> for KeyRange {
+    fn from(range: RangeInclusive<K>) -> KeyRange {
+        KeyRange::between(range.start(), after(range.end().as_ref()))
+    }
+}
+
+impl<K: AsRef<[u8]>> From<RangeFrom<K>> for KeyRange {
+    fn from(range: RangeFrom<K>) -> KeyRange {
+        KeyRange::at_least(range.start)
+    }
+}
+
+impl<K: AsRef<[u8]>> From<RangeTo<K>> for KeyRange {
+    fn from(range: RangeTo<K>) -> KeyRange {
+        KeyRange::between([], range.end)
+    }
+}
+
+impl<K: AsRef<[u8]>> From<RangeToInclusive<K>> for KeyRange {
+    fn from(range: RangeToInclusive<K>) -> KeyRange {
+        KeyRange::between([], after(range.end.as_ref()))
+    }
+}
+
+impl From<RangeFull> for KeyRange {
+    fn from(_: RangeFull) -> KeyRange {
+        KeyRange::all()
+    }
+}

@@ -1,0 +1,179 @@
+//! Building the key index at open: from the run in the file, or from all heads, in parallel.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use revtree_format::{ChangeId, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record};
+
+use super::versions::RecordKeys;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::index::{
+    BuildFault, Builder, EntryImage, IndexWriter, KeyIndex, LeafImage, Scanned, from_leaves,
+};
+use crate::options::{Progress, ProgressFn};
+use crate::pager::read_blob;
+use crate::tree::{Direction, LeafCursor, LeafRecords};
+
+/// Leaves read at a time: some 64 MiB.
+const LEAVES_A_WAVE: usize = 4096;
+
+/// The index of an open engine.
+pub(crate) fn load(
+    engine: &Engine,
+    run: Option<Root>,
+    progress: Option<&ProgressFn>,
+) -> Result<(Arc<KeyIndex>, IndexWriter)> {
+    let rev = engine.rev();
+    match run {
+        Some(root) => {
+            let (index, mut writer) = load_run(engine, &root)?;
+            catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
+            writer.publish(rev);
+            Ok((index, writer))
+        }
+        None => rebuild(engine, rev, progress),
+    }
+}
+
+/// Reads the run that a clean close left.
+fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)> {
+    let mut leaves = Vec::new();
+    read_blob(&engine.medium, root, |chunk, body| {
+        leaves.extend(IndexLeaf::parse_chunk(body, chunk.position)?);
+        Ok(())
+    })?;
+    let leaves = leaves
+        .into_par_iter()
+        .map(|leaf| LeafImage {
+            separator: leaf.separator,
+            prefix: leaf.prefix,
+            entries: leaf
+                .entries
+                .into_iter()
+                .map(|entry| EntryImage {
+                    chunk: entry.chunk,
+                    hash: entry.hash,
+                    live: entry.live,
+                    position: entry.position,
+                })
+                .collect(),
+        })
+        .collect();
+    let revision = Revision::new(root.detail);
+    from_leaves(engine.medium.store_id, revision, leaves).map_err(|_| Error::Corrupt {
+        offset: root.page.position.0,
+        what: "key index run",
+        expected: 0,
+        found: 1,
+    })
+}
+
+/// Adds the records above the run's revision, one after the other: after a clean close there are none.
+fn catch_up(
+    engine: &Engine,
+    index: &KeyIndex,
+    writer: &mut IndexWriter,
+    from: Revision,
+) -> Result<()> {
+    let keys = RecordKeys(&engine.medium);
+    let first = ChangeId::new(from.next(), 0);
+    let mut cursor = LeafCursor::seek(&engine.tree, first, Direction::Forward)?;
+    while let Some(leaf) = cursor.next()? {
+        for record in LeafRecords::new(&engine.medium, leaf) {
+            let (position, head) = record?;
+            if head.id < first {
+                continue;
+            }
+            let live = head.kind == RecordKind::Put;
+            let key = engine.medium.with_head(position, |_, key| key.to_vec())?;
+            match index.find(&key, &keys)? {
+                Some((id, newest)) => {
+                    let before = engine.medium.head(newest)?.kind == RecordKind::Put;
+                    writer.swing(id, position);
+                    if before != live {
+                        writer.set_live(&key, id, live);
+                    }
+                }
+                None => {
+                    writer.insert(&key, position, live, &keys)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads every head, in parallel, wave by wave.
+fn rebuild(
+    engine: &Engine,
+    rev: Revision,
+    progress: Option<&ProgressFn>,
+) -> Result<(Arc<KeyIndex>, IndexWriter)> {
+    let (empty, _) = crate::index::create(engine.medium.store_id);
+    let keys = RecordKeys(&engine.medium);
+    let mut builder = Builder::new();
+    let first = ChangeId::new(Revision::new(0), 0);
+    let mut cursor = LeafCursor::seek(&engine.tree, first, Direction::Forward)?;
+    let mut done = 0;
+    loop {
+        let mut wave = Vec::with_capacity(LEAVES_A_WAVE);
+        while wave.len() < LEAVES_A_WAVE
+            && let Some(leaf) = cursor.next()?
+        {
+            wave.push(leaf);
+        }
+        if wave.is_empty() {
+            break;
+        }
+        let scanned: Result<Vec<Vec<Scanned>>> = wave
+            .par_iter()
+            .map(|leaf| scan_leaf(engine, &empty, *leaf))
+            .collect();
+        let scanned = scanned?.concat();
+        done += scanned.len() as u64;
+        builder.absorb(scanned, &keys)?;
+        if let Some(progress) = progress {
+            progress(Progress {
+                what: "records loaded",
+                done,
+                total: None,
+            });
+        }
+    }
+    builder
+        .finish(engine.medium.store_id, rev, &keys)
+        .map_err(|fault| match fault {
+            BuildFault::Keys(error) => error,
+            BuildFault::Image(_) => Error::LimitReached {
+                what: "keys",
+                max: 3 << 30,
+            },
+        })
+}
+
+fn scan_leaf(engine: &Engine, hasher: &KeyIndex, leaf: LeafRun) -> Result<Vec<Scanned>> {
+    let len = leaf.len as usize;
+    let raw = engine.medium.bytes(leaf.position, len)?;
+    let mut scanned = Vec::with_capacity(leaf.records as usize);
+    let mut at = leaf.position;
+    let mut rest = &raw[..];
+    while !rest.is_empty() {
+        let (head, key) = parse_record(rest, at)?;
+        let live = head.kind == RecordKind::Put;
+        scanned.push(Scanned {
+            hash: hasher.hash(key),
+            position: at,
+            live,
+        });
+        let record_len = head.record_len();
+        rest = rest.get(record_len..).ok_or(Error::Corrupt {
+            offset: at.0,
+            what: "record beyond its leaf",
+            expected: rest.len() as u64,
+            found: record_len as u64,
+        })?;
+        at = at.plus(record_len as u64);
+    }
+    Ok(scanned)
+}

@@ -1,0 +1,36 @@
+//! Revisions over the engine and the key index: read views, write transactions, history, logical
+//! compaction, hashes.
+//!
+//! [`Store`] holds one open store; what users hold (views, transactions, records) holds it by `Arc`.
+
+mod events;
+mod hash;
+mod keys;
+mod load;
+mod pins;
+mod range;
+mod record;
+mod store;
+mod submitted;
+mod table;
+mod turn;
+mod txn;
+mod versions;
+mod view;
+
+pub use events::{Event, EventKind, Events, Prev};
+pub use hash::{DEFAULT_IGNORES, Hash, HashKv, IgnoreKey};
+pub use keys::KeyRange;
+pub use range::{OwnedRecords, Range, RangeResult, Records};
+pub use record::{KeyValue, Record};
+pub use submitted::Submitted;
+pub use table::{Table, TableIter, TableMut};
+pub use txn::{Commit, Deleted, Expect, Savepoint, WriteTxn};
+pub use view::{ReadView, View};
+
+pub(crate) use hash::{hash_all, hash_by_rev};
+pub(crate) use load::load;
+pub(crate) use store::{Store, StoreParts};
+pub(crate) use table::{check_name, check_row};
+pub(crate) use turn::{Turn, TurnHeld};
+pub(crate) use txn::check_lengths;

@@ -1,0 +1,344 @@
+//! One live key: borrowed and checked ([`Record`]), or owned ([`KeyValue`]).
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use revtree_format::{LeaseId, Position, RecordHead, Revision, check_value};
+
+use crate::error::Result;
+use crate::pager::{Medium, Raw};
+
+/// A key with its value and what etcd keeps about it.
+///
+/// Its `Bytes` may lie in the store's file ([`Record::share`], events): then they keep the file locked
+/// and their space from being reclaimed until dropped. Caches keep [`KeyValue::unpinned`] copies.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let kv = db.get("a")?.unwrap();
+/// assert_eq!((&kv.value[..], kv.version, kv.mod_revision.get()), (&b"1"[..], 1, 2));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// The value; empty in a delete event.
+    pub value: Bytes,
+    /// The revision of the first put since the key last did not exist.
+    pub create_revision: Revision,
+    /// The revision of this put.
+    pub mod_revision: Revision,
+    /// Number of puts since then, this one included.
+    pub version: u64,
+    /// The lease of this put; [`LeaseId::NONE`] for none.
+    pub lease: LeaseId,
+}
+
+impl KeyValue {
+    /// A key-value of these parts.
+    #[must_use]
+    pub fn new(
+        key: Bytes,
+        value: Bytes,
+        create: Revision,
+        modified: Revision,
+        version: u64,
+        lease: LeaseId,
+    ) -> KeyValue {
+        KeyValue {
+            key,
+            value,
+            create_revision: create,
+            mod_revision: modified,
+            version,
+            lease,
+        }
+    }
+
+    /// A copy that pins nothing: for caches.
+    #[must_use]
+    pub fn unpinned(&self) -> KeyValue {
+        KeyValue {
+            key: Bytes::copy_from_slice(&self.key),
+            value: Bytes::copy_from_slice(&self.value),
+            ..self.clone()
+        }
+    }
+}
+
+/// Counts the shared byte handles of a store.
+#[derive(Debug, Default)]
+pub(crate) struct SharedHandles(AtomicU64);
+
+impl SharedHandles {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a store lends to records that it hands out.
+#[derive(Clone, Debug)]
+pub(crate) struct Lender {
+    pub(crate) medium: Arc<Medium>,
+    pub(crate) handles: Arc<SharedHandles>,
+    /// Keeps the file open and locked while bytes of it are held.
+    pub(crate) keep: Arc<dyn Keep>,
+}
+
+/// Whatever has to live as long as shared bytes do.
+pub(crate) trait Keep: Send + Sync + std::fmt::Debug {}
+
+/// Bytes of the file that a `Bytes` holds.
+#[derive(Debug)]
+struct SharedBytes {
+    lender: Lender,
+    position: Position,
+    len: usize,
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        let bytes = self.lender.medium.region.bytes(self.position.0, self.len);
+        bytes.expect("bytes that were published stay published while the lender is kept")
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        self.lender.handles.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One live key, checked, borrowed from a view or a transaction.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let view = db.read()?;
+/// let record = view.get("a")?.unwrap();
+/// assert_eq!((record.key(), record.value(), record.version()), (&b"a"[..], &b"1"[..], 1));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Record<'v> {
+    body: Body<'v>,
+}
+
+#[derive(Clone)]
+enum Body<'v> {
+    /// A record of the file.
+    Stored {
+        head: RecordHead,
+        position: Position,
+        bytes: Stored<'v>,
+        lender: &'v Lender,
+        with_value: bool,
+    },
+    /// A put of an open transaction.
+    Pending {
+        kv: KeyValue,
+        with_value: bool,
+        borrowed: PhantomData<&'v ()>,
+    },
+}
+
+#[derive(Clone)]
+enum Stored<'v> {
+    Borrowed(&'v [u8]),
+    Copied(Bytes),
+}
+
+impl<'v> Record<'v> {
+    /// Reads and checks the record whose head has been read at `position`.
+    pub(crate) fn read(
+        lender: &'v Lender,
+        position: Position,
+        head: RecordHead,
+        with_value: bool,
+    ) -> Result<Record<'v>> {
+        let value_len = if with_value {
+            head.value_len as usize
+        } else {
+            0
+        };
+        let raw = lender.medium.bytes(position, head.value_at() + value_len)?;
+        if with_value {
+            check_value(&head, &raw[head.value_at()..], position)?;
+        }
+        let bytes = match raw {
+            Raw::Borrowed(bytes) => Stored::Borrowed(bytes),
+            Raw::Copied(bytes) => Stored::Copied(bytes.into()),
+        };
+        Ok(Record {
+            body: Body::Stored {
+                head,
+                position,
+                bytes,
+                lender,
+                with_value,
+            },
+        })
+    }
+
+    /// A put that is not committed yet.
+    pub(crate) fn pending(kv: KeyValue, with_value: bool) -> Record<'v> {
+        Record {
+            body: Body::Pending {
+                kv,
+                with_value,
+                borrowed: PhantomData,
+            },
+        }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        match &self.body {
+            Body::Stored { head, bytes, .. } => &bytes[head.key_at.into()..head.value_at()],
+            Body::Pending { kv, .. } => &kv.key,
+        }
+    }
+
+    /// The value; empty when only keys were asked for.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        match &self.body {
+            Body::Stored { head, bytes, .. } => &bytes[head.value_at()..],
+            Body::Pending {
+                kv,
+                with_value: true,
+                ..
+            } => &kv.value,
+            Body::Pending { .. } => &[],
+        }
+    }
+
+    /// Length of the value in bytes, also when only keys were asked for.
+    #[must_use]
+    pub fn value_len(&self) -> usize {
+        match &self.body {
+            Body::Stored { head, .. } => head.value_len as usize,
+            Body::Pending { kv, .. } => kv.value.len(),
+        }
+    }
+
+    /// The revision of the first put since the key last did not exist.
+    #[must_use]
+    pub fn create_revision(&self) -> Revision {
+        match &self.body {
+            Body::Stored { head, .. } => head.create,
+            Body::Pending { kv, .. } => kv.create_revision,
+        }
+    }
+
+    /// The revision of this put.
+    #[must_use]
+    pub fn mod_revision(&self) -> Revision {
+        match &self.body {
+            Body::Stored { head, .. } => head.id.main,
+            Body::Pending { kv, .. } => kv.mod_revision,
+        }
+    }
+
+    /// Number of puts since the key last did not exist, this one included.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        match &self.body {
+            Body::Stored { head, .. } => head.version,
+            Body::Pending { kv, .. } => kv.version,
+        }
+    }
+
+    /// The lease of this put.
+    #[must_use]
+    pub fn lease(&self) -> LeaseId {
+        match &self.body {
+            Body::Stored { head, .. } => head.lease,
+            Body::Pending { kv, .. } => kv.lease,
+        }
+    }
+
+    /// Key and value without a copy: the bytes stay in the store's file, and keep it locked and their
+    /// space from being reclaimed until the last of them is dropped. For short lives; a cache keeps
+    /// [`Record::to_key_value`].
+    #[must_use]
+    pub fn share(&self) -> KeyValue {
+        match &self.body {
+            Body::Stored {
+                head,
+                position,
+                bytes,
+                lender,
+                ..
+            } => {
+                let all = match bytes {
+                    Stored::Copied(all) => all.clone(),
+                    Stored::Borrowed(all) => {
+                        lender.handles.0.fetch_add(1, Ordering::Relaxed);
+                        Bytes::from_owner(SharedBytes {
+                            lender: (*lender).clone(),
+                            position: *position,
+                            len: all.len(),
+                        })
+                    }
+                };
+                let key = all.slice(head.key_at.into()..head.value_at());
+                self.key_value(key, all.slice(head.value_at()..))
+            }
+            Body::Pending { .. } => self.to_key_value(),
+        }
+    }
+
+    /// A copy that pins nothing.
+    #[must_use]
+    pub fn to_key_value(&self) -> KeyValue {
+        // One allocation for both.
+        let mut all = Vec::with_capacity(self.key().len() + self.value().len());
+        all.extend_from_slice(self.key());
+        all.extend_from_slice(self.value());
+        let all = Bytes::from(all);
+        let key = all.slice(..self.key().len());
+        self.key_value(key, all.slice(self.key().len()..))
+    }
+
+    fn key_value(&self, key: Bytes, value: Bytes) -> KeyValue {
+        KeyValue {
+            key,
+            value,
+            create_revision: self.create_revision(),
+            mod_revision: self.mod_revision(),
+            version: self.version(),
+            lease: self.lease(),
+        }
+    }
+}
+
+impl std::ops::Deref for Stored<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Stored::Borrowed(bytes) => bytes,
+            Stored::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &format_args!("\"{}\"", self.key().escape_ascii()))
+            .field("value_len", &self.value_len())
+            .field("create_revision", &self.create_revision())
+            .field("mod_revision", &self.mod_revision())
+            .field("version", &self.version())
+            .field("lease", &self.lease())
+            .finish()
+    }
+}

@@ -1,0 +1,637 @@
+//! One open store: engine, index, and the commit that joins them.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use revtree_format::{
+    ChangeId, Control, IndexLeaf, LeaseId, Link, NewRecord, RECORD_HEAD_BYTES_MAX, RecordKind,
+    Revision,
+};
+
+use super::hash::CompactionHashes;
+use super::pins::Pins;
+use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
+use super::submitted::Submitted;
+use super::turn::TurnHeld;
+use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
+use super::versions::{RecordKeys, Version, live_at, next_skip};
+use crate::engine::{Appender, Engine, IndexRun, State, Ticket, Worker, lock};
+use crate::error::{Error, Result};
+use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
+use crate::lessor::Lessor;
+use crate::options::Durability;
+
+/// An open store. Views, transactions and shared bytes keep it, and with it the file's lock.
+pub(crate) struct Store {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) index: Arc<KeyIndex>,
+    /// The index's one writer; only the holder of the turn locks it, so nobody waits.
+    writer: Mutex<IndexWriter>,
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) lender: Lender,
+    pub(crate) lessor: Arc<dyn Lessor>,
+    pub(crate) compactions: CompactionHashes,
+    /// The thread that syncs for `Batched` and for futures; made when it is first needed.
+    worker: Mutex<Option<Worker>>,
+    wakers: Arc<Mutex<Vec<Waker>>>,
+    threads: bool,
+}
+
+/// What a store is made of.
+pub(crate) struct StoreParts {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) index: Arc<KeyIndex>,
+    pub(crate) writer: IndexWriter,
+    pub(crate) lessor: Arc<dyn Lessor>,
+    pub(crate) threads: bool,
+}
+
+impl Keep for Engine {}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.engine.path)
+            .finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// Whether this thread is inside a callback of a store: a write from there would wait for itself.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What of one key's record must be known to write its next one.
+#[derive(Clone, Copy)]
+struct Chain {
+    id: Option<KeyId>,
+    newest: Option<Version>,
+}
+
+impl Store {
+    pub(crate) fn new(parts: StoreParts) -> Arc<Store> {
+        let StoreParts {
+            engine,
+            index,
+            writer,
+            lessor,
+            threads,
+        } = parts;
+        let lender = Lender {
+            medium: Arc::clone(&engine.medium),
+            handles: Arc::new(SharedHandles::default()),
+            keep: Arc::clone(&engine) as Arc<dyn Keep>,
+        };
+        Arc::new(Store {
+            engine,
+            index,
+            writer: Mutex::new(writer),
+            pins: Arc::new(Pins::new()),
+            lender,
+            lessor,
+            compactions: CompactionHashes::default(),
+            worker: Mutex::new(None),
+            wakers: Arc::default(),
+            threads,
+        })
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.engine.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Refuses to write from inside a callback.
+    pub(crate) fn check_callback() -> Result<()> {
+        if IN_CALLBACK.get() {
+            Err(Error::InCallback)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Calls the lessor; a write from inside is refused.
+    pub(crate) fn in_callback<R>(&self, call: impl FnOnce(&dyn Lessor) -> R) -> R {
+        let outer = IN_CALLBACK.replace(true);
+        let result = catch_unwind(AssertUnwindSafe(|| call(&*self.lessor)));
+        IN_CALLBACK.set(outer);
+        match result {
+            Ok(result) => result,
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// A key's id and newest record.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<(KeyId, Version)>> {
+        let medium = &self.engine.medium;
+        match self.index.find(key, &RecordKeys(medium))? {
+            Some((id, position)) => Ok(Some((id, (position, medium.head(position)?)))),
+            None => Ok(None),
+        }
+    }
+
+    /// A key's current value, copied.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>> {
+        self.check_open()?;
+        let rev = self.engine.rev();
+        let Some((_, newest)) = self.find(key)? else {
+            return Ok(None);
+        };
+        match live_at(&self.engine.tree, newest, rev)? {
+            Some((position, head)) => {
+                let record = Record::read(&self.lender, position, head, true)?;
+                Ok(Some(record.to_key_value()))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// One put as its own transaction, without an overlay.
+    pub(crate) fn put(
+        self: &Arc<Store>,
+        turn: TurnHeld,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Revision> {
+        check_lengths(key, value)?;
+        self.engine.check_writable()?;
+        let base = self.find(key)?;
+        let (ticket, rev) = {
+            let most = RECORD_HEAD_BYTES_MAX + key.len() + value.len() + 8;
+            let mut appender = self.engine.begin(std::iter::once(most))?;
+            let mut state = appender.accepted().clone();
+            state.rev = next_revision(state.rev)?;
+            let (create, version) = match &base {
+                Some((_, (_, head))) if head.kind == RecordKind::Put => {
+                    (head.create, head.version + 1)
+                }
+                _ => (state.rev, 1),
+            };
+            appender.begin_transaction(most)?;
+            appender.set_revision(state.rev);
+            let op = OpRef {
+                key,
+                kind: RecordKind::Put,
+                value,
+                lease: LeaseId::NONE,
+                create,
+                version,
+            };
+            let id = ChangeId::new(state.rev, 0);
+            let mut chain = Chain::of(base.as_ref());
+            let mut writer = lock(&self.writer);
+            self.write_op(&mut appender, &mut writer, id, &op, &mut chain)?;
+            if base
+                .as_ref()
+                .is_some_and(|(_, (_, head))| head.kind != RecordKind::Put)
+                && let Some(id) = chain.id
+            {
+                writer.set_live(key, id, true);
+            }
+            writer.publish(state.rev);
+            drop(writer);
+            let rev = state.rev;
+            (
+                self.accept(appender, state, 1, self.engine.durability)?,
+                rev,
+            )
+        };
+        let known = base
+            .as_ref()
+            .map_or(LeaseId::NONE, |(_, (_, head))| live_lease(head));
+        let told = catch_unwind(AssertUnwindSafe(|| self.tell(key, known, LeaseId::NONE)));
+        drop(turn);
+        let settled = self.settle(ticket);
+        if let Err(panic) = told {
+            resume_unwind(panic);
+        }
+        settled.map(|_| rev)
+    }
+
+    /// Commits a transaction: in order and accepted, not awaited.
+    pub(crate) fn submit(txn: WriteTxn) -> Result<Submitted> {
+        let store = Arc::clone(&txn.store);
+        let begin: State = store.engine.accepted()?;
+        let applied_changed = txn.applied != begin.applied;
+        if txn.ops.is_empty() && txn.table_ops.is_empty() && !applied_changed {
+            store.engine.check_writable()?;
+            let durable = store.engine.durable_rev() >= begin.rev;
+            let commit = Commit {
+                revision: begin.rev,
+                changes: 0,
+                durable,
+            };
+            return Ok(Submitted::new(store, None, commit));
+        }
+        let changes = txn.ops.len() as u64;
+        let mut state = State {
+            rev: begin.rev,
+            applied: txn.applied,
+            compact: begin.compact,
+            tables: txn.tables.clone(),
+        };
+        if changes > 0 {
+            state.rev = next_revision(begin.rev)?;
+        }
+        let rev = state.rev;
+        let ticket = store.append(&txn, state, applied_changed)?;
+        let panic = store.tell_lessor(&txn);
+        let commit = Commit {
+            revision: rev,
+            changes,
+            durable: false,
+        };
+        // The turn ends here: the next transaction builds on this one while its sync goes on.
+        drop(txn);
+        if let Some(panic) = panic {
+            let _ = store.settle(ticket);
+            resume_unwind(panic);
+        }
+        Ok(Submitted::new(store, Some(ticket), commit))
+    }
+
+    /// Appends the transaction and swings the index.
+    fn append(&self, txn: &WriteTxn, state: State, applied_changed: bool) -> Result<Ticket> {
+        let most = |op: &Op| RECORD_HEAD_BYTES_MAX + op.key.len() + op.value.len() + 8;
+        let records = txn.ops.iter().map(most);
+        let items = txn.table_ops.iter().map(|op| op.as_control().encoded_len());
+        let mut appender = self
+            .engine
+            .begin(records.chain(items).chain(std::iter::once(64)))?;
+        let bytes = txn.ops.iter().map(most).sum::<usize>()
+            + txn
+                .table_ops
+                .iter()
+                .map(|op| op.as_control().encoded_len())
+                .sum::<usize>();
+        appender.begin_transaction(bytes)?;
+        appender.set_revision(state.rev);
+        let mut writer = lock(&self.writer);
+        let mut chains: std::collections::BTreeMap<&[u8], Chain> =
+            std::collections::BTreeMap::new();
+        for (sub, op) in (0u64..).zip(&txn.ops) {
+            let base = || Chain::of(txn.keys.get(&op.key).and_then(|key| key.base.as_ref()));
+            let chain = chains.entry(&op.key).or_insert_with(base);
+            self.write_op(
+                &mut appender,
+                &mut writer,
+                ChangeId::new(state.rev, sub),
+                &OpRef::of(op),
+                chain,
+            )?;
+        }
+        for (key, chain) in &chains {
+            let pending = txn
+                .keys
+                .get(*key)
+                .expect("every key with an operation is listed");
+            let (Some(id), Some((_, newest))) = (chain.id, chain.newest) else {
+                continue;
+            };
+            let live = newest.kind == RecordKind::Put;
+            if live != was_live(pending) {
+                writer.set_live(key, id, live);
+            }
+        }
+        for op in &txn.table_ops {
+            appender.control(&op.as_control())?;
+        }
+        if applied_changed {
+            let applied = txn.applied;
+            appender.control(&Control::Applied {
+                index: applied.index,
+                term: applied.term,
+            })?;
+        }
+        writer.publish(state.rev);
+        drop(writer);
+        let changes = txn.ops.len() as u64;
+        self.accept(appender, state, changes, txn.durability)
+    }
+
+    /// Writes one record behind the key's newest and makes it the newest.
+    fn write_op(
+        &self,
+        appender: &mut Appender<'_>,
+        writer: &mut IndexWriter,
+        id: ChangeId,
+        op: &OpRef<'_>,
+        chain: &mut Chain,
+    ) -> Result<()> {
+        let tree = &self.engine.tree;
+        let floor = appender.accepted().compact;
+        let (ordinal, prev, skip) = match chain.newest {
+            None => (1, None, None),
+            Some(newest) => (
+                newest.1.ordinal + 1,
+                Some(Link {
+                    id: newest.1.id,
+                    hint: newest.0,
+                }),
+                next_skip(tree, newest, floor)?,
+            ),
+        };
+        let record = NewRecord {
+            kind: op.kind,
+            id,
+            create: op.create,
+            version: op.version,
+            lease: op.lease,
+            ordinal,
+            prev,
+            skip,
+            key: op.key,
+            value: op.value,
+        };
+        let position = appender.record(&record)?;
+        let live = op.kind == RecordKind::Put;
+        match chain.id {
+            Some(id) => {
+                writer.swing(id, position);
+            }
+            None => {
+                let keys = RecordKeys(&self.engine.medium);
+                chain.id = Some(writer.insert(op.key, position, live, &keys)?);
+            }
+        }
+        chain.newest = Some((position, self.engine.medium.head(position)?));
+        Ok(())
+    }
+
+    fn accept(
+        &self,
+        appender: Appender<'_>,
+        state: State,
+        changes: u64,
+        durability: Durability,
+    ) -> Result<Ticket> {
+        let unsynced = appender.unsynced_changes() + changes;
+        let ticket = appender.accept(state, changes, durability)?;
+        if let (
+            true,
+            Durability::Batched {
+                changes: most,
+                interval,
+            },
+        ) = (ticket.settled, durability)
+        {
+            let due = unsynced >= u64::from(most.max(1));
+            if self.threads {
+                self.with_worker(interval, |worker| worker.changed(due));
+                // The thread cannot keep up: the writer waits for it, so that memory stays bounded.
+                if unsynced >= u64::from(most.max(1)) * 4 {
+                    self.engine.sync_to(ticket.sequence)?;
+                }
+            } else if due {
+                self.engine.sync_to(ticket.sequence)?;
+            }
+        }
+        Ok(ticket)
+    }
+
+    fn with_worker(&self, interval: Duration, call: impl FnOnce(&Worker)) {
+        let mut worker = lock(&self.worker);
+        if worker.is_none() {
+            let engine: Weak<Engine> = Arc::downgrade(&self.engine);
+            *worker = Worker::start(engine, interval, Arc::clone(&self.wakers)).ok();
+        }
+        if let Some(worker) = &*worker {
+            call(worker);
+        }
+    }
+
+    /// Waits for what a commit asked for, then does what has become due.
+    pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
+        let durable = self.engine.settle(ticket);
+        self.wake();
+        if ticket.checkpoint_due && lock(&self.worker).is_none() {
+            // After the acknowledgement: a failure concerns the next write, and poisons then.
+            let _ = self.engine.maintain();
+        }
+        durable
+    }
+
+    /// Whether a commit has settled; else the waker is called when that may have changed.
+    pub(crate) fn poll_settled(&self, ticket: Ticket, waker: &Waker) -> Option<Result<bool>> {
+        if let Some(result) = self.engine.settled(ticket) {
+            return Some(result);
+        }
+        lock(&self.wakers).push(waker.clone());
+        // Looked at again: the sync may have ended between the look and the push.
+        if let Some(result) = self.engine.settled(ticket) {
+            return Some(result);
+        }
+        if !self.threads {
+            return Some(self.engine.settle(ticket));
+        }
+        self.with_worker(Duration::from_secs(3600), |worker| worker.changed(true));
+        None
+    }
+
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *lock(&self.wakers));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tells the lessor what a commit changed, in order. A panic is caught and given back, so that the
+    /// commit ends first.
+    fn tell_lessor(&self, txn: &WriteTxn) -> Option<Box<dyn std::any::Any + Send>> {
+        let mut leases: std::collections::HashMap<&[u8], LeaseId> =
+            std::collections::HashMap::new();
+        let mut panic = None;
+        for op in &txn.ops {
+            let base = || {
+                let base = txn.keys.get(&op.key).and_then(|key| key.base.as_ref());
+                base.map_or(LeaseId::NONE, |(_, (_, head))| live_lease(head))
+            };
+            let known = leases.entry(&op.key).or_insert_with(base);
+            let told = catch_unwind(AssertUnwindSafe(|| self.tell(&op.key, *known, op.lease)));
+            if let Err(caught) = told {
+                panic.get_or_insert(caught);
+            }
+            *known = op.lease;
+        }
+        panic
+    }
+
+    /// One change of a key's lease: detach the old one and attach the new one when they differ.
+    fn tell(&self, key: &[u8], known: LeaseId, new: LeaseId) {
+        self.in_callback(|lessor| {
+            let old = lessor.lease_of(key).unwrap_or(known);
+            if old == new {
+                return;
+            }
+            if old != LeaseId::NONE {
+                lessor.detach(old, key);
+            }
+            if new != LeaseId::NONE {
+                lessor.attach(new, key);
+            }
+        });
+    }
+
+    /// Attaches every live key that has a lease: after open and restore.
+    pub(crate) fn attach_leases(&self) -> Result<()> {
+        let rev = self.engine.rev();
+        let mut scan = super::range::Scan::new(&super::keys::KeyRange::all(), rev, false);
+        while let Some(found) = scan.next(self, false) {
+            let (position, head) = found?;
+            if head.lease != LeaseId::NONE {
+                let key = super::range::key_of(self, position)?;
+                self.in_callback(|lessor| lessor.attach(head.lease, &key));
+            }
+        }
+        Ok(())
+    }
+
+    /// The compact revision is raised by one small durable commit.
+    pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
+        let ticket = {
+            let mut appender = self.engine.begin(std::iter::once(64))?;
+            let mut state = appender.accepted().clone();
+            let current = self.engine.rev();
+            if rev > current {
+                return Err(Error::FutureRevision {
+                    requested: rev,
+                    current,
+                });
+            }
+            if let Some(compacted) = state.compact.filter(|compacted| rev <= *compacted) {
+                return Err(Error::Compacted {
+                    requested: rev,
+                    compacted,
+                });
+            }
+            let before = state.compact.replace(rev);
+            appender.begin_transaction(64)?;
+            appender.set_revision(state.rev);
+            appender.control(&Control::Compact { revision: rev })?;
+            let ticket = appender.accept(state, 0, Durability::Sync)?;
+            self.compactions.add(before, rev);
+            ticket
+        };
+        drop(turn);
+        self.settle(ticket).map(|_| ())
+    }
+
+    /// Ends the thread, if there is one.
+    pub(crate) fn end_worker(&self) {
+        let worker = lock(&self.worker).take();
+        drop(worker);
+        self.wake();
+    }
+
+    /// Number of shared byte handles.
+    pub(crate) fn shared_handles(&self) -> u64 {
+        self.lender.handles.count()
+    }
+}
+
+impl IndexRun for Store {
+    fn dump(&self, visit: &mut dyn FnMut(&IndexLeaf) -> Result<()>) -> Result<()> {
+        let mut result = Ok(());
+        self.index.leaves(|leaf| {
+            if result.is_ok() {
+                result = visit(&to_format(leaf));
+            }
+        });
+        result
+    }
+}
+
+/// A leaf of the index as it goes into the file.
+fn to_format(leaf: LeafImage) -> IndexLeaf {
+    let entries = leaf.entries.iter().map(|entry| revtree_format::IndexEntry {
+        chunk: entry.chunk,
+        hash: entry.hash,
+        live: entry.live,
+        position: entry.position,
+    });
+    IndexLeaf {
+        separator: leaf.separator,
+        prefix: leaf.prefix,
+        entries: entries.collect(),
+    }
+}
+
+impl Chain {
+    fn of(base: Option<&(KeyId, Version)>) -> Chain {
+        match base {
+            Some((id, version)) => Chain {
+                id: Some(*id),
+                newest: Some(*version),
+            },
+            None => Chain {
+                id: None,
+                newest: None,
+            },
+        }
+    }
+}
+
+/// One change, borrowed.
+struct OpRef<'a> {
+    key: &'a [u8],
+    kind: RecordKind,
+    value: &'a [u8],
+    lease: LeaseId,
+    create: Revision,
+    version: u64,
+}
+
+impl<'a> OpRef<'a> {
+    fn of(op: &'a Op) -> OpRef<'a> {
+        OpRef {
+            key: &op.key,
+            kind: op.kind,
+            value: &op.value,
+            lease: op.lease,
+            create: op.create,
+            version: op.version,
+        }
+    }
+}
+
+impl TableOp {
+    fn as_control(&self) -> Control<'_> {
+        match self {
+            TableOp::Create(table) => Control::TableCreate { table },
+            TableOp::Put(table, key, value) => Control::TablePut { table, key, value },
+            TableOp::Delete(table, key) => Control::TableDelete { table, key },
+        }
+    }
+}
+
+/// Whether the index counts the key as live before its last state is told: as it was before the
+/// transaction; a key that the transaction added was put first, since only a live key is deleted.
+fn was_live(pending: &PendingKey) -> bool {
+    pending
+        .base
+        .as_ref()
+        .is_none_or(|(_, (_, head))| head.kind == RecordKind::Put)
+}
+
+fn live_lease(head: &revtree_format::RecordHead) -> LeaseId {
+    if head.kind == RecordKind::Put {
+        head.lease
+    } else {
+        LeaseId::NONE
+    }
+}
+
+fn next_revision(rev: Revision) -> Result<Revision> {
+    let max = revtree_format::limits::REVISION_MAX;
+    if rev.get() >= max {
+        return Err(Error::LimitReached {
+            what: "revision",
+            max,
+        });
+    }
+    Ok(rev.next())
+}

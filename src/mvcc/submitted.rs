@@ -1,0 +1,72 @@
+//! A commit that is accepted and not waited for yet.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::store::Store;
+use super::txn::Commit;
+use crate::engine::Ticket;
+use crate::error::Result;
+
+/// A commit in order, accepted, not awaited. Dropping it does not undo the commit.
+///
+/// It is also a future that needs no particular runtime; the store then syncs on a thread of its own.
+#[must_use = "whether the commit is durable is known only after waiting"]
+#[derive(Debug)]
+pub struct Submitted {
+    store: Arc<Store>,
+    /// `None` when nothing was written.
+    ticket: Option<Ticket>,
+    commit: Commit,
+}
+
+impl Submitted {
+    pub(crate) fn new(store: Arc<Store>, ticket: Option<Ticket>, commit: Commit) -> Submitted {
+        Submitted {
+            store,
+            ticket,
+            commit,
+        }
+    }
+
+    /// The store's revision after the commit.
+    #[must_use]
+    pub fn revision(&self) -> revtree_format::Revision {
+        self.commit.revision
+    }
+
+    /// Waits until the commit is as durable as was asked for, and visible.
+    ///
+    /// # Errors
+    /// [`Error::CommitUnknown`](crate::Error::CommitUnknown) when the sync failed.
+    pub fn wait(self) -> Result<Commit> {
+        let durable = match self.ticket {
+            Some(ticket) => self.store.settle(ticket)?,
+            None => self.commit.durable,
+        };
+        Ok(Commit {
+            durable,
+            ..self.commit
+        })
+    }
+}
+
+impl Future for Submitted {
+    type Output = Result<Commit>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(ticket) = self.ticket else {
+            return Poll::Ready(Ok(self.commit));
+        };
+        match self.store.poll_settled(ticket, context.waker()) {
+            Some(Ok(durable)) => Poll::Ready(Ok(Commit {
+                durable,
+                ..self.commit
+            })),
+            Some(Err(error)) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,733 @@
+//! The write transaction: an overlay over the newest accepted state.
+//!
+//! Nothing is encoded before commit, so an abort is a drop: not a byte, not an index slot, not a call to
+//! the lessor. Reads see the overlay first; a range merges it with the keys below.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use revtree_format::limits::{
+    KEY_BYTES_MAX, REVISION_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, VALUE_BYTES_MAX,
+};
+use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revision};
+
+use super::events::{Event, EventKind, Prev, deleted};
+use super::keys::KeyRange;
+use super::range::{Range, Scan, count_at, key_of};
+use super::record::{KeyValue, Record};
+use super::store::Store;
+use super::submitted::Submitted;
+use super::table::{TableMut, check_name};
+use super::turn::TurnHeld;
+use super::versions::Version;
+use super::view::{ReadView, View};
+use crate::engine::{State, Tables};
+use crate::error::{Error, Result};
+use crate::index::KeyId;
+use crate::options::{Applied, Durability};
+
+/// The one open write transaction. Reads see its own writes. Dropped without
+/// [`commit`](WriteTxn::commit): nothing happened.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let mut txn = db.write()?;
+/// txn.put("a", "1")?;
+/// assert_eq!(txn.get("a")?.unwrap().value(), b"1");
+/// assert!(db.get("a")?.is_none());
+/// assert_eq!(txn.commit()?.revision.get(), 2);
+/// drop(db.write()?); // an abort leaves no trace
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[must_use = "dropping it aborts"]
+pub struct WriteTxn {
+    pub(crate) store: Arc<Store>,
+    base: ReadView,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) keys: BTreeMap<Bytes, PendingKey>,
+    undo: Vec<Option<PendingKey>>,
+    bytes: u64,
+    pub(crate) tables: Tables,
+    pub(crate) table_ops: Vec<TableOp>,
+    pub(crate) applied: Applied,
+    pub(crate) durability: Durability,
+    // Last: the turn is given back when everything else is gone.
+    pub(crate) turn: TurnHeld,
+}
+
+/// One change of the transaction.
+#[derive(Debug)]
+pub(crate) struct Op {
+    pub(crate) key: Bytes,
+    pub(crate) kind: RecordKind,
+    pub(crate) value: Bytes,
+    pub(crate) lease: LeaseId,
+    pub(crate) create: Revision,
+    pub(crate) version: u64,
+}
+
+/// A key that the transaction has touched.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingKey {
+    /// Its newest record before the transaction.
+    pub(crate) base: Option<(KeyId, Version)>,
+    /// Whether it lives now, and by which operation; `None` is the base's own state.
+    pub(crate) last: Option<usize>,
+}
+
+/// One change of a side table.
+#[derive(Clone, Debug)]
+pub(crate) enum TableOp {
+    Create(String),
+    Put(String, Bytes, Bytes),
+    Delete(String, Bytes),
+}
+
+/// A key of a range, as a transaction sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Base(Position, RecordHead),
+    Pending(usize),
+}
+
+/// A point in a transaction to which it can go back.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let mut txn = db.write()?;
+/// txn.put("a", "1")?;
+/// let savepoint = txn.savepoint();
+/// txn.put("a", "2")?;
+/// txn.roll_back_to(savepoint)?;
+/// assert_eq!(txn.get("a")?.unwrap().value(), b"1");
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Savepoint {
+    ops: usize,
+    table_ops: usize,
+    tables: Tables,
+    applied: Applied,
+    bytes: u64,
+}
+
+/// What [`WriteTxn::require`] compares a key with. A missing key has revision and version 0, and no
+/// value, as in etcd.
+///
+/// ```
+/// use revtree::{Error, Expect};
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let txn = db.write()?;
+/// txn.require("a", Expect::Missing)?;
+/// assert!(matches!(txn.require("a", Expect::Exists), Err(Error::Conflict { found: None, .. })));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Expect<'a> {
+    /// The key does not exist.
+    Missing,
+    /// It does.
+    Exists,
+    /// Its newest put is at this revision.
+    ModRevision(Revision),
+    /// It was made at this revision.
+    CreateRevision(Revision),
+    /// It has been put so often since it was made.
+    Version(u64),
+    /// It has this value.
+    Value(&'a [u8]),
+}
+
+/// What a delete did.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// assert_eq!(db.delete("a")?.count, 1);
+/// assert_eq!(db.delete("a")?.count, 0);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deleted {
+    /// Number of keys deleted.
+    pub count: u64,
+    /// The revision of the transaction's changes, or the one at its begin when there are none.
+    pub revision: Revision,
+}
+
+/// What a commit did.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let mut txn = db.write()?;
+/// txn.put("a", "1")?;
+/// let commit = txn.commit()?;
+/// assert_eq!((commit.revision.get(), commit.changes, commit.durable), (2, 1, true));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Commit {
+    /// The store's revision after it.
+    pub revision: Revision,
+    /// Number of changes.
+    pub changes: u64,
+    /// Whether a power loss cannot take it back.
+    pub durable: bool,
+}
+
+impl WriteTxn {
+    pub(crate) fn begin(store: Arc<Store>, turn: TurnHeld) -> Result<WriteTxn> {
+        store.engine.check_writable()?;
+        let state: State = store.engine.accepted()?;
+        let (tables, applied) = (state.tables.clone(), state.applied);
+        let base = ReadView::of_state(&store, state);
+        let durability = store.engine.durability;
+        Ok(WriteTxn {
+            store,
+            base,
+            ops: Vec::new(),
+            keys: BTreeMap::new(),
+            undo: Vec::new(),
+            bytes: 0,
+            tables,
+            table_ops: Vec::new(),
+            applied,
+            durability,
+            turn,
+        })
+    }
+
+    /// The revision at its begin, before and after changes.
+    #[must_use]
+    pub fn rev(&self) -> Revision {
+        self.base.rev()
+    }
+
+    /// The revision that its reads see: one more once it has changes.
+    pub(crate) fn read_rev(&self) -> Revision {
+        if self.ops.is_empty() {
+            self.rev()
+        } else {
+            self.rev().next()
+        }
+    }
+
+    pub(crate) fn base_ref(&self) -> &ReadView {
+        &self.base
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The state at its begin: to iterate over while writing.
+    #[must_use]
+    pub fn base(&self) -> ReadView {
+        self.base.clone()
+    }
+
+    /// The key's record as the transaction sees it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
+        let key = key.as_ref();
+        match self.keys.get(key).and_then(|pending| pending.last) {
+            Some(op) => Ok(self.pending(op).map(|kv| Record::pending(kv, true))),
+            None => self.base.get_at(key, self.rev()),
+        }
+    }
+
+    /// A range of keys to be read, as the transaction sees them.
+    pub fn range(&self, keys: impl Into<KeyRange>) -> Range<'_> {
+        Range::of_txn(self, keys.into())
+    }
+
+    /// Sets a key. Gives the revision that the transaction's changes will have.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::TransactionTooLarge`],
+    /// [`Error::LimitReached`] at the last revision. The transaction is as before then.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Revision> {
+        self.put_with_lease(key, value, LeaseId::NONE)
+    }
+
+    /// Sets a key that will be deleted when the lease ends.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::put`], and [`Error::LeaseNotFound`] when the lessor does not know the lease.
+    pub fn put_with_lease(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        lease: LeaseId,
+    ) -> Result<Revision> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_lengths(key, value)?;
+        self.check_room((key.len() + value.len()) as u64)?;
+        if lease != LeaseId::NONE && !self.store.in_callback(|lessor| lessor.exists(lease)) {
+            return Err(Error::LeaseNotFound(lease));
+        }
+        let rev = self.rev().next();
+        let pending = self.touch(key)?;
+        let (create, version) = match self.live(&pending) {
+            Some((create, version)) => (create, version + 1),
+            None => (rev, 1),
+        };
+        let op = Op {
+            key: Bytes::copy_from_slice(key),
+            kind: RecordKind::Put,
+            value: Bytes::copy_from_slice(value),
+            lease,
+            create,
+            version,
+        };
+        self.push(pending, op);
+        Ok(rev)
+    }
+
+    /// Deletes a key if it exists.
+    ///
+    /// # Errors
+    /// [`Error::TransactionTooLarge`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<Deleted> {
+        let key = key.as_ref();
+        let mut count = 0;
+        if key.len() <= KEY_BYTES_MAX {
+            let pending = self.touch(key)?;
+            if self.live(&pending).is_some() {
+                self.check_room(key.len() as u64)?;
+                self.push_delete(Bytes::copy_from_slice(key), pending);
+                count = 1;
+            }
+        }
+        Ok(Deleted {
+            count,
+            revision: self.read_rev(),
+        })
+    }
+
+    /// Deletes the keys of a range, in ascending order.
+    ///
+    /// # Errors
+    /// As [`WriteTxn::delete`]; then nothing of the range has been deleted.
+    pub fn delete_range(&mut self, keys: impl Into<KeyRange>) -> Result<Deleted> {
+        let keys = keys.into();
+        if let Some(key) = keys.as_single() {
+            return self.delete(key);
+        }
+        let savepoint = self.savepoint();
+        match self.delete_all(&keys) {
+            Ok(count) => Ok(Deleted {
+                count,
+                revision: self.read_rev(),
+            }),
+            Err(error) => {
+                self.roll_back_to(savepoint)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn delete_all(&mut self, keys: &KeyRange) -> Result<u64> {
+        let mut count = 0;
+        for item in self.items(keys, false, None)? {
+            let key = match item {
+                Item::Base(position, _) => key_of(&self.store, position)?,
+                Item::Pending(op) => self.ops[op].key.clone(),
+            };
+            self.check_room(key.len() as u64)?;
+            let pending = self.touch(&key)?;
+            self.push_delete(key, pending);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Fails unless the key is as expected.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] with what is there; [`Error::Corrupt`], [`Error::Io`].
+    pub fn require(&self, key: impl AsRef<[u8]>, expect: Expect<'_>) -> Result<()> {
+        let key = key.as_ref();
+        let found = self.get(key)?;
+        let (create, modified, version) = found.as_ref().map_or((0, 0, 0), |record| {
+            let create = record.create_revision().get();
+            (create, record.mod_revision().get(), record.version())
+        });
+        let holds = match expect {
+            Expect::Missing => found.is_none(),
+            Expect::Exists => found.is_some(),
+            Expect::ModRevision(rev) => modified == rev.get(),
+            Expect::CreateRevision(rev) => create == rev.get(),
+            Expect::Version(expected) => version == expected,
+            Expect::Value(value) => found.as_ref().is_some_and(|record| record.value() == value),
+        };
+        if holds {
+            return Ok(());
+        }
+        let found = found.map(|record| record.to_key_value());
+        Err(Error::Conflict {
+            key: Bytes::copy_from_slice(key),
+            found,
+        })
+    }
+
+    /// The changes so far, in order; a delete carries its key and revision. What was before is not asked.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Event> {
+        let rev = self.rev().next();
+        let events = (0u64..).zip(&self.ops).map(|(sub, op)| {
+            let id = ChangeId::new(rev, sub);
+            let (kind, kv) = match op.kind {
+                RecordKind::Put => (EventKind::Put, self.key_value(op)),
+                _ => (EventKind::Delete, deleted(op.key.clone(), rev)),
+            };
+            Event {
+                id,
+                kind,
+                kv,
+                prev: Prev::NotAsked,
+            }
+        });
+        events.collect()
+    }
+
+    /// A side table, made when it is missing. A change of tables alone makes no revision.
+    ///
+    /// # Errors
+    /// [`Error::LimitReached`] for a name of no byte or more than 255, and for `key`, under which the
+    /// keys themselves are hashed.
+    pub fn table(&mut self, name: &str) -> Result<TableMut<'_>> {
+        check_name(name)?;
+        if self.tables.get(name).is_none() {
+            self.tables.create(name);
+            self.table_ops.push(TableOp::Create(name.to_owned()));
+        }
+        Ok(TableMut::new(self, name))
+    }
+
+    pub(crate) fn table_put(&mut self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.tables.put(name, key.clone(), value.clone())?;
+        self.table_ops
+            .push(TableOp::Put(name.to_owned(), key, value));
+        Ok(())
+    }
+
+    pub(crate) fn table_delete(&mut self, name: &str, key: &[u8]) -> bool {
+        let deleted = self.tables.delete(name, key);
+        if deleted {
+            self.table_ops.push(TableOp::Delete(
+                name.to_owned(),
+                Bytes::copy_from_slice(key),
+            ));
+        }
+        deleted
+    }
+
+    /// The consistent index and term that this commit saves; neither is ever lowered.
+    pub fn set_applied(&mut self, applied: Applied) {
+        self.applied.index = self.applied.index.max(applied.index);
+        self.applied.term = self.applied.term.max(applied.term);
+    }
+
+    /// A point to go back to.
+    #[must_use]
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            ops: self.ops.len(),
+            table_ops: self.table_ops.len(),
+            tables: self.tables.clone(),
+            applied: self.applied,
+            bytes: self.bytes,
+        }
+    }
+
+    /// Takes everything back that came after the savepoint.
+    ///
+    /// # Errors
+    /// [`Error::LimitReached`] when the transaction has been taken back beyond the savepoint already.
+    pub fn roll_back_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        if savepoint.ops > self.ops.len() || savepoint.table_ops > self.table_ops.len() {
+            let max = self.ops.len() as u64;
+            return Err(Error::LimitReached {
+                what: "savepoint of what was taken back",
+                max,
+            });
+        }
+        while self.ops.len() > savepoint.ops {
+            let op = self.ops.pop().expect("longer than the savepoint");
+            let before = self.undo.pop().expect("one for each operation");
+            match before {
+                Some(before) => self.keys.insert(op.key, before),
+                None => self.keys.remove(&op.key),
+            };
+        }
+        self.table_ops.truncate(savepoint.table_ops);
+        self.tables = savepoint.tables;
+        self.applied = savepoint.applied;
+        self.bytes = savepoint.bytes;
+        Ok(())
+    }
+
+    /// Makes this commit [`Durability::Sync`] whatever the store's is.
+    pub fn require_sync(&mut self) {
+        self.durability = Durability::Sync;
+    }
+
+    /// Gives the transaction up, as dropping does.
+    pub fn abort(self) {}
+
+    /// Commits: the changes get one revision, together. Without any change nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] and [`Error::StoreFull`]: nothing happened. [`Error::CommitUnknown`]: written,
+    /// but the sync failed. [`Error::Poisoned`], [`Error::Closed`].
+    ///
+    /// # Panics
+    /// With the panic of a lessor's hook, once the commit is complete.
+    pub fn commit(self) -> Result<Commit> {
+        self.submit()?.wait()
+    }
+
+    /// Commits without waiting: the order is decided and the next transaction builds on it. One thread
+    /// can keep many commits in one sync.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut waiting = Vec::new();
+    /// for n in 0..10 {
+    ///     let mut txn = db.write()?;
+    ///     txn.put("n", n.to_string())?;
+    ///     waiting.push(txn.submit()?);
+    /// }
+    /// for submitted in waiting {
+    ///     submitted.wait()?;
+    /// }
+    /// assert_eq!(db.rev().get(), 11);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`WriteTxn::commit`], but for what only the sync can tell.
+    ///
+    /// # Panics
+    /// As [`WriteTxn::commit`].
+    pub fn submit(self) -> Result<Submitted> {
+        Store::submit(self)
+    }
+
+    /// Items of a range as the transaction sees them, in the direction asked for, at most `limit`.
+    pub(crate) fn items(
+        &self,
+        keys: &KeyRange,
+        reverse: bool,
+        limit: Option<usize>,
+    ) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
+        if keys.is_empty() {
+            return Ok(items);
+        }
+        let limit = limit.unwrap_or(usize::MAX);
+        let (lower, upper) = keys.bounds();
+        let touched = self.keys.range::<[u8], _>((lower, upper));
+        let mut touched: Vec<_> = touched
+            .filter_map(|(key, key_state)| key_state.last.map(|op| (key, op)))
+            .collect();
+        if reverse {
+            touched.reverse();
+        }
+        let mut touched = touched.into_iter().peekable();
+        let mut scan = Scan::new(keys, self.rev(), reverse);
+        let mut base = scan.next(&self.store, false).transpose()?;
+        while items.len() < limit {
+            let base_key = base
+                .map(|(position, _)| key_of(&self.store, position))
+                .transpose()?;
+            let order = match (&base_key, touched.peek()) {
+                (None, None) => break,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(base), Some((key, _))) if reverse => key.as_ref().cmp(base),
+                (Some(base), Some((key, _))) => base.as_ref().cmp(key),
+            };
+            if order.is_lt() {
+                items.extend(base.map(|(position, head)| Item::Base(position, head)));
+            } else if let Some((_, op)) = touched.next()
+                && self.ops[op].kind == RecordKind::Put
+            {
+                items.push(Item::Pending(op));
+            }
+            if order.is_le() {
+                base = scan.next(&self.store, false).transpose()?;
+            }
+        }
+        Ok(items)
+    }
+
+    pub(crate) fn count(&self, keys: &KeyRange) -> Result<u64> {
+        let mut count = count_at(&self.store, keys, self.rev())?;
+        let (lower, upper) = keys.bounds();
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        for pending in self
+            .keys
+            .range::<[u8], _>((lower, upper))
+            .map(|(_, pending)| pending)
+        {
+            let before = base_live(pending);
+            let after = self.live(pending).is_some();
+            count = match (before, after) {
+                (false, true) => count + 1,
+                (true, false) => count - 1,
+                _ => count,
+            };
+        }
+        Ok(count)
+    }
+
+    pub(crate) fn read_item(&self, item: &Item, with_values: bool) -> Result<Record<'_>> {
+        match item {
+            Item::Base(position, head) => {
+                Record::read(&self.store.lender, *position, *head, with_values)
+            }
+            Item::Pending(op) => {
+                let kv = self.key_value(&self.ops[*op]);
+                Ok(Record::pending(kv, with_values))
+            }
+        }
+    }
+
+    /// What is known of a key: looked up at the first touch. The transaction is not changed by it.
+    fn touch(&self, key: &[u8]) -> Result<PendingKey> {
+        if let Some(pending) = self.keys.get(key) {
+            return Ok(pending.clone());
+        }
+        let base = self.store.find(key)?;
+        Ok(PendingKey { base, last: None })
+    }
+
+    /// Create revision and version, if the key lives now.
+    fn live(&self, pending: &PendingKey) -> Option<(Revision, u64)> {
+        match pending.last {
+            Some(op) => {
+                let op = &self.ops[op];
+                (op.kind == RecordKind::Put).then_some((op.create, op.version))
+            }
+            None => {
+                let (_, (_, head)) = pending.base.as_ref()?;
+                (head.kind == RecordKind::Put).then_some((head.create, head.version))
+            }
+        }
+    }
+
+    fn push_delete(&mut self, key: Bytes, pending: PendingKey) {
+        let op = Op {
+            key,
+            kind: RecordKind::Tombstone,
+            value: Bytes::new(),
+            lease: LeaseId::NONE,
+            create: Revision::default(),
+            version: 0,
+        };
+        self.push(pending, op);
+    }
+
+    fn push(&mut self, pending: PendingKey, op: Op) {
+        self.bytes += (op.key.len() + op.value.len()) as u64;
+        let touched = PendingKey {
+            last: Some(self.ops.len()),
+            ..pending
+        };
+        let before = self.keys.insert(op.key.clone(), touched);
+        self.undo.push(before);
+        self.ops.push(op);
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        if self.rev().get() >= REVISION_MAX {
+            return Err(Error::LimitReached {
+                what: "revision",
+                max: REVISION_MAX,
+            });
+        }
+        if self.ops.len() as u64 >= TRANSACTION_CHANGES_MAX {
+            let max = TRANSACTION_CHANGES_MAX;
+            return Err(Error::TransactionTooLarge {
+                what: "changes",
+                max,
+            });
+        }
+        if self.bytes + bytes > TRANSACTION_BYTES_MAX {
+            let max = TRANSACTION_BYTES_MAX;
+            return Err(Error::TransactionTooLarge { what: "bytes", max });
+        }
+        Ok(())
+    }
+
+    fn pending(&self, op: usize) -> Option<KeyValue> {
+        let op = &self.ops[op];
+        (op.kind == RecordKind::Put).then(|| self.key_value(op))
+    }
+
+    fn key_value(&self, op: &Op) -> KeyValue {
+        let rev = self.rev().next();
+        KeyValue::new(
+            op.key.clone(),
+            op.value.clone(),
+            op.create,
+            rev,
+            op.version,
+            op.lease,
+        )
+    }
+}
+
+impl View for WriteTxn {
+    fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>> {
+        WriteTxn::get(self, key)
+    }
+
+    fn range(&self, keys: KeyRange) -> Range<'_> {
+        WriteTxn::range(self, keys)
+    }
+
+    fn rev(&self) -> Revision {
+        WriteTxn::rev(self)
+    }
+}
+
+impl std::fmt::Debug for WriteTxn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteTxn")
+            .field("rev", &self.rev())
+            .field("changes", &self.ops.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the key lived before the transaction.
+fn base_live(pending: &PendingKey) -> bool {
+    pending
+        .base
+        .as_ref()
+        .is_some_and(|(_, (_, head))| head.kind == RecordKind::Put)
+}
+
+/// Checks a key and a value against their limits.
+pub(crate) fn check_lengths(key: &[u8], value: &[u8]) -> Result<()> {
+    let (len, max) = (key.len() as u64, KEY_BYTES_MAX as u64);
+    if len > max {
+        return Err(Error::KeyTooLong { len, max });
+    }
+    let (len, max) = (value.len() as u64, VALUE_BYTES_MAX as u64);
+    if len > max {
+        return Err(Error::ValueTooLong { len, max });
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! From a key's newest record to the one that counts at a revision (SPEC.md, R-4 to R-9).
+//!
+//! Invariant (D-10 of the design): a link to something that compaction may have dropped is never
+//! followed. At R ≥ C everything with main > R is there, and so is the newest put ≤ R; a link whose
+//! target is missing is therefore damage, always.
+
+use revtree_format::{Link, Position, RecordHead, RecordKind, Revision, skip_jump};
+
+use crate::error::{Error, Result};
+use crate::index::Keys;
+use crate::pager::Medium;
+use crate::tree::Tree;
+
+/// Reads keys for the index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordKeys<'a>(pub(crate) &'a Medium);
+
+impl Keys for RecordKeys<'_> {
+    type Error = Error;
+
+    fn with_key<R>(&self, position: Position, with: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        self.0.with_head(position, |_, key| with(key))
+    }
+
+    fn prefetch(&self, position: Position) {
+        self.0.prefetch(position);
+    }
+}
+
+/// A record of a key: where it is, and its checked head.
+pub(crate) type Version = (Position, RecordHead);
+
+/// The record that a link in the record at `from` leads to: by the hint, or by the tree.
+pub(crate) fn follow(tree: &Tree, from: Position, link: Link) -> Result<Version> {
+    locate(tree, from, link)?.ok_or(Error::Corrupt {
+        offset: from.0,
+        what: "link to an earlier version that is missing",
+        expected: link.id.main.get(),
+        found: 0,
+    })
+}
+
+/// The same, where the record may have been compacted away.
+pub(crate) fn locate(tree: &Tree, from: Position, link: Link) -> Result<Option<Version>> {
+    let medium = tree.medium();
+    if link.hint != Position::NONE
+        && medium.is_hint_valid(from, link.hint)
+        && let Ok(head) = medium.head(link.hint)
+        && head.id == link.id
+    {
+        return Ok(Some((link.hint, head)));
+    }
+    match tree.find(link.id)? {
+        Some(position) => Ok(Some((position, medium.head(position)?))),
+        None => Ok(None),
+    }
+}
+
+/// The newest record at or before `rev` of the key whose newest record is `newest`; a tombstone too.
+pub(crate) fn version_at(tree: &Tree, newest: Version, rev: Revision) -> Result<Option<Version>> {
+    let (mut position, mut head) = newest;
+    while head.id.main > rev {
+        let Some(prev) = head.prev else {
+            return Ok(None);
+        };
+        if head.kind == RecordKind::Put && head.version == 1 && prev.id.main <= rev {
+            // The generation began here: before it was a tombstone, or what compaction dropped.
+            return Ok(None);
+        }
+        let link = head.skip.filter(|skip| skip.id.main > rev).unwrap_or(prev);
+        (position, head) = follow(tree, position, link)?;
+    }
+    Ok(Some((position, head)))
+}
+
+/// The put that counts at `rev`; `None` when the key does not exist then.
+pub(crate) fn live_at(tree: &Tree, newest: Version, rev: Revision) -> Result<Option<Version>> {
+    let found = version_at(tree, newest, rev)?;
+    Ok(found.filter(|(_, head)| head.kind == RecordKind::Put))
+}
+
+/// The skip link of a key's next record, whose ordinal is one above that of `last` (B-50).
+///
+/// It only saves time, so it is left out where a link on the way may lead to what compaction dropped:
+/// at or below `floor` nothing is followed (B-52).
+pub(crate) fn next_skip(
+    tree: &Tree,
+    last: Version,
+    floor: Option<Revision>,
+) -> Result<Option<Link>> {
+    let (position, head) = last;
+    let ordinal = head.ordinal + 1;
+    let own = |(position, head): &Version| Link {
+        id: head.id,
+        hint: *position,
+    };
+    if ordinal <= 8 {
+        return Ok(None);
+    }
+    if ordinal % 8 != 0 {
+        // The last multiple of 8 below: the last record itself, or where it points.
+        return Ok(if head.ordinal.is_multiple_of(8) {
+            Some(own(&last))
+        } else {
+            head.skip
+        });
+    }
+    // A new element of the stack over the multiples of 8. Its parent is the element before it.
+    let k = ordinal / 8;
+    let Some(to_parent) = head.skip else {
+        return Ok(None);
+    };
+    if skip_jump(k) == 0 {
+        return Ok(None);
+    }
+    if skip_jump(k) == k - 1 {
+        return Ok(Some(to_parent));
+    }
+    let dropped = |link: &Link| floor.is_some_and(|floor| link.id.main <= floor);
+    if dropped(&to_parent) {
+        return Ok(None);
+    }
+    let parent = follow(tree, position, to_parent)?;
+    let Some(to_jump) = parent.1.skip.filter(|link| !dropped(link)) else {
+        return Ok(None);
+    };
+    let jump = follow(tree, parent.0, to_jump)?;
+    Ok(jump.1.skip)
+}

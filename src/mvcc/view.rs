@@ -1,0 +1,289 @@
+//! The store at one revision.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use revtree_format::{ChangeId, Revision};
+
+use super::events::{Event, Events};
+use super::keys::KeyRange;
+use super::pins::Pin;
+use super::range::{OwnedRecords, Range};
+use super::record::Record;
+use super::store::Store;
+use super::table::Table;
+use super::versions::{RecordKeys, live_at};
+use crate::engine::State;
+use crate::error::{Error, Result};
+
+/// The store at one revision, exact until dropped, also across a compaction. Dropping it is etcd's `End`.
+///
+/// It pins what is live at its revision, not the history before it: [`Range::at`],
+/// [`ReadView::history`] and [`ReadView::changes`] look at the store's compact revision when called.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let view = db.read()?;
+/// db.put("a", "2")?;
+/// assert_eq!(view.get("a")?.unwrap().value(), b"1");
+/// assert_eq!(db.read_at(2)?.get("a")?.unwrap().value(), b"1");
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ReadView {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rev: Revision,
+    store_rev: Revision,
+    state: Arc<State>,
+    _pin: Pin,
+    // Last: the pin goes before the store does.
+    store: Arc<Store>,
+}
+
+/// What a function takes that reads from a view or from a transaction.
+///
+/// etcd wraps a read transaction as a write transaction whose `Put` panics (`NewReadOnlyTxnWrite`); here a
+/// function that only reads takes `&dyn View`, and nothing that it has can write.
+///
+/// ```
+/// use revtree::{KeyRange, View};
+/// fn total(view: &dyn View) -> revtree::Result<u64> {
+///     view.range(KeyRange::prefix("/n/")).count()
+/// }
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let mut txn = db.write()?;
+/// txn.put("/n/a", "1")?;
+/// assert_eq!((total(&db.read()?)?, total(&txn)?), (0, 1));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+pub trait View {
+    /// The key's record, if it is live.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`], [`Error::Closed`].
+    fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>>;
+
+    /// A range to be read.
+    fn range(&self, keys: KeyRange) -> Range<'_>;
+
+    /// The revision that is read; in a transaction the one at its begin.
+    fn rev(&self) -> Revision;
+}
+
+impl ReadView {
+    /// A view at the current revision.
+    pub(crate) fn current(store: &Arc<Store>) -> Result<ReadView> {
+        store.check_open()?;
+        let (rev, _) = store.engine.published();
+        // The pin first, then what it pins, looked at again: what is seen under the pin stays.
+        let pin = store.pins.pin(rev);
+        let (rev, state) = store.engine.published();
+        Ok(ReadView::new(store, rev, rev, state, pin))
+    }
+
+    /// A view at `rev`; 0 is the current revision.
+    pub(crate) fn at(store: &Arc<Store>, rev: Revision) -> Result<ReadView> {
+        if rev.get() == 0 {
+            return ReadView::current(store);
+        }
+        store.check_open()?;
+        let pin = store.pins.pin(rev);
+        let (current, state) = store.engine.published();
+        check_revision(rev, current, state.compact)?;
+        Ok(ReadView::new(store, rev, current, state, pin))
+    }
+
+    /// A view of an accepted state that may not be published yet, for the writer.
+    pub(crate) fn of_state(store: &Arc<Store>, state: State) -> ReadView {
+        let rev = state.rev;
+        let pin = store.pins.pin(rev);
+        ReadView::new(store, rev, rev, Arc::new(state), pin)
+    }
+
+    fn new(
+        store: &Arc<Store>,
+        rev: Revision,
+        store_rev: Revision,
+        state: Arc<State>,
+        pin: Pin,
+    ) -> ReadView {
+        let store = Arc::clone(store);
+        ReadView {
+            inner: Arc::new(Inner {
+                rev,
+                store_rev,
+                state,
+                _pin: pin,
+                store,
+            }),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.inner.state
+    }
+
+    /// The revision that it reads.
+    #[must_use]
+    pub fn rev(&self) -> Revision {
+        self.inner.rev
+    }
+
+    /// The store's revision when the view was opened (etcd's `Rev`).
+    #[must_use]
+    pub fn store_rev(&self) -> Revision {
+        self.inner.store_rev
+    }
+
+    /// The compact revision when the view was opened; `None`: never compacted (etcd's −1).
+    #[must_use]
+    pub fn first_rev(&self) -> Option<Revision> {
+        self.inner.state.compact
+    }
+
+    /// The key's record, if it is live at [`ReadView::rev`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the record is damaged, [`Error::Io`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
+        self.get_at(key.as_ref(), self.rev())
+    }
+
+    pub(crate) fn get_at(&self, key: &[u8], rev: Revision) -> Result<Option<Record<'_>>> {
+        let store = &self.inner.store;
+        let medium = &store.engine.medium;
+        let Some((_, position)) = store.index.find(key, &RecordKeys(medium))? else {
+            return Ok(None);
+        };
+        let newest = (position, medium.head(position)?);
+        match live_at(&store.engine.tree, newest, rev)? {
+            Some((position, head)) => Record::read(&store.lender, position, head, true).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A range of keys to be read.
+    pub fn range(&self, keys: impl Into<KeyRange>) -> Range<'_> {
+        Range::of_view(self, keys.into())
+    }
+
+    /// The records of a range, owned: for response bodies and tasks.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let records = db.read()?.into_range(..);
+    /// let keys = std::thread::spawn(move || records.map(|kv| kv.unwrap().key).collect::<Vec<_>>());
+    /// assert_eq!(keys.join().unwrap(), ["a"]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    pub fn into_range(self, keys: impl Into<KeyRange>) -> OwnedRecords {
+        OwnedRecords::new(self, keys.into())
+    }
+
+    /// Every retained change of one key up to [`ReadView::rev`], oldest first, with deletes.
+    ///
+    /// After a compaction at C these are the changes above C, and what survives at C: the newest put at or
+    /// before it, and a delete at C itself.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the store has been compacted beyond this view's revision,
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn history(&self, key: impl AsRef<[u8]>) -> Result<Events<'_>> {
+        Events::of_key(self, key.as_ref())
+    }
+
+    /// Every change of these keys at revisions from the first to the last, in order.
+    ///
+    /// # Errors
+    /// [`Error::FutureRevision`] when the last is above [`ReadView::store_rev`], [`Error::Compacted`] when
+    /// the first is below the store's compact revision, [`Error::Corrupt`], [`Error::Io`].
+    pub fn changes(
+        &self,
+        keys: impl Into<KeyRange>,
+        revs: RangeInclusive<Revision>,
+    ) -> Result<Events<'_>> {
+        Events::of_range(self, keys.into(), revs)
+    }
+
+    /// The change with this id.
+    ///
+    /// # Errors
+    /// [`Error::RevisionNotFound`] when nothing was written there (or it is compacted away),
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn change(&self, id: ChangeId) -> Result<Event> {
+        Events::of_change(self, id)
+    }
+
+    /// A side table as it was when the view was opened: they have no versions. A table that does not
+    /// exist is empty.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Table<'_> {
+        Table::new(self.inner.state.tables.get(name))
+    }
+
+    /// The names of the side tables, ascending.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.inner.state.tables.iter().map(|(name, _)| name)
+    }
+
+    /// The rows of all side tables: name, key, value.
+    pub(crate) fn table_rows(&self) -> impl Iterator<Item = (&str, &Bytes, &Bytes)> {
+        let tables = self.inner.state.tables.iter();
+        tables.flat_map(|(name, map)| map.iter().map(move |(key, value)| (name, key, value)))
+    }
+}
+
+impl View for ReadView {
+    fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>> {
+        ReadView::get(self, key)
+    }
+
+    fn range(&self, keys: KeyRange) -> Range<'_> {
+        ReadView::range(self, keys)
+    }
+
+    fn rev(&self) -> Revision {
+        ReadView::rev(self)
+    }
+}
+
+impl std::fmt::Debug for ReadView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadView")
+            .field("rev", &self.rev())
+            .field("store_rev", &self.store_rev())
+            .field("first_rev", &self.first_rev())
+            .finish_non_exhaustive()
+    }
+}
+
+/// etcd's rule for an explicit revision: the future first, then what is compacted.
+pub(crate) fn check_revision(
+    rev: Revision,
+    current: Revision,
+    compact: Option<Revision>,
+) -> Result<()> {
+    if rev > current {
+        return Err(Error::FutureRevision {
+            requested: rev,
+            current,
+        });
+    }
+    match compact {
+        Some(compacted) if rev < compacted => Err(Error::Compacted {
+            requested: rev,
+            compacted,
+        }),
+        _ => Ok(()),
+    }
+}

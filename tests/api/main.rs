@@ -1,0 +1,3 @@
+//! The public door, rule by rule.
+
+mod basic;
