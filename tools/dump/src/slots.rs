@@ -23,7 +23,10 @@ pub(crate) fn walk(source: Source<'_>, out: &mut Out<'_>) -> io::Result<Option<S
         .filter_map(|(.., superblock)| superblock.as_ref().ok());
     let newest = valid.max_by_key(|superblock| superblock.age()).cloned();
     for (slot, offset, superblock) in slots {
-        out.summary.damage += u64::from(superblock.is_err());
+        // The pair that no checkpoint has written yet may be zero.
+        let fresh = newest.as_ref().is_some_and(|newest| newest.generation == 0) && slot >= 2;
+        let unwritten = fresh && superblock.as_ref().is_err_and(|damage| damage.found == 0);
+        out.summary.damage += u64::from(superblock.is_err() && !unwritten);
         let is_newest = superblock.as_ref().ok() == newest.as_ref() && newest.is_some();
         let item = SlotItem {
             slot,

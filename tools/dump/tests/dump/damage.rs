@@ -39,6 +39,18 @@ fn a_bad_slot_does_not_hide_the_store() {
     assert_eq!(reason.map(|reason| reason.what), Some("superblock CRC-32"));
 }
 
+/// Goal: before the first checkpoint the other pair of slots may be zero; later that is damage.
+#[test]
+fn an_unwritten_pair_is_no_damage() {
+    let other_pair = 2 * 4096..4 * 4096;
+    let mut fresh = log_only();
+    fresh.bytes[other_pair.clone()].fill(0);
+    assert_eq!(items(&fresh.bytes, &Options::default()).1.damage, 0);
+    let mut later = checkpointed();
+    later.bytes[other_pair].fill(0);
+    assert_eq!(items(&later.bytes, &Options::default()).1.damage, 2);
+}
+
 /// Goal: a value that does not match its checksum is told, and all records are shown.
 #[test]
 fn a_bad_value_is_told_with_its_record() {

@@ -1,5 +1,6 @@
 //! The commands, each in a file of its own: what it takes, and what it does.
 
+mod check;
 mod compact;
 mod delete;
 mod dump;
@@ -9,6 +10,7 @@ mod history;
 mod log;
 mod put;
 mod range;
+mod stat;
 mod tables;
 
 use clap::Subcommand;
@@ -30,6 +32,10 @@ pub(crate) enum Command {
     Log(log::Log),
     /// Print the hash of all keys at a revision, equal to etcd's HashKV.
     Hash(hash::Hash),
+    /// Print revisions, counts and sizes.
+    Stat(stat::Stat),
+    /// Verify every byte in use.
+    Check(check::Check),
     /// Put a key; makes the store when there is none.
     Put(put::Put),
     /// Delete a key or a range.
@@ -51,6 +57,8 @@ impl Command {
             Command::History(command) => command.run(keys, output),
             Command::Log(command) => command.run(output),
             Command::Hash(command) => command.run(output),
+            Command::Stat(command) => command.run(output),
+            Command::Check(command) => command.run(output),
             Command::Put(command) => command.run(keys, output),
             Command::Delete(command) => command.run(keys, output),
             Command::Compact(command) => command.run(output),

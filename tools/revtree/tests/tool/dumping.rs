@@ -40,18 +40,15 @@ fn a_store_dumps_without_damage() {
 #[test]
 fn a_store_without_a_close_dumps_its_log() {
     let bench = Bench::empty();
-    let db = Options::new()
-        .segment_bytes(64 << 10)
-        .open(bench.store())
-        .expect("a store");
-    for n in 0..60_u8 {
-        db.put(format!("key {}", n % 7), vec![n; 5000])
-            .expect("a put");
-    }
-    // As a crash would leave it: the file is copied under the open store.
     let copy = Bench::empty();
-    fs::copy(bench.store(), copy.store()).expect("a copy");
-    db.close().expect("the store closes");
+    bench.with_options(Options::new().segment_bytes(64 << 10), |db| {
+        for n in 0..60_u8 {
+            db.put(format!("key {}", n % 7), vec![n; 5000])?;
+        }
+        // As a crash would leave it: the file is copied under the open store.
+        fs::copy(bench.store(), copy.store()).expect("a copy");
+        Ok(())
+    });
     let lines = copy.json("dump", &["--no-records"]);
     assert_eq!(count(&lines, "damage"), 0);
     assert_eq!(lines.last().expect("a summary")["log_records"], 60);

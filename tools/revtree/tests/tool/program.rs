@@ -3,11 +3,17 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use revtree::{Applied, Db, LeaseId, Options};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Held while the store is open in this process, and while a program is started: a child that has not
+/// begun its program yet holds copies of our descriptors, and with them the lock of a store that was
+/// closed meanwhile.
+static FORKS: Mutex<()> = Mutex::new(());
 
 /// A folder with a store in it.
 pub(crate) struct Bench {
@@ -38,25 +44,21 @@ impl Bench {
     /// 5 deletes size, 6 puts it again; a row in a side table, and a consistent index.
     pub(crate) fn small() -> Bench {
         let bench = Bench::empty();
-        bench.make().expect("a store can be made");
+        bench.with_options(Options::new().segment_bytes(64 << 10), |db| {
+            db.put("colour", "blue")?;
+            let mut txn = db.write()?;
+            txn.put("size", "large")?;
+            txn.put(ANY, b"\0bin\n")?;
+            txn.set_applied(Applied { index: 9, term: 4 });
+            txn.table("meta")?.put(b"name", b"\x01")?;
+            txn.commit()?;
+            let mut txn = db.write()?;
+            txn.put_with_lease("colour", "red\nand green", LeaseId(7))?;
+            txn.commit()?;
+            db.delete("size")?;
+            db.put("size", "small")
+        });
         bench
-    }
-
-    fn make(&self) -> revtree::Result<()> {
-        let db = Options::new().segment_bytes(64 << 10).open(self.store())?;
-        db.put("colour", "blue")?;
-        let mut txn = db.write()?;
-        txn.put("size", "large")?;
-        txn.put(ANY, b"\0bin\n")?;
-        txn.set_applied(Applied { index: 9, term: 4 });
-        txn.table("meta")?.put(b"name", b"\x01")?;
-        txn.commit()?;
-        let mut txn = db.write()?;
-        txn.put_with_lease("colour", "red\nand green", LeaseId(7))?;
-        txn.commit()?;
-        db.delete("size")?;
-        db.put("size", "small")?;
-        db.close()
     }
 
     /// Where the store is.
@@ -69,9 +71,22 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// The store, opened through the library.
-    pub(crate) fn open(&self) -> Db {
-        Options::new().open(self.store()).expect("the store opens")
+    /// Calls `with` with the store, opened through the library, and closes it.
+    pub(crate) fn with<R>(&self, with: impl FnOnce(&Db) -> revtree::Result<R>) -> R {
+        self.with_options(Options::new(), with)
+    }
+
+    /// The same with options.
+    pub(crate) fn with_options<R>(
+        &self,
+        options: Options,
+        with: impl FnOnce(&Db) -> revtree::Result<R>,
+    ) -> R {
+        let _alone = FORKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let db = options.open(self.store()).expect("the store opens");
+        let result = with(&db).expect("the store works");
+        db.close().expect("the store closes");
+        result
     }
 
     /// Runs `revtree COMMAND STORE ARGUMENTS`.
@@ -113,13 +128,7 @@ impl Bench {
 
 /// Runs the program with these arguments.
 pub(crate) fn run(arguments: &[&OsStr], input: &[u8]) -> Ran {
-    let mut child = program()
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child = start(program().args(arguments));
     // A command that does not read its input may be gone already.
     let _ = child.stdin.take().expect("piped").write_all(input);
     let Output {
@@ -132,6 +141,16 @@ pub(crate) fn run(arguments: &[&OsStr], input: &[u8]) -> Ran {
         stdout: String::from_utf8(stdout).expect("text"),
         stderr: String::from_utf8(stderr).expect("text"),
     }
+}
+
+/// Starts the program with pipes.
+pub(crate) fn start(program: &mut Command) -> Child {
+    let _alone = FORKS.lock().unwrap_or_else(PoisonError::into_inner);
+    program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    program.spawn().expect("the program starts")
 }
 
 /// The program.

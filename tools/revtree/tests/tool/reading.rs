@@ -1,12 +1,11 @@
 //! Commands that read, in text and in JSON.
 
 use std::io::Read;
-use std::process::Stdio;
 
 use revtree_dump::base64;
 use serde_json::{Value, json};
 
-use crate::program::{ANY, Bench, Ran, bytes, program};
+use crate::program::{ANY, Bench, Ran, assert_refused, bytes, program, start};
 
 fn kv(key: &[u8], value: &[u8], numbers: [i64; 4]) -> Value {
     let [create, modified, version, lease] = numbers;
@@ -192,7 +191,7 @@ fn log_begins_behind_the_compact_revision() {
     assert_eq!(revisions(&[]), [5, 6]);
     assert_eq!(revisions(&["--from", "6"]), [6]);
     let ran = bench.run("log", &["--from", "3"]);
-    crate::program::assert_refused(&ran, &["revision 3", "4"]);
+    assert_refused(&ran, &["revision 3", "4"]);
     bench.text("compact", &["6"]);
     assert_eq!(bench.text("log", &[]), "");
 }
@@ -201,8 +200,7 @@ fn log_begins_behind_the_compact_revision() {
 #[test]
 fn hash_says_what_it_depends_on() {
     let bench = Bench::small();
-    let hash = |rev: u64| bench.open().hash_by_rev(rev).expect("a hash").hash;
-    let (now, then) = (hash(0), hash(4));
+    let (now, then) = bench.with(|db| Ok((db.hash_by_rev(0)?.hash, db.hash_by_rev(4)?.hash)));
     assert_eq!(
         bench.json("hash", &[]),
         [json!({ "hash": now, "hash_revision": 6, "compact_revision": -1 })]
@@ -246,7 +244,7 @@ fn tables_shows_side_tables() {
     assert_eq!(bench.text("tables", &["meta"]), "name\t\\x01\n");
     let row = json!({ "key": base64(b"name"), "value": base64(b"\x01") });
     assert_eq!(bench.json("tables", &["meta"]), [row]);
-    crate::program::assert_refused(&bench.run("tables", &["none"]), &["\"none\""]);
+    assert_refused(&bench.run("tables", &["none"]), &["\"none\""]);
 }
 
 /// Goal: `check` finds nothing in a sound store, and reading commands change no byte of it.
@@ -266,7 +264,7 @@ fn reading_changes_nothing() {
 #[test]
 fn an_empty_store_answers() {
     let bench = Bench::empty();
-    bench.open().close().expect("the store closes");
+    bench.with(|_| Ok(()));
     for command in ["range", "log", "tables"] {
         assert_eq!(bench.text(command, &[]), "", "{command}");
     }
@@ -275,33 +273,27 @@ fn an_empty_store_answers() {
     assert_eq!(bench.json("hash", &[])[0]["hash_revision"], 1);
     assert_eq!(bench.json("check", &[])[0]["damage"], json!([]));
     let ran = bench.run("get", &["a"]);
-    crate::program::assert_refused(&ran, &["key not found at revision 1"]);
+    assert_refused(&ran, &["key not found at revision 1"]);
 }
 
 /// Goal: a reader that goes away ends the tool quietly.
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let bench = Bench::empty();
-    let db = bench.open();
-    let mut txn = db.write().expect("a transaction");
-    for n in 0..2000 {
-        txn.put(format!("key {n:06}"), [b'v'; 200]).expect("a put");
-    }
-    txn.commit().expect("a commit");
-    db.close().expect("the store closes");
+    bench.with(|db| {
+        let mut txn = db.write()?;
+        for n in 0..2000 {
+            txn.put(format!("key {n:06}"), [b'v'; 200])?;
+        }
+        txn.commit()
+    });
     for arguments in [
         &["range"][..],
         &["log"],
         &["range", "--json"],
         &["dump", "--values"],
     ] {
-        let mut child = program()
-            .args(arguments)
-            .arg(bench.store())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut child = start(program().args(arguments).arg(bench.store()));
         let mut first = [0; 10];
         child
             .stdout

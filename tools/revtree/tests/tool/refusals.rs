@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use revtree::Db;
+
 use crate::program::{Bench, Ran, assert_refused, bytes, run};
 
 /// Each command with arguments that suit it, all but `put` and `import-etcd`.
@@ -90,7 +92,7 @@ fn a_newer_format_is_refused() {
 #[test]
 fn a_store_in_use_is_refused() {
     let bench = Bench::small();
-    let db = bench.open();
+    let db = Db::open(bench.store()).expect("the store opens");
     for command in [&["put", "k", "v"][..], &["delete", "k"], &["compact", "2"]] {
         assert_refused(&on(&bench.store(), command), &["in use by another process"]);
     }
