@@ -17,12 +17,21 @@ impl Bar {
         move |progress| bar.show(progress)
     }
 
+    /// Shows that `work` goes on, which cannot say how far it is, until it ends.
+    pub(crate) fn during<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(TICK);
+        let result = work();
+        bar.finish_and_clear();
+        result
+    }
+
     /// Shows how far something is.
     pub(crate) fn show(&self, progress: Progress) {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = slot.get_or_insert_with(|| {
             let bar = ProgressBar::no_length();
-            bar.enable_steady_tick(Duration::from_millis(200));
+            bar.enable_steady_tick(TICK);
             bar
         });
         if let Some(total) = progress.total
@@ -45,3 +54,5 @@ impl Bar {
         }
     }
 }
+
+const TICK: Duration = Duration::from_millis(200);

@@ -106,3 +106,25 @@ fn values_are_shown_on_demand() {
     assert_eq!(shown["lease"], 77);
     assert_eq!(record(json(false)).get("value"), None);
 }
+
+/// Goal: the golden superblock of the format is shown, where nothing else is there.
+#[test]
+fn the_golden_superblock_is_shown() {
+    let golden = include_bytes!("../../../../format/tests/golden/superblock.bin");
+    let (items, summary) = items(
+        golden,
+        &Options {
+            records: false,
+            ..Options::default()
+        },
+    );
+    let Some(Item::Slot(slot)) = items.get(1) else {
+        panic!("{items:?}");
+    };
+    let superblock = slot.superblock.as_ref().expect("it is golden");
+    assert_eq!(
+        (superblock.generation, superblock.roots.len(), slot.newest),
+        (3, 4, true)
+    );
+    assert!(summary.damage >= 3, "the other slots are missing");
+}

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::progress::Bar;
 use crate::store::Store;
 
 /// What `check` takes.
@@ -20,7 +21,7 @@ impl Check {
     /// Prints what was read and what is wrong; damage refuses.
     pub(crate) fn run(&self, output: &mut Output) -> Result {
         let store = Store::to_read(&self.store)?;
-        let report = store.told(store.db.check())?;
+        let report = store.told(Bar::during("checking", || store.db.check()))?;
         let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         let mut fields = vec![
             ("revision", report.revision.get().into()),

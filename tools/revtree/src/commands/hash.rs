@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::failure::Result;
 use crate::output::{Output, compact_number};
+use crate::progress::Bar;
 use crate::store::Store;
 
 /// What `hash` takes.
@@ -22,7 +23,8 @@ impl Hash {
     /// Prints the hash and the two revisions that it depends on.
     pub(crate) fn run(&self, output: &mut Output) -> Result {
         let store = Store::to_read(&self.store)?;
-        let found = store.told(store.db.hash_by_rev(self.rev))?;
+        let found = Bar::during("hashing", || store.db.hash_by_rev(self.rev));
+        let found = store.told(found)?;
         output.numbers(&[
             ("hash", found.hash.into()),
             ("hash_revision", found.revision.get().into()),

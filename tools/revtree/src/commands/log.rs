@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use revtree::{KeyRange, Revision};
+use revtree::{Error, KeyRange, Revision};
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::store::Store;
 
@@ -30,8 +30,27 @@ impl Log {
         let first = view.first_rev().map_or(Revision::new(1), Revision::next);
         let from = self.from.map_or(first, Revision::new);
         let to = self.to.map_or(view.rev(), Revision::new);
-        // By default nothing may be left: everything up to the current revision was compacted.
-        if self.from.is_none() && self.to.is_none() && from > to {
+        // Told here, since an empty span is no error to the library: a script that asks from the revision
+        // after the last it saw may be early, but never beyond, and never behind the compact revision.
+        let refused = match view.first_rev() {
+            Some(compacted) if from < compacted => {
+                let requested = from;
+                Some(Error::Compacted {
+                    requested,
+                    compacted,
+                })
+            }
+            _ if from > view.rev().next() => {
+                let (requested, current) = (from, view.rev());
+                Some(Error::FutureRevision { requested, current })
+            }
+            _ => None,
+        };
+        if let Some(error) = refused {
+            return Err(Failure::store(&self.store, &error));
+        }
+        // Everything up to the current revision was compacted, or nothing is new.
+        if self.to.is_none() && from > to {
             return Ok(());
         }
         let mut last = None;

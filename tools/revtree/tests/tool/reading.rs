@@ -126,10 +126,6 @@ fn history_shows_each_version() {
         bench.text("history", &["size"]),
         "3\tPUT\tlarge\n5\tDELETE\n6\tPUT\tsmall\n"
     );
-    assert_eq!(
-        bench.text("history", &["size", "--rev", "5"]),
-        "3\tPUT\tlarge\n5\tDELETE\n"
-    );
     assert_eq!(bench.text("history", &["none"]), "");
     let lines = bench.json("history", &["size"]);
     let numbers: Vec<[&Value; 4]> = lines
@@ -152,6 +148,22 @@ fn history_shows_each_version() {
         json!(lines.iter().map(|line| &line["type"]).collect::<Vec<_>>()),
         json!(["PUT", "DELETE", "PUT"])
     );
+}
+
+/// Goal: `history --rev` ends there; at a deleted key's last revision the delete is the last line, also
+/// when the key was put again later.
+#[test]
+fn history_ends_at_its_revision() {
+    let bench = Bench::small();
+    let check = |rev: &str, expected: &str| {
+        let found = bench.text("history", &["size", "--rev", rev]);
+        assert_eq!(found, expected, "at {rev}");
+    };
+    check("2", "");
+    check("3", "3\tPUT\tlarge\n");
+    check("4", "3\tPUT\tlarge\n");
+    check("5", "3\tPUT\tlarge\n5\tDELETE\n");
+    check("6", "3\tPUT\tlarge\n5\tDELETE\n6\tPUT\tsmall\n");
 }
 
 /// Goal: `log` has a line for each revision with its events in order.
@@ -192,8 +204,21 @@ fn log_begins_behind_the_compact_revision() {
     assert_eq!(revisions(&["--from", "6"]), [6]);
     let ran = bench.run("log", &["--from", "3"]);
     assert_refused(&ran, &["revision 3", "4"]);
+    let ran = bench.run("log", &["--from", "3", "--to", "2"]);
+    assert_refused(&ran, &["revision 3", "4"]);
     bench.text("compact", &["6"]);
     assert_eq!(bench.text("log", &[]), "");
+}
+
+/// Goal: a script that asks for what is new gets nothing when there is nothing, and is told when it asks
+/// beyond.
+#[test]
+fn log_has_nothing_new() {
+    let bench = Bench::small();
+    assert_eq!(bench.text("log", &["--from", "7"]), "");
+    assert_eq!(bench.text("log", &["--from", "5", "--to", "4"]), "");
+    assert_eq!(bench.text("log", &["--from", "0", "--to", "1"]), "");
+    assert_refused(&bench.run("log", &["--from", "8"]), &["revision 8", "6"]);
 }
 
 /// Goal: `hash` is the library's, and says what it depends on.
