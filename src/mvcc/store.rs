@@ -92,7 +92,7 @@ impl Store {
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
             handles: Arc::new(SharedHandles::default()),
-            keep: Arc::clone(&engine) as Arc<dyn Keep>,
+            _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
         Arc::new(Store {
             engine,

@@ -53,7 +53,7 @@ pub struct WriteTxn {
     pub(crate) applied: Applied,
     pub(crate) durability: Durability,
     // Last: the turn is given back when everything else is gone.
-    pub(crate) turn: TurnHeld,
+    _turn: TurnHeld,
 }
 
 /// One change of the transaction.
@@ -196,7 +196,7 @@ impl WriteTxn {
             table_ops: Vec::new(),
             applied,
             durability,
-            turn,
+            _turn: turn,
         })
     }
 
