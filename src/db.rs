@@ -10,8 +10,8 @@ use revtree_format::Revision;
 use crate::engine::{Config, Engine, Found};
 use crate::error::{Error, Result};
 use crate::mvcc::{
-    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, StoreParts, Turn,
-    TurnHeld, WriteTxn, hash_all, hash_by_rev, load,
+    Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Store, StoreParts,
+    Turn, TurnHeld, WriteTxn, hash_all, hash_by_rev, load,
 };
 use crate::options::{Applied, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     found: Found,
     closed: AtomicBool,
 }
+
+impl KeepOpen for Shared {}
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -210,7 +212,7 @@ impl Db {
     /// [`Error::InCallback`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn write(&self) -> Result<WriteTxn> {
         let turn = self.take_turn()?;
-        WriteTxn::begin(self.store(), turn)
+        WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _)
     }
 
     /// The same without waiting: `None` when another transaction is open.
@@ -221,7 +223,9 @@ impl Db {
         Store::check_callback()?;
         self.store().engine.check_writable()?;
         match self.shared.turn.try_take() {
-            Some(turn) => WriteTxn::begin(self.store(), turn).map(Some),
+            Some(turn) => {
+                WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _).map(Some)
+            }
             None => Ok(None),
         }
     }

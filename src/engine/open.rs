@@ -243,7 +243,12 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             .get(head.segment as usize)
             .map_or(1, |entry| entry.units);
         let mut extent = claim(&medium, head.segment, units.max(1))?;
-        show(&medium, &mut extent, start, head.position.0)?;
+        if medium.copies() {
+            // The log goes on in memory of its own, so what lies before in the segment is brought there.
+            load(&medium, &mut extent, start, head.position.0)?;
+        } else {
+            show(&medium, &mut extent, start, head.position.0)?;
+        }
         Log::resume(
             Arc::clone(&medium),
             space(segments),
@@ -642,14 +647,17 @@ fn show(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) 
             .show(extent, start, whole - start)
             .map_err(Error::on("map the file"))?;
     }
-    if whole < end {
-        // The file was cut inside a block.
-        let mut rest = vec![0; usize::try_from(end - whole).expect("less than a block")];
-        medium
-            .storage
-            .read_at(&mut rest, whole)
-            .map_err(Error::on("read the file"))?;
-        let _ = extent.write(whole, &rest);
+    // The file may have been cut inside a block.
+    load(medium, extent, whole.max(start), end)
+}
+
+/// Copies the file's bytes from `start` to `end` into memory and lets readers see them.
+fn load(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) -> Result<()> {
+    if start < end {
+        let mut bytes = vec![0; usize::try_from(end - start).expect("within a segment")];
+        let read = medium.storage.read_at(&mut bytes, start);
+        read.map_err(Error::on("read the file"))?;
+        let _ = extent.write(start, &bytes);
     }
     extent.publish(end.max(start));
     Ok(())

@@ -37,4 +37,4 @@ pub(crate) use space::record_space;
 pub(crate) use store::{Store, StoreParts};
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};
-pub(crate) use txn::check_lengths;
+pub(crate) use txn::{KeepOpen, check_lengths};
