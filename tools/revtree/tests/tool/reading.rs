@@ -310,7 +310,7 @@ fn a_closed_pipe_ends_quietly() {
         for n in 0..2000 {
             txn.put(format!("key {n:06}"), [b'v'; 200])?;
         }
-        txn.commit()
+        Ok(txn.commit()?)
     });
     for arguments in [
         &["range"][..],
