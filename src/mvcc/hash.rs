@@ -252,7 +252,8 @@ fn hash_leaves(
     let medium = &store.engine.medium;
     let mut part = HashKvPart::new();
     for leaf in leaves {
-        for record in LeafRecords::new(medium, *leaf) {
+        let mut records = LeafRecords::new(medium, *leaf);
+        while let Some(record) = records.next() {
             let (position, head) = record?;
             if head.id.main > rev {
                 break;
@@ -265,14 +266,22 @@ fn hash_leaves(
             {
                 continue;
             }
-            let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
-            let (start, value) = raw.split_at(head.value_at());
+            let (key, value) = key_and_value(&head, records.bytes());
             check_value(&head, value, position)?;
-            let (revision, record) = as_etcd(&head, &start[head.key_at.into()..], value);
+            let (revision, record) = as_etcd(&head, key, value);
             part.record(revision, &record);
         }
     }
     Ok(part)
+}
+
+/// Key and value in a record's bytes.
+fn key_and_value<'a>(head: &RecordHead, record: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    let value_end = head.value_at() + head.value_len as usize;
+    (
+        &record[head.key_at.into()..head.value_at()],
+        &record[head.value_at()..value_end],
+    )
 }
 
 /// A record in etcd's terms.
@@ -427,7 +436,8 @@ fn hash_retained(
     mut crc: u32,
 ) -> Result<u32> {
     let medium = &store.engine.medium;
-    for record in LeafRecords::new(medium, leaf) {
+    let mut records = LeafRecords::new(medium, leaf);
+    while let Some(record) = records.next() {
         let (position, head) = record?;
         if head.id.main > rev {
             break;
@@ -440,10 +450,9 @@ fn hash_retained(
                 continue;
             }
         }
-        let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
-        let (start, value) = raw.split_at(head.value_at());
+        let (key, value) = key_and_value(&head, records.bytes());
         check_value(&head, value, position)?;
-        let (revision, record) = as_etcd(&head, &start[head.key_at.into()..], value);
+        let (revision, record) = as_etcd(&head, key, value);
         crc = crc32c::crc32c_append(crc, revision.encode().as_ref());
         record.encode(|piece| crc = crc32c::crc32c_append(crc, piece));
     }
