@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use revtree::Options;
+use revtree::{Options, Outcome};
 use serde_json::Value;
 
 use crate::program::{Bench, bytes, lines};
@@ -73,7 +73,7 @@ fn a_large_store_dumps_without_damage() {
             txn.commit()?;
         }
         db.put("long", vec![7; 300_000])?;
-        db.compact(100)?.wait();
+        assert_eq!(db.compact(100)?.wait(), Outcome::Done);
         fs::copy(bench.store(), crashed.store())?;
         Ok(())
     });
