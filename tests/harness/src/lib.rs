@@ -9,6 +9,7 @@
 //! * [`op`], [`random`], [`mod@generate`]: operations as data, made from a seed.
 //! * [`model`], [`outcome`], [`mod@apply`]: what a store under test must offer, and the runner that
 //!   compares it with the oracle.
+//! * [`campaign`]: many seeds on all cores, from the command line.
 //! * [`subject`]: the real store behind that trait.
 //! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
 //!
@@ -17,6 +18,7 @@
 
 pub mod answer;
 pub mod apply;
+pub mod campaign;
 pub mod difference;
 pub mod encoding;
 pub mod generate;
