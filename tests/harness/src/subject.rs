@@ -220,7 +220,7 @@ fn refusal(error: revtree::Error) -> Refusal {
         Error::RevisionNotFound(id) => Refusal::NotFound(id),
         Error::Conflict { key, found } => Refusal::Conflict {
             key,
-            found: found.map(|found| Box::new(kv(found))),
+            found: found.map(|found| Box::new(kv(*found))),
         },
         Error::KeyTooLong { len, .. } => Refusal::KeyTooLong { len },
         other => Refusal::Other(format!("{other} ({other:?})")),
