@@ -191,7 +191,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
     let recovered = recover(&medium, &superblock, &tail)?;
-    let clean = tail.frames.is_empty();
+    let clean = tail.is_settled();
     let found = Found {
         created: false,
         clean,
@@ -213,7 +213,12 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             superblock.opens,
         )
     };
-    let head = superblock.head;
+    // Behind the pages of the checkpoint that a clean close wrote.
+    let head = if clean && !fresh {
+        tail.end
+    } else {
+        superblock.head
+    };
     let start = medium.geometry.start(head.segment).0;
     let rev = recovered.state.rev;
     let at_start = head.position.0 == start + SEGMENT_HEADER_BYTES as u64;
@@ -338,7 +343,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let recovered = recover(&medium, &superblock, &tail)?;
     let found = Found {
         created: false,
-        clean: tail.frames.is_empty(),
+        clean: tail.is_settled(),
         frames: tail.frames.len() as u64,
         bytes_dropped: tail.dropped_bytes,
         superblocks_bad: superblocks.bad,
