@@ -193,7 +193,7 @@ const PARTS_A_WAVE: usize = 64;
 /// Positions of records at or before the compact revision that a later record supersedes: a bit for each
 /// eight bytes of a segment.
 #[derive(Debug, Default)]
-struct Superseded {
+pub(crate) struct Superseded {
     segments: HashMap<u32, Box<[AtomicU64]>>,
 }
 
@@ -221,7 +221,7 @@ fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u3
 }
 
 /// Gives all leaves with records at or before `rev`, in order, some thousand at a time.
-fn for_waves(
+pub(crate) fn for_waves(
     store: &Store,
     rev: Revision,
     mut visit: impl FnMut(&[LeafRun]) -> Result<()>,
@@ -252,7 +252,8 @@ fn hash_leaves(
     let medium = &store.engine.medium;
     let mut part = HashKvPart::new();
     for leaf in leaves {
-        for record in LeafRecords::new(medium, *leaf) {
+        let mut records = LeafRecords::new(medium, *leaf);
+        while let Some(record) = records.next() {
             let (position, head) = record?;
             if head.id.main > rev {
                 break;
@@ -265,14 +266,22 @@ fn hash_leaves(
             {
                 continue;
             }
-            let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
-            let (start, value) = raw.split_at(head.value_at());
+            let (key, value) = key_and_value(&head, records.bytes());
             check_value(&head, value, position)?;
-            let (revision, record) = as_etcd(&head, &start[head.key_at.into()..], value);
+            let (revision, record) = as_etcd(&head, key, value);
             part.record(revision, &record);
         }
     }
     Ok(part)
+}
+
+/// Key and value in a record's bytes.
+fn key_and_value<'a>(head: &RecordHead, record: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    let value_end = head.value_at() + head.value_len as usize;
+    (
+        &record[head.key_at.into()..head.value_at()],
+        &record[head.value_at()..value_end],
+    )
 }
 
 /// A record in etcd's terms.
@@ -297,7 +306,7 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
 }
 
 impl Superseded {
-    fn has(&self, store: &Store, position: Position) -> bool {
+    pub(crate) fn has(&self, store: &Store, position: Position) -> bool {
         let Some((word, bit)) = self.place(store, position) else {
             return false;
         };
@@ -317,7 +326,11 @@ impl Superseded {
 }
 
 /// Marks every record at or before `compact` that a record at or before `rev` supersedes.
-fn mark_superseded(store: &Store, rev: Revision, compact: Revision) -> Result<Superseded> {
+pub(crate) fn mark_superseded(
+    store: &Store,
+    rev: Revision,
+    compact: Revision,
+) -> Result<Superseded> {
     let geometry = store.engine.medium.geometry;
     let words = usize::try_from(geometry.segment_bytes() / 512).expect("at most 128 Ki words");
     let mut superseded = Superseded::default();
@@ -423,7 +436,8 @@ fn hash_retained(
     mut crc: u32,
 ) -> Result<u32> {
     let medium = &store.engine.medium;
-    for record in LeafRecords::new(medium, leaf) {
+    let mut records = LeafRecords::new(medium, leaf);
+    while let Some(record) = records.next() {
         let (position, head) = record?;
         if head.id.main > rev {
             break;
@@ -436,10 +450,9 @@ fn hash_retained(
                 continue;
             }
         }
-        let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
-        let (start, value) = raw.split_at(head.value_at());
+        let (key, value) = key_and_value(&head, records.bytes());
         check_value(&head, value, position)?;
-        let (revision, record) = as_etcd(&head, &start[head.key_at.into()..], value);
+        let (revision, record) = as_etcd(&head, key, value);
         crc = crc32c::crc32c_append(crc, revision.encode().as_ref());
         record.encode(|piece| crc = crc32c::crc32c_append(crc, piece));
     }

@@ -48,7 +48,7 @@ enum Source<'v> {
     View {
         view: &'v ReadView,
         rev: Revision,
-        /// What the result says the store's revision is: a transaction's own with its changes.
+        /// The revision that the reader reports, whatever it reads.
         store_rev: Revision,
         _pinned: Option<ReadView>,
     },

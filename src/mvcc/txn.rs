@@ -369,7 +369,7 @@ impl WriteTxn {
         if holds {
             return Ok(());
         }
-        let found = found.map(|record| record.to_key_value());
+        let found = found.map(|record| Box::new(record.to_key_value()));
         Err(Error::Conflict {
             key: Bytes::copy_from_slice(key),
             found,

@@ -13,7 +13,7 @@ use super::range::{OwnedRecords, Range};
 use super::record::Record;
 use super::store::Store;
 use super::table::Table;
-use super::versions::{RecordKeys, live_at};
+use super::versions::live_at;
 use crate::engine::State;
 use crate::error::{Error, Result};
 
@@ -160,11 +160,9 @@ impl ReadView {
 
     pub(crate) fn get_at(&self, key: &[u8], rev: Revision) -> Result<Option<Record<'_>>> {
         let store = &self.inner.store;
-        let medium = &store.engine.medium;
-        let Some((_, position)) = store.index.find(key, &RecordKeys(medium))? else {
+        let Some((_, newest)) = store.find(key)? else {
             return Ok(None);
         };
-        let newest = (position, medium.head(position)?);
         match live_at(&store.engine.tree, newest, rev)? {
             Some((position, head)) => Record::read(&store.lender, position, head, true).map(Some),
             None => Ok(None),
