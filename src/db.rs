@@ -7,11 +7,11 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::{Config, Engine, Found};
+use crate::engine::Found;
 use crate::error::{Error, Result};
 use crate::mvcc::{
-    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, StoreParts, Turn,
-    TurnHeld, WriteTxn, hash_all, hash_by_rev, load,
+    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, Turn, TurnHeld,
+    WriteTxn, hash_all, hash_by_rev, open_store,
 };
 use crate::options::{Applied, Options};
 use crate::stats::{Compaction, Recovery};
@@ -412,35 +412,4 @@ impl std::fmt::Debug for WeakDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WeakDb").finish_non_exhaustive()
     }
-}
-
-/// Opens engine and index.
-pub(crate) fn open_store(
-    disk: &Arc<dyn Disk>,
-    path: &Path,
-    options: &Options,
-) -> Result<(Arc<Store>, Found)> {
-    let segment_bytes = options.check()?;
-    let config = Config {
-        disk: Arc::clone(disk),
-        path: path.to_path_buf(),
-        read_only: options.read_only,
-        create: options.create,
-        durability: options.durability,
-        read_mode: options.read_mode,
-        segment_bytes,
-        store_bytes_max: options.store_bytes_max,
-        checkpoint_bytes: options.checkpoint_bytes,
-    };
-    let opened = Engine::open(&config)?;
-    let engine = Arc::new(opened.engine);
-    let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
-    let parts = StoreParts {
-        engine,
-        index,
-        writer,
-        lessor: Arc::clone(&options.lessor),
-        threads: options.threads,
-    };
-    Ok((Store::new(parts), opened.found))
 }

@@ -29,8 +29,8 @@ pub use txn::{Commit, Deleted, Expect, Savepoint, WriteTxn};
 pub use view::{ReadView, View};
 
 pub(crate) use hash::{hash_all, hash_by_rev};
-pub(crate) use load::load;
-pub(crate) use store::{Store, StoreParts};
+pub(crate) use load::open_store;
+pub(crate) use store::Store;
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};
 pub(crate) use txn::check_lengths;
