@@ -14,7 +14,7 @@ use crate::mvcc::{
     WriteTxn, hash_all, hash_by_rev, open_store,
 };
 use crate::options::{Applied, Options};
-use crate::stats::{Compaction, Recovery};
+use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sys::Disk;
 
 /// An open store. Cheap to clone; all clones are the same store.
@@ -355,6 +355,21 @@ impl Db {
     pub fn compaction_hashes(&self) -> Vec<HashKv> {
         let store = self.store();
         store.compactions.all(&store).unwrap_or_default()
+    }
+
+    /// Counters and sizes. After a compaction the heads of all records are read to count live bytes.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.store())
+    }
+
+    /// Reads and checks everything: superblocks, pages, every record with both checksums, order, links,
+    /// the index. In parallel, beside reads and writes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Io`]. Damage is in the report, not an error.
+    pub fn check(&self) -> Result<CheckReport> {
+        CheckReport::of(&self.store())
     }
 
     /// What open found: a clean end, or what was recovered.

@@ -38,7 +38,7 @@ pub use mvcc::{
 };
 pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
 pub use revtree_format::{ChangeId, LeaseId, Revision};
-pub use stats::{Compaction, Outcome, Recovery};
+pub use stats::{CheckReport, Compaction, Outcome, Recovery, Stats};
 
 /// The storage seam, for tests of the engine and for storage of one's own. Not covered by the
 /// crate's promise of stability.

@@ -1,9 +1,187 @@
-//! What a store says about itself.
+//! What a store says about itself: [`Stats`], [`CheckReport`], [`Recovery`], [`Compaction`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use revtree_format::Revision;
 
 use crate::engine::Found;
+use crate::error::{Error, Result};
+use crate::mvcc::{Store, check_records, record_space};
 use crate::options::Progress;
+
+/// Counters and sizes of an open store.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// db.put("a", "2")?;
+/// let stats = db.stats();
+/// assert_eq!((stats.keys, stats.revisions, stats.commits), (1, 2, 2));
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The current revision.
+    pub revision: Revision,
+    /// The newest revision that a power loss cannot take back.
+    pub durable_revision: Revision,
+    /// The compact revision.
+    pub compact_revision: Option<Revision>,
+    /// Keys that exist.
+    pub keys: u64,
+    /// Records in the file: puts and deletes.
+    pub revisions: u64,
+    /// Length of the file in bytes.
+    pub file_bytes: u64,
+    /// Bytes that the file takes on its disk.
+    pub allocated_bytes: u64,
+    /// Bytes of records that are needed at the compact revision and above.
+    pub live_bytes: u64,
+    /// Bytes of the file that are neither live nor free: superseded records, headers, pages, padding, and
+    /// space allocated ahead of the log.
+    pub dead_bytes: u64,
+    /// Bytes in segments that are in no use.
+    pub free_bytes: u64,
+    /// Of the dead bytes, those of records that open views may still read.
+    pub pinned_bytes: u64,
+    /// Views, transactions and iterators that pin a revision.
+    pub open_views: u64,
+    /// The oldest revision that one of them pins.
+    pub oldest_view: Option<Revision>,
+    /// Byte handles into the file that `share`, events and `into_range` gave out and that are still held.
+    pub shared_handles: u64,
+    /// Memory of the key index in bytes.
+    pub index_bytes: u64,
+    /// Bytes of all side tables.
+    pub table_bytes: u64,
+    /// Memory of the process in RAM in bytes, mapped pages of files included.
+    pub process_bytes: u64,
+    /// Commits since the store was opened.
+    pub commits: u64,
+    /// Changes in them.
+    pub changes: u64,
+    /// Syncs of the log.
+    pub syncs: u64,
+    /// Most commits that one sync made durable.
+    pub group_max: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Branch pages of the revision tree read.
+    pub tree_pages_read: u64,
+    /// An earlier write or sync failed: the store takes no more writes.
+    pub poisoned: bool,
+}
+
+impl Stats {
+    /// Collects them; sizes of records that cannot be read are left at 0.
+    pub(crate) fn of(store: &Arc<Store>) -> Stats {
+        let engine = &store.engine;
+        let counters = &engine.counters;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let compact = engine.compact_rev();
+        let (open_views, oldest_view) = store.pins.oldest();
+        let space = record_space(store, compact).unwrap_or_default();
+        let pinned_bytes = match (compact, oldest_view) {
+            (Some(compact), Some(oldest)) if oldest < compact => {
+                let free_of = record_space(store, Some(oldest))
+                    .unwrap_or_default()
+                    .dead_bytes;
+                space.dead_bytes.saturating_sub(free_of)
+            }
+            _ => 0,
+        };
+        let (file_bytes, free_bytes) = engine.space();
+        let live_bytes = space.bytes - space.dead_bytes;
+        Stats {
+            revision: engine.rev(),
+            durable_revision: engine.durable_rev(),
+            compact_revision: compact,
+            keys: store.index.totals().live,
+            revisions: space.records,
+            file_bytes,
+            allocated_bytes: engine.storage().allocated_bytes().unwrap_or(0),
+            live_bytes,
+            dead_bytes: file_bytes.saturating_sub(live_bytes + free_bytes),
+            free_bytes,
+            pinned_bytes,
+            open_views,
+            oldest_view,
+            shared_handles: store.shared_handles(),
+            index_bytes: store.index.memory_bytes(),
+            table_bytes: engine.published().1.tables.bytes(),
+            process_bytes: crate::sys::memory_bytes(),
+            commits: count(&counters.commits),
+            changes: count(&counters.changes),
+            syncs: count(&counters.syncs),
+            group_max: count(&counters.group_max),
+            checkpoints: count(&counters.checkpoints),
+            tree_pages_read: engine.tree.pages_read(),
+            poisoned: engine.is_poisoned(),
+        }
+    }
+}
+
+/// What [`Db::check`](crate::Db::check) read and found.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let report = db.check()?;
+/// assert!(report.is_clean());
+/// assert_eq!(report.records, 1);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// The revision up to which was read.
+    pub revision: Revision,
+    /// Superblock slots that verify.
+    pub superblocks: u32,
+    /// Branch pages and chunks, of every checkpoint that a superblock names.
+    pub pages: u64,
+    /// Frames of the log behind them.
+    pub frames: u64,
+    /// Leaf runs.
+    pub leaves: u64,
+    /// Records, each with both checksums.
+    pub records: u64,
+    /// Bytes of these records.
+    pub record_bytes: u64,
+    /// Keys that exist.
+    pub keys: u64,
+    /// What is wrong, with offsets.
+    pub damage: Vec<Error>,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.damage.is_empty()
+    }
+
+    pub(crate) fn of(store: &Arc<Store>) -> Result<CheckReport> {
+        store.check_open()?;
+        let structure = store.engine.check_structure()?;
+        let records = check_records(store)?;
+        let mut damage = structure.damage;
+        damage.extend(records.damage);
+        Ok(CheckReport {
+            revision: store.engine.rev(),
+            superblocks: structure.superblocks,
+            pages: structure.pages,
+            frames: structure.frames,
+            leaves: records.leaves,
+            records: records.records,
+            record_bytes: records.bytes,
+            keys: records.keys,
+            damage,
+        })
+    }
+}
 
 /// What open found.
 ///

@@ -113,6 +113,11 @@ impl Engine {
         let group = append.log.seal().map_err(cause_of)?;
         let accepted = append.accepted.clone();
         append.unsynced_changes = 0;
+        let commits = self.counters.commits.load(Ordering::Relaxed);
+        let before = self.counters.grouped.swap(commits, Ordering::Relaxed);
+        self.counters
+            .group_max
+            .fetch_max(commits - before, Ordering::Relaxed);
         drop(append);
         self.medium.storage.sync_data().map_err(Arc::new)?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);

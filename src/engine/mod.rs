@@ -7,6 +7,7 @@
 //! Locks, outermost first: the checkpoint lock, the append lock, the sync state. None is taken by a
 //! reader.
 
+mod check;
 mod checkpoint;
 mod commit;
 mod copy;
@@ -109,7 +110,8 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) changes: AtomicU64,
     pub(crate) group_max: AtomicU64,
-    pub(crate) grouped: AtomicU64,
+    /// `commits` when the newest group was sealed.
+    grouped: AtomicU64,
 }
 
 impl Engine {

@@ -106,16 +106,17 @@ impl Map {
     }
 
     /// Current and previous table, in the order that invariant 4 asks for.
-    fn tables<'g>(&self, _guard: &'g Guard) -> (&'g Table, Option<&'g Table>) {
+    fn tables<'g>(&'g self, _guard: &'g Guard) -> (&'g Table, Option<&'g Table>) {
         // Acquire: pairs with the Release in `MapWriter::grow`; the table's fields are visible.
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: not null from construction on, and by invariant 5 alive for the pin's lifetime.
+        // SAFETY: not null from construction on, and by invariant 5 alive for the pin's lifetime,
+        // unless the map itself is dropped, which is borrowed as long.
         let current = unsafe { &*current };
         current.check();
         // Acquire: pairs with the Release in `MapWriter::advance`; if null, every entry that the
         // previous table had is visible in this one.
         let previous = current.previous.load(Ordering::Acquire);
-        // SAFETY: null, or reachable after the pin was made, so alive for its lifetime.
+        // SAFETY: null, or reachable after the pin was made, so alive as long as `current`.
         let previous = unsafe { previous.as_ref() };
         previous.inspect(|table| table.check());
         (current, previous)

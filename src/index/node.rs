@@ -121,10 +121,11 @@ impl Tree {
     }
 
     /// The current version.
-    pub(super) fn read<'g>(&self, _guard: &'g Guard) -> &'g Version {
+    pub(super) fn read<'g>(&'g self, _guard: &'g Guard) -> &'g Version {
         // Acquire: pairs with the Release in `Draft::publish`; the nodes are visible.
         let version = self.current.load(Ordering::Acquire);
-        // SAFETY: never null; by invariant 4 alive for the pin's lifetime.
+        // SAFETY: never null; by invariant 4 alive for the pin's lifetime, unless the tree itself
+        // is dropped, which is borrowed as long.
         unsafe { &*version }
     }
 }

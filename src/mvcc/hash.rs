@@ -193,7 +193,7 @@ const PARTS_A_WAVE: usize = 64;
 /// Positions of records at or before the compact revision that a later record supersedes: a bit for each
 /// eight bytes of a segment.
 #[derive(Debug, Default)]
-struct Superseded {
+pub(crate) struct Superseded {
     segments: HashMap<u32, Box<[AtomicU64]>>,
 }
 
@@ -221,7 +221,7 @@ fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u3
 }
 
 /// Gives all leaves with records at or before `rev`, in order, some thousand at a time.
-fn for_waves(
+pub(crate) fn for_waves(
     store: &Store,
     rev: Revision,
     mut visit: impl FnMut(&[LeafRun]) -> Result<()>,
@@ -297,7 +297,7 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
 }
 
 impl Superseded {
-    fn has(&self, store: &Store, position: Position) -> bool {
+    pub(crate) fn has(&self, store: &Store, position: Position) -> bool {
         let Some((word, bit)) = self.place(store, position) else {
             return false;
         };
@@ -317,7 +317,11 @@ impl Superseded {
 }
 
 /// Marks every record at or before `compact` that a record at or before `rev` supersedes.
-fn mark_superseded(store: &Store, rev: Revision, compact: Revision) -> Result<Superseded> {
+pub(crate) fn mark_superseded(
+    store: &Store,
+    rev: Revision,
+    compact: Revision,
+) -> Result<Superseded> {
     let geometry = store.engine.medium.geometry;
     let words = usize::try_from(geometry.segment_bytes() / 512).expect("at most 128 Ki words");
     let mut superseded = Superseded::default();

@@ -3,6 +3,7 @@
 //!
 //! [`Store`] holds one open store; what users hold (views, transactions, records) holds it by `Arc`.
 
+mod check;
 mod events;
 mod hash;
 mod keys;
@@ -10,6 +11,7 @@ mod load;
 mod pins;
 mod range;
 mod record;
+mod space;
 mod store;
 mod submitted;
 mod table;
@@ -28,8 +30,10 @@ pub use table::{Table, TableIter, TableMut};
 pub use txn::{Commit, Deleted, Expect, Savepoint, WriteTxn};
 pub use view::{ReadView, View};
 
+pub(crate) use check::check_records;
 pub(crate) use hash::{hash_all, hash_by_rev};
 pub(crate) use load::open_store;
+pub(crate) use space::record_space;
 pub(crate) use store::Store;
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};

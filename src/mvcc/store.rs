@@ -324,6 +324,9 @@ impl Store {
         op: &OpRef<'_>,
         chain: &mut Chain,
     ) -> Result<()> {
+        if chain.id.is_none() && writer.keys_left() == 0 {
+            return Err(Error::LimitReached { what: "keys", max: self.index.totals().all });
+        }
         let tree = &self.engine.tree;
         let floor = appender.accepted().compact;
         let (ordinal, prev, skip) = match chain.newest {

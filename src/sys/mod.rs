@@ -12,6 +12,7 @@ mod extent;
 mod file;
 mod lock_table;
 mod memory;
+mod process;
 mod region;
 #[cfg(any(test, feature = "unstable-storage"))]
 pub mod sim;
@@ -22,5 +23,6 @@ pub use clock::{Clock, ManualClock, RealClock};
 pub use extent::Extent;
 pub use file::RealDisk;
 pub use memory::MemoryDisk;
+pub(crate) use process::memory_bytes;
 pub use region::Region;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};

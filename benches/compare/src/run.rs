@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let report = Report::of(&samples);
     print!("{}", report.table(&engines));
     println!(
-        "\nabove 1: revtree is better; medians; {:.0?} in all",
+        "\nmedians; ratios above 1: revtree is better; {:.0?} in all",
         start.elapsed()
     );
     if let Some(file) = &args.json {

@@ -1,5 +1,7 @@
 //! Goal: an unreadable record is an error, never "not found", and changes nothing.
 
+use std::ops::Bound;
+
 use super::model::Pair;
 use super::{Random, Unreadable};
 
@@ -9,6 +11,20 @@ fn find_passes_the_error_on() {
     pair.records.fail_after(Some(0));
     for key in pair.model.keys() {
         assert_eq!(pair.index.find(key, &pair.records), Err(Unreadable));
+    }
+}
+
+/// The bound is a key of the tree, so its place cannot be told without reading it.
+#[test]
+fn ranges_pass_the_error_on() {
+    let pair = Pair::random(5, 900);
+    pair.records.fail_after(Some(0));
+    for key in pair.model.keys() {
+        let (at, open) = (Bound::Included(&**key), Bound::Unbounded);
+        assert_eq!(pair.index.count(at, open, &pair.records), Err(Unreadable));
+        let mut out = Vec::new();
+        let more = pair.index.chunk(open, at, true, 9, &pair.records, &mut out);
+        assert_eq!((more, out), (Err(Unreadable), Vec::new()));
     }
 }
 

@@ -1,0 +1,128 @@
+//! Checking what a checkpoint names: superblocks, roots, pages, blobs, the chain (SPEC.md, C-30).
+
+use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
+use revtree_format::{
+    BranchEntries, Control, Controls, IndexLeaf, PageRef, RootKind, SUPERBLOCK_BYTES, Superblock,
+    parse_segments,
+};
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::pager::{read_blob, walk};
+
+/// What the check of the file's structure counted and found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StructureCheck {
+    pub(crate) superblocks: u32,
+    pub(crate) pages: u64,
+    pub(crate) frames: u64,
+    pub(crate) damage: Vec<Error>,
+}
+
+impl Engine {
+    /// Reads every superblock and all that it names, from the file rather than from memory.
+    pub(crate) fn check_structure(&self) -> Result<StructureCheck> {
+        let mut check = StructureCheck::default();
+        let mut seen = None;
+        for slot in 0..SUPERBLOCK_SLOTS as u64 {
+            let offset = slot * BLOCK_BYTES;
+            let mut bytes = [0; SUPERBLOCK_BYTES];
+            self.storage()
+                .read_at(&mut bytes, offset)
+                .map_err(Error::on("read a superblock"))?;
+            if bytes == [0; SUPERBLOCK_BYTES] {
+                continue;
+            }
+            let superblock = match Superblock::parse(&bytes, offset) {
+                Ok(superblock) => superblock,
+                Err(error) => {
+                    check.damage.push(error.into());
+                    continue;
+                }
+            };
+            check.superblocks += 1;
+            // Twins say the same.
+            if seen != Some(superblock.age()) {
+                seen = Some(superblock.age());
+                self.check_roots(&superblock, &mut check);
+                self.check_chain(&superblock, &mut check)?;
+            }
+        }
+        Ok(check)
+    }
+
+    fn check_roots(&self, superblock: &Superblock, check: &mut StructureCheck) {
+        let medium = &*self.medium;
+        for root in &superblock.roots {
+            let result = match root.kind {
+                RootKind::Tree => self
+                    .check_pages(&root.page, root.levels, check)
+                    .and_then(|n| {
+                        if n == superblock.records {
+                            return Ok(());
+                        }
+                        Err(Error::Corrupt {
+                            offset: root.page.position.0,
+                            what: "records under the root",
+                            expected: superblock.records,
+                            found: n,
+                        })
+                    }),
+                RootKind::Segments => read_blob(medium, root, |chunk, body| {
+                    check.pages += 1;
+                    parse_segments(body, chunk.position)?;
+                    Ok(())
+                })
+                .map(|_| ()),
+                RootKind::Tables => read_blob(medium, root, |chunk, body| {
+                    check.pages += 1;
+                    for item in Controls::new(body, chunk.position.0) {
+                        let _: Control<'_> = item?;
+                    }
+                    Ok(())
+                })
+                .map(|_| ()),
+                RootKind::Index => read_blob(medium, root, |chunk, body| {
+                    check.pages += 1;
+                    IndexLeaf::parse_chunk(body, chunk.position)?;
+                    Ok(())
+                })
+                .map(|_| ()),
+                _ => Ok(()),
+            };
+            check.damage.extend(result.err());
+        }
+    }
+
+    /// Checks the pages below `page`; gives the records that they count. A damaged page is noted, and its
+    /// neighbours are looked at all the same.
+    fn check_pages(&self, page: &PageRef, levels: u8, check: &mut StructureCheck) -> Result<u64> {
+        let Some(level) = levels.checked_sub(1) else {
+            return Ok(0);
+        };
+        let branch = self.tree.page(page, level)?;
+        check.pages += 1;
+        if let BranchEntries::Children(children) = &branch.entries {
+            for child in children {
+                match self.check_pages(&child.page, level, check) {
+                    Ok(records) if records == child.records => {}
+                    Ok(records) => check.damage.push(Error::Corrupt {
+                        offset: child.page.position.0,
+                        what: "records under a page",
+                        expected: child.records,
+                        found: records,
+                    }),
+                    Err(error) => check.damage.push(error),
+                }
+            }
+        }
+        Ok(branch.records())
+    }
+
+    fn check_chain(&self, superblock: &Superblock, check: &mut StructureCheck) -> Result<()> {
+        let tail = walk(&**self.storage(), superblock)?;
+        check.frames += tail.frames.len() as u64;
+        check.damage.extend(tail.damage.map(Error::from));
+        Ok(())
+    }
+}
