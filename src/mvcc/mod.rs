@@ -8,6 +8,7 @@ mod events;
 mod hash;
 mod keys;
 mod load;
+mod marks;
 mod pins;
 mod range;
 mod record;

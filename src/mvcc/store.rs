@@ -325,7 +325,10 @@ impl Store {
         chain: &mut Chain,
     ) -> Result<()> {
         if chain.id.is_none() && writer.keys_left() == 0 {
-            return Err(Error::LimitReached { what: "keys", max: self.index.totals().all });
+            return Err(Error::LimitReached {
+                what: "keys",
+                max: self.index.totals().all,
+            });
         }
         let tree = &self.engine.tree;
         let floor = appender.accepted().compact;
