@@ -1,15 +1,14 @@
 //! Hashes: etcd's HashKV, in parallel, and the hash of the whole store (SPEC.md, H-1 to H-8).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 use revtree_format::etcd::{HashKv as HashKvSum, HashKvPart, KeyValue, RevisionKey};
-use revtree_format::{ChangeId, LeafRun, Position, RecordHead, RecordKind, Revision, check_value};
+use revtree_format::{ChangeId, LeafRun, RecordHead, RecordKind, Revision, check_value};
 
 use super::keys::KeyRange;
 use super::range::Scan;
+use super::marks::RecordMarks;
 use super::store::Store;
 use super::table::KEYS_TABLE;
 use super::versions::locate;
@@ -194,13 +193,6 @@ const LEAVES_A_PART: usize = 64;
 /// Parts that are hashed at a time: what bounds the memory.
 const PARTS_A_WAVE: usize = 64;
 
-/// Positions of records at or before the compact revision that a later record supersedes: a bit for each
-/// eight bytes of a segment.
-#[derive(Debug, Default)]
-pub(crate) struct Superseded {
-    segments: HashMap<u32, Box<[AtomicU64]>>,
-}
-
 /// HashKV at `rev` of a store compacted at `compact`, as if the compaction had finished.
 ///
 /// A compaction's own hash is the same sum: at its revision, for the compact revision before it. Its keep
@@ -287,7 +279,7 @@ fn hash_leaves(
     store: &Store,
     leaves: &[LeafRun],
     rev: Revision,
-    superseded: Option<&(Revision, Superseded)>,
+    superseded: Option<&(Revision, RecordMarks)>,
 ) -> Result<HashKvPart> {
     let medium = &store.engine.medium;
     let mut part = HashKvPart::new();
@@ -302,7 +294,7 @@ fn hash_leaves(
             // tombstone: those at C are left out, so that all versions of etcd agree.
             if let Some((compact, superseded)) = superseded
                 && head.id.main <= *compact
-                && (head.kind == RecordKind::Tombstone || superseded.has(store, position))
+                && (head.kind == RecordKind::Tombstone || superseded.has(position))
             {
                 continue;
             }
@@ -345,44 +337,15 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
     (revision, record)
 }
 
-impl Superseded {
-    pub(crate) fn has(&self, store: &Store, position: Position) -> bool {
-        let Some((word, bit)) = self.place(store, position) else {
-            return false;
-        };
-        word.load(Ordering::Relaxed) & bit != 0
-    }
-
-    fn place(&self, store: &Store, position: Position) -> Option<(&AtomicU64, u64)> {
-        let geometry = store.engine.medium.geometry;
-        let index = geometry.index_of(position)?;
-        let eighth = position.0 % geometry.segment_bytes() / 8;
-        let word = self
-            .segments
-            .get(&index)?
-            .get(usize::try_from(eighth / 64).ok()?)?;
-        Some((word, 1 << (eighth % 64)))
-    }
-}
-
 /// Marks every record at or before `compact` that a record at or before `rev` supersedes.
 pub(crate) fn mark_superseded(
     store: &Store,
     rev: Revision,
     compact: Revision,
-) -> Result<Superseded> {
-    let geometry = store.engine.medium.geometry;
-    let words = usize::try_from(geometry.segment_bytes() / 512).expect("at most 128 Ki words");
-    let mut superseded = Superseded::default();
+) -> Result<RecordMarks> {
+    let mut superseded = RecordMarks::new(store.engine.medium.geometry);
     for_waves(store, compact, |wave| {
-        for leaf in wave {
-            if let Some(index) = geometry.index_of(leaf.position) {
-                superseded
-                    .segments
-                    .entry(index)
-                    .or_insert_with(|| (0..words).map(|_| AtomicU64::new(0)).collect());
-            }
-        }
+        wave.iter().for_each(|leaf| superseded.cover(leaf));
         Ok(())
     })?;
     for_waves(store, rev, |wave| {
@@ -403,7 +366,7 @@ fn mark_leaf(
     leaf: LeafRun,
     rev: Revision,
     compact: Revision,
-    superseded: &Superseded,
+    superseded: &RecordMarks,
 ) -> Result<()> {
     for record in LeafRecords::new(&store.engine.medium, leaf) {
         let (position, head) = record?;
@@ -421,9 +384,7 @@ fn mark_leaf(
         let Some((before, _)) = locate(&store.engine.tree, position, prev)? else {
             continue;
         };
-        if let Some((word, bit)) = superseded.place(store, before) {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
+        superseded.set(before);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod given;
 mod hash;
 mod keys;
 mod load;
+mod marks;
 mod pins;
 mod range;
 mod record;
