@@ -127,19 +127,17 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Err(Error::io("create the store", error.into()))
         }
         (_, true) => Ok(false),
-        (Create::Never, false) => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
-        (_, false) if config.read_only => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
+        (Create::Never, false) => Err(Error::io("open the store", missing())),
+        (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
             create(&*config.disk, &config.path, config.segment_bytes)?;
             Ok(true)
         }
     }
+}
+
+fn missing() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file")
 }
 
 fn open_error(config: &Config, error: std::io::Error) -> Error {

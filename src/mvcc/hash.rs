@@ -1,4 +1,4 @@
-//! Hashes: etcd's HashKV, in parallel, and the hash of the whole store (SPEC.md, H-1 to H-8).
+//! Hashes: etcd's HashKV, in parallel, and the hash of the whole store (SPEC.md, H-1 to H-7).
 
 use std::sync::{Arc, Mutex};
 
