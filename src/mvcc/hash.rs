@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use revtree_format::etcd::{HashKv as HashKvSum, HashKvPart, KeyValue, RevisionKey};
 use revtree_format::{ChangeId, LeafRun, Position, RecordHead, RecordKind, Revision, check_value};
 
+use super::keys::KeyRange;
+use super::range::Scan;
 use super::store::Store;
 use super::table::KEYS_TABLE;
 use super::versions::locate;
@@ -129,7 +131,9 @@ impl CompactionHashes {
         let hash = match compacted.hash {
             Some(hash) => hash,
             None => {
-                let hash = hash_kv(store, compacted.rev, compacted.before)?;
+                let rev = compacted.rev;
+                let none_kept = !any_live(store, rev)? && !any_tombstone(store, rev)?;
+                let hash = hash_kv(store, rev, compacted.before, none_kept)?;
                 let mut list = lock(&self.list);
                 if let Some(entry) = list.iter_mut().find(|entry| entry.rev == compacted.rev) {
                     entry.hash = Some(hash);
@@ -177,7 +181,7 @@ pub(crate) fn hash_by_rev(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
     let compact = store.engine.compact_rev();
     let rev = if rev.get() == 0 { view.rev() } else { rev };
     check_revision(rev, view.rev(), compact)?;
-    let hash = hash_kv(store, rev, compact)?;
+    let hash = hash_kv(store, rev, compact, !any_live(store, rev)?)?;
     Ok(HashKv {
         hash,
         revision: rev,
@@ -199,11 +203,23 @@ pub(crate) struct Superseded {
 
 /// HashKV at `rev` of a store compacted at `compact`, as if the compaction had finished.
 ///
-/// A compaction's own hash is the same sum: at its revision, for the compact revision before it. (Its keep
-/// set has the tombstones at its revision besides, but those lie above that compact revision.)
-fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u32> {
+/// A compaction's own hash is the same sum: at its revision, for the compact revision before it. Its keep
+/// set has the tombstones at its revision besides; those lie above that compact revision, so they only
+/// matter for whether the set is empty.
+///
+/// Of a store in which `none_kept` is live, etcd hashes everything that the compaction left, superseded
+/// since or not: an empty keep set is taken for no set (H-3).
+fn hash_kv(
+    store: &Store,
+    rev: Revision,
+    compact: Option<Revision>,
+    none_kept: bool,
+) -> Result<u32> {
     let superseded = match compact {
-        Some(compact) => Some((compact, mark_superseded(store, rev, compact)?)),
+        Some(compact) => {
+            let by = if none_kept { rev.min(compact) } else { rev };
+            Some((compact, mark_superseded(store, by, compact)?))
+        }
         None => None,
     };
     let mut hash = HashKvSum::new();
@@ -218,6 +234,30 @@ fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u3
         Ok(())
     })?;
     Ok(hash.finish())
+}
+
+/// Whether any key is live at `rev`: mostly the first that is asked.
+fn any_live(store: &Store, rev: Revision) -> Result<bool> {
+    let mut scan = Scan::new(&KeyRange::all(), rev, false);
+    Ok(scan.next(store, false).transpose()?.is_some())
+}
+
+/// Whether a key was deleted exactly at `rev`.
+fn any_tombstone(store: &Store, rev: Revision) -> Result<bool> {
+    let tree = &store.engine.tree;
+    let mut cursor = LeafCursor::seek(tree, ChangeId::new(rev, 0), Direction::Forward)?;
+    while let Some(leaf) = cursor.next()? {
+        for record in LeafRecords::new(tree.medium(), leaf) {
+            let (_, head) = record?;
+            if head.id.main > rev {
+                return Ok(false);
+            }
+            if head.id.main == rev && head.kind == RecordKind::Tombstone {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Gives all leaves with records at or before `rev`, in order, some thousand at a time.

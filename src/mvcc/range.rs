@@ -120,14 +120,16 @@ impl<'v> Range<'v> {
             return Ok(self);
         }
         match &self.source {
-            Source::View { view, .. } => {
+            Source::View {
+                view, store_rev, ..
+            } => {
                 let view: &'v ReadView = view;
                 check_revision(rev, view.store_rev(), view.store().engine.compact_rev())?;
                 let pinned = ReadView::at(view.store(), rev)?;
                 self.source = Source::View {
                     view,
                     rev,
-                    store_rev: view.store_rev(),
+                    store_rev: *store_rev,
                     _pinned: Some(pinned),
                 };
             }

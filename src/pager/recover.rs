@@ -45,6 +45,21 @@ impl Tail {
         })
     }
 
+    /// Whether nothing follows the checkpoint but its own pages, whole and durable: so it is after a clean
+    /// close, and the log goes on behind them (C-28).
+    pub(crate) fn is_settled(&self) -> bool {
+        let page = |frame: &TailFrame| {
+            let header = &frame.header;
+            header.kind != FrameKind::Records
+                || header.body_len == 0
+                || header.flags.last_in_segment
+        };
+        let last = self.frames.last();
+        last.is_none_or(|last| last.header.flags.padded)
+            && self.unsynced().next().is_none()
+            && self.frames.iter().all(page)
+    }
+
     /// Segments that the chain entered and in which no frame is known durable: free once the copy of
     /// the unsynced frames is adopted.
     pub(crate) fn replaced_segments(&self) -> Vec<u32> {
@@ -186,12 +201,42 @@ impl Walk<'_> {
                 at.segment_use = segment_use;
             }
         };
+        self.count_checkpoint(&mut tail);
         self.drop_unfinished(&mut tail);
         tail.end = self.end_of(&tail);
-        if self.was_acknowledged(&at, &tail)? {
+        if self.was_checkpointed(&at) || self.was_acknowledged(&at, &tail)? {
             tail.damage = Some(bad);
         }
         Ok(tail)
+    }
+
+    /// The frames of the checkpoint itself are durable, to the end of the group that holds the last of
+    /// them: they were synced before the superblock that names them was written (C-14).
+    fn count_checkpoint(&self, tail: &mut Tail) {
+        let named = |frame: &TailFrame| {
+            self.superblock.roots.iter().any(|root| {
+                root.page.position == frame.position && root.page.segment_use == frame.segment_use
+            })
+        };
+        let Some(last) = tail.frames.iter().rposition(named) else {
+            return;
+        };
+        let group = tail.frames.get(last..).unwrap_or_default();
+        let end = group.iter().find(|frame| frame.header.flags.padded);
+        if let Some(frame) = end.or(group.first()) {
+            tail.synced_up_to = tail.synced_up_to.max(frame.header.sequence + 1);
+        }
+    }
+
+    /// Whether a page that the superblock names was closed behind the bad frame: then the bad one was
+    /// durable, since all before the superblock was synced (C-14, C-25).
+    fn was_checkpointed(&self, at: &LogHead) -> bool {
+        self.superblock.roots.iter().any(|root| {
+            root.page.segment_use >= at.segment_use
+                && self
+                    .header(root.page.position, root.page.segment_use)
+                    .is_ok_and(|(header, _)| header.sequence > at.sequence)
+        })
     }
 
     /// Length of the segment that holds the log's head, as its header says; the header of a segment in

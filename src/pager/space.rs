@@ -110,18 +110,14 @@ impl Space {
         Ok((index, segment_use))
     }
 
-    /// These segments are named by nothing once the next checkpoint is durable: its table has them free.
+    /// These segments are named by nothing once the next checkpoint is durable: its table has them free,
+    /// and the next open may take them.
     pub(crate) fn retire(&mut self, segments: &[u32]) {
         for index in segments {
             if let Some(entry) = self.entries.get_mut(*index as usize) {
                 *entry = SegmentEntry::FREE;
             }
         }
-    }
-
-    /// That checkpoint is durable: they may be taken.
-    pub(crate) fn release(&mut self, segments: &[u32]) {
-        self.free.extend(segments.iter().rev());
     }
 
     /// Makes sure that the file is allocated up to `end`: in steps, so that few calls are needed.
