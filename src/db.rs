@@ -135,7 +135,8 @@ impl Db {
         let turn = self.shared.turn.take();
         // Looked at again: the store may have been closed while we waited.
         self.store().engine.check_writable()?;
-        Ok(turn)
+        // The last handle may go before the transaction does; the store is closed after both.
+        Ok(turn.keeping(Arc::clone(&self.shared) as _))
     }
 
     /// The key's current value, copied.
@@ -221,7 +222,10 @@ impl Db {
         Store::check_callback()?;
         self.store().engine.check_writable()?;
         match self.shared.turn.try_take() {
-            Some(turn) => WriteTxn::begin(self.store(), turn).map(Some),
+            Some(turn) => {
+                let turn = turn.keeping(Arc::clone(&self.shared) as _);
+                WriteTxn::begin(self.store(), turn).map(Some)
+            }
             None => Ok(None),
         }
     }
