@@ -77,6 +77,16 @@ fn a_truncated_store() {
     }
 }
 
+/// CRC-32, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(crc & 1))
+        })
+    });
+    !crc
+}
+
 /// A store of a newer format is refused with both versions, whatever else it holds.
 #[test]
 fn a_newer_format() {
@@ -84,8 +94,15 @@ fn a_newer_format() {
     let path = store(&dir);
     let mut bytes = fs::read(&path).unwrap();
     for slot in 0..4 {
-        // Behind magic and two checksums, which a newer version is free to make differently.
-        bytes[slot * 4096 + 16..][..4].copy_from_slice(&7u32.to_le_bytes());
+        let slot = &mut bytes[slot * 4096..][..4096];
+        if slot.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        // Magic, two checksums of what follows, the version.
+        slot[16..20].copy_from_slice(&7u32.to_le_bytes());
+        let sums = [crc32(&slot[16..]), crc32c::crc32c(&slot[16..])];
+        slot[8..12].copy_from_slice(&sums[0].to_le_bytes());
+        slot[12..16].copy_from_slice(&sums[1].to_le_bytes());
     }
     fs::write(&path, bytes).unwrap();
     refused(&path, |error| {
