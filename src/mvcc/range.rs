@@ -125,7 +125,7 @@ impl<'v> Range<'v> {
             } => {
                 let view: &'v ReadView = view;
                 check_revision(rev, view.store_rev(), view.store().engine.compact_rev())?;
-                let pinned = ReadView::at(view.store(), rev)?;
+                let pinned = ReadView::pinned(view.store(), rev)?;
                 self.source = Source::View {
                     view,
                     rev,

@@ -1,3 +1,4 @@
 //! The public door, rule by rule.
 
 mod basic;
+mod rules;
