@@ -88,6 +88,10 @@ pub fn faults(seed: u64) -> Result<CrashSummary, String> {
             Fault::Full(bytes) => disk.set_capacity(Some(bytes)),
         }
         let mut run = Run::new(seed, setup, &disk);
+        run.only_space = match fault {
+            Fault::Call(plan) => plan.errno == 28,
+            Fault::Full(_) => true,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| run.run(&ops)));
         result
             .unwrap_or_else(|_| Err("wrong: panicked".to_owned()))
@@ -123,6 +127,8 @@ struct Run<'d> {
     durable: usize,
     /// Operations done.
     done: usize,
+    /// Nothing fails but for want of space: the store has to go on.
+    only_space: bool,
 }
 
 impl Run<'_> {
@@ -136,6 +142,7 @@ impl Run<'_> {
             acknowledged: 0,
             durable: 0,
             done: 0,
+            only_space: false,
         }
     }
 
@@ -197,6 +204,9 @@ impl Run<'_> {
         }
         if !["CommitUnknown", "Poisoned", "Io {"].iter().any(|kind| text.contains(kind)) {
             return Err(format!("wrong: an unexpected error: {text}"));
+        }
+        if self.only_space {
+            return Err(format!("wrong: a full disk gives {text}"));
         }
         // Whether it happened is not known. Nothing is written any more, and reads go on.
         let least = self.acknowledged;
