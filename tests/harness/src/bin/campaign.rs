@@ -1,31 +1,35 @@
-//! `campaign model`: random histories on the real store beside the model, seed after seed.
-//!
-//! Segments and checkpoints take turns in size with the seed, so that the log turns over often.
+//! `campaign model`, `campaign crash`, `campaign faults`: histories of one seed after the other.
 
 use std::process::ExitCode;
 
-use revtree_harness::campaign::{Kind, main as run_one_of};
-use revtree_harness::subject::Store;
-use revtree_harness::{generate, run};
-
-/// Operations of one history.
-const OPS: usize = 2_000;
+use revtree_harness::campaign::{Kind, main as campaign};
+use revtree_harness::{Store, crash, generate, run};
 
 fn main() -> ExitCode {
-    run_one_of(&[Kind {
-        name: "model",
-        unit: "ops",
-        units: 1_000_000,
-        history: &model,
-    }])
+    campaign(&[
+        Kind {
+            name: "model",
+            unit: "ops",
+            units: 1_000_000,
+            history: &model,
+        },
+        Kind {
+            name: "crash",
+            unit: "images",
+            units: 100_000,
+            history: &|seed| crash::crash(seed).map(|summary| summary.images),
+        },
+        Kind {
+            name: "faults",
+            unit: "runs",
+            units: 5_000,
+            history: &|seed| crash::faults(seed).map(|summary| summary.images),
+        },
+    ])
 }
 
+/// A thousand operations beside the oracle.
 fn model(seed: u64) -> Result<u64, String> {
-    let segment_bytes = [64 << 10, 256 << 10, 4 << 20][usize::try_from(seed % 3).unwrap_or(0)];
-    let checkpoint_bytes = [32 << 10, 1 << 20][usize::try_from(seed / 3 % 2).unwrap_or(0)];
-    let new = || Store::in_memory(segment_bytes, checkpoint_bytes);
-    let stats = run(seed, &generate(seed, OPS), new);
-    stats
-        .map(|stats| stats.ops)
-        .map_err(|difference| difference.to_string())
+    let stats = run(seed, &generate(seed, 1000), || Store::for_seed(seed));
+    stats.map(|stats| stats.ops).map_err(|difference| difference.to_string())
 }
