@@ -39,4 +39,3 @@ pub(crate) use store::{OpRef, Store};
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};
 pub(crate) use txn::check_lengths;
-pub(crate) use versions::Version;
