@@ -144,7 +144,10 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:08x}.new", crc32c::crc32c(&store_id)));
     let temporary = Path::new(&name);
-    let built = build(disk, temporary, &superblock).and_then(|()| {
+    let file = disk
+        .create_new(temporary)
+        .map_err(Error::on("create the store"))?;
+    let built = fill(&*file, &superblock).and_then(|()| {
         match disk.rename_new(temporary, path) {
             // Somebody else was first: their store is opened.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -155,15 +158,14 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
         }
     });
     if built.is_err() {
-        // It may not exist, or have got its name: then it is not there under this one.
+        // It may have got its name: then it is not there under this one.
         let _ = disk.remove(temporary);
     }
     built.map_err(Error::on("create the store"))
 }
 
 /// Writes the file of an empty store, durable but for its name.
-fn build(disk: &dyn Disk, temporary: &Path, superblock: &Superblock) -> std::io::Result<()> {
-    let file = disk.create_new(temporary)?;
+fn fill(file: &dyn Storage, superblock: &Superblock) -> std::io::Result<()> {
     file.allocate(0, SEGMENTS_START)?;
     let bytes = superblock.encode();
     for slot in pair(superblock) {
