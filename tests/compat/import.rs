@@ -208,6 +208,72 @@ fn two_compactions() {
     );
 }
 
+/// A history of few keys with many lives.
+fn random_history(seed: u64) -> History {
+    let mut state = seed;
+    let mut below = |n: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    let mut history = History::new();
+    let mut alive = [false; 6];
+    for n in 0..60u64 {
+        history.begin();
+        for _ in 0..=below(3) {
+            let key = usize::try_from(below(6)).unwrap();
+            let name = [b'a' + u8::try_from(key).unwrap()];
+            if alive[key] && below(3) == 0 {
+                history.delete(&name);
+                alive[key] = false;
+            } else {
+                history.put(&name, n.to_string().as_bytes(), 0);
+                alive[key] = true;
+            }
+        }
+    }
+    history
+}
+
+/// Goal: etcd's compaction before the import, one completed by it, and our own after it, agree.
+#[test]
+fn compacted_before_while_and_after() {
+    for seed in 0..12 {
+        let what = format!("seed {seed}");
+        let history = random_history(seed);
+        let at = 2 + seed * 5;
+        let mut finished = history.clone();
+        finished.compact(at, Tombstones::KeepAtCompaction);
+        let (_folder, _, before) = imported(&snapshot_of(&finished.contents()));
+        let mut contents = history.contents();
+        contents.schedule_compaction(at);
+        let (_folder, _, meanwhile) = imported(&snapshot_of(&contents));
+        let (folder, _, db) = imported(&snapshot_of(&history.contents()));
+        let at_compact = range_at(&db, at);
+        db.compact(at).unwrap();
+        // A reopen forgets the compaction's own hash.
+        db.close().unwrap();
+        let after = folder.open();
+        assert_eq!(range_at(&before, at), at_compact, "{what}");
+        assert_same_answers(&meanwhile, &before, &what);
+        assert_same_answers(&after, &before, &what);
+        let ignored = [
+            FINISHED[0],
+            IgnoreKey {
+                table: "meta",
+                key: b"scheduledCompactRev",
+            },
+        ];
+        let hash = |db: &Db| db.hash(&ignored).unwrap().hash;
+        assert_eq!(
+            [hash(&meanwhile), hash(&after)],
+            [hash(&before); 2],
+            "{what}"
+        );
+    }
+}
+
 /// Goal: a bumped snapshot is at the higher revision, all below is compacted, and there is no key more.
 #[test]
 fn bumped_revision() {
