@@ -11,8 +11,8 @@ use crate::engine::Found;
 use crate::error::{Error, Result};
 use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
-    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, Turn, TurnHeld,
-    WriteTxn, hash_all, hash_by_rev, open_store,
+    Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Store, Turn,
+    TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store,
 };
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     found: Found,
     closed: AtomicBool,
 }
+
+impl KeepOpen for Shared {}
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -211,7 +213,7 @@ impl Db {
     /// [`Error::InCallback`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn write(&self) -> Result<WriteTxn> {
         let turn = self.take_turn()?;
-        WriteTxn::begin(self.store(), turn)
+        WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _)
     }
 
     /// The same without waiting: `None` when another transaction is open.
@@ -222,7 +224,9 @@ impl Db {
         Store::check_callback()?;
         self.store().engine.check_writable()?;
         match self.shared.turn.try_take() {
-            Some(turn) => WriteTxn::begin(self.store(), turn).map(Some),
+            Some(turn) => {
+                WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _).map(Some)
+            }
             None => Ok(None),
         }
     }

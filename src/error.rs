@@ -82,8 +82,8 @@ pub enum Error {
     Conflict {
         /// The key compared.
         key: Bytes,
-        /// What is there.
-        found: Option<KeyValue>,
+        /// What is there. Boxed, so that every `Result` of the crate stays small.
+        found: Option<Box<KeyValue>>,
     },
     /// A write from inside a callback of the store would wait for itself.
     InCallback,

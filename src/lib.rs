@@ -51,3 +51,8 @@ pub mod storage {
         RealClock, RealDisk, Region, Storage, sim,
     };
 }
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

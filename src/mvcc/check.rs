@@ -9,7 +9,7 @@ use super::hash::for_waves;
 use super::keys::KeyRange;
 use super::range::Scan;
 use super::store::Store;
-use super::versions::{RecordKeys, locate};
+use super::versions::locate;
 use super::view::ReadView;
 use crate::error::{Error, Result};
 use crate::tree::LeafRecords;
@@ -137,10 +137,9 @@ fn check_record(
             found,
         })
     };
-    let Some((_, newest)) = store.index.find(key, &RecordKeys(medium))? else {
+    let Some((_, (_, newest))) = store.find(key)? else {
         return wrong("key that the index does not have", head.id.main.get(), 0);
     };
-    let newest = medium.head(newest)?;
     if newest.id < head.id {
         return wrong(
             "newest record of a key",

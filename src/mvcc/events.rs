@@ -11,7 +11,7 @@ use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revisi
 use super::keys::KeyRange;
 use super::record::{KeyValue, Record};
 use super::store::Store;
-use super::versions::{RecordKeys, Version, follow, version_at};
+use super::versions::{Version, follow, version_at};
 use super::view::{ReadView, check_revision};
 use crate::error::{Error, Result};
 use crate::tree::{Direction, LeafCursor, LeafRecords};
@@ -126,12 +126,9 @@ impl<'v> Events<'v> {
         let store = view.store();
         let compact = store.engine.compact_rev();
         check_revision(view.rev(), view.store_rev(), compact)?;
-        let medium = &store.engine.medium;
-        let tree = &store.engine.tree;
         let mut positions = VecDeque::new();
-        if let Some((_, newest)) = store.index.find(key, &RecordKeys(medium))? {
-            let newest = (newest, medium.head(newest)?);
-            let mut at = version_at(tree, newest, view.rev())?;
+        if let Some((_, newest)) = store.find(key)? {
+            let mut at = shown_at(store, newest, view.rev(), compact)?;
             let mut newest_at_compact = true;
             while let Some((position, head)) = at {
                 let retained = match compact {
@@ -385,12 +382,33 @@ pub(crate) fn is_newest_at(
 ) -> Result<bool> {
     let medium = &store.engine.medium;
     let key = medium.with_head(position, |_, key| key.to_vec())?;
-    let Some((_, newest)) = store.index.find(&key, &RecordKeys(medium))? else {
+    let Some((_, newest)) = store.find(&key)? else {
         return Ok(false);
     };
-    let newest = (newest, medium.head(newest)?);
     let found = version_at(&store.engine.tree, newest, compact)?;
     Ok(found.is_some_and(|(_, found)| found.id == head.id))
+}
+
+/// The newest record at or before `rev` that history shows: unlike a read's, also the tombstone before
+/// the first put of a later generation, where compaction kept it.
+fn shown_at(
+    store: &Store,
+    newest: Version,
+    rev: Revision,
+    compact: Option<Revision>,
+) -> Result<Option<Version>> {
+    let (mut position, mut head) = newest;
+    while head.id.main > rev {
+        let Some(prev) = head.prev else {
+            return Ok(None);
+        };
+        if prev.id.main <= rev {
+            return earlier(store, position, &head, compact);
+        }
+        let link = head.skip.filter(|skip| skip.id.main > rev).unwrap_or(prev);
+        (position, head) = follow(&store.engine.tree, position, link)?;
+    }
+    Ok(Some((position, head)))
 }
 
 /// The record before this one of the same key, unless compaction may have dropped it.

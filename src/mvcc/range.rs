@@ -48,6 +48,8 @@ enum Source<'v> {
     View {
         view: &'v ReadView,
         rev: Revision,
+        /// The revision that the reader reports, whatever it reads.
+        store_rev: Revision,
         _pinned: Option<ReadView>,
     },
     /// The keys as a transaction sees them.
@@ -82,6 +84,7 @@ impl<'v> Range<'v> {
         let source = Source::View {
             view,
             rev: view.rev(),
+            store_rev: view.store_rev(),
             _pinned: None,
         };
         Range {
@@ -117,13 +120,16 @@ impl<'v> Range<'v> {
             return Ok(self);
         }
         match &self.source {
-            Source::View { view, .. } => {
+            Source::View {
+                view, store_rev, ..
+            } => {
                 let view: &'v ReadView = view;
                 check_revision(rev, view.store_rev(), view.store().engine.compact_rev())?;
                 let pinned = ReadView::at(view.store(), rev)?;
                 self.source = Source::View {
                     view,
                     rev,
+                    store_rev: *store_rev,
                     _pinned: Some(pinned),
                 };
             }
@@ -137,6 +143,7 @@ impl<'v> Range<'v> {
                     self.source = Source::View {
                         view: base,
                         rev,
+                        store_rev: current,
                         _pinned: Some(pinned),
                     };
                 }
@@ -215,7 +222,7 @@ impl<'v> Range<'v> {
             _ => kvs.len() as u64,
         };
         let revision = match &self.source {
-            Source::View { view, .. } => view.store_rev(),
+            Source::View { store_rev, .. } => *store_rev,
             Source::Txn(txn) => txn.read_rev(),
         };
         let more = count > kvs.len() as u64;

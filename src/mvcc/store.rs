@@ -7,8 +7,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use revtree_format::{
-    ChangeId, Control, IndexLeaf, LeaseId, Link, NewRecord, RECORD_HEAD_BYTES_MAX, RecordKind,
-    Revision,
+    ChangeId, Control, IndexLeaf, LeaseId, Link, NewRecord, Position, RECORD_HEAD_BYTES_MAX,
+    RecordKind, Revision,
 };
 
 use super::hash::CompactionHashes;
@@ -17,7 +17,7 @@ use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
 use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
-use super::versions::{RecordKeys, Version, live_at, next_skip};
+use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
 use crate::engine::{Appender, Engine, IndexRun, State, Ticket, Worker, lock};
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
@@ -68,7 +68,16 @@ thread_local! {
 #[derive(Clone, Copy)]
 struct Chain {
     id: Option<KeyId>,
-    newest: Option<Version>,
+    newest: Option<Newest>,
+}
+
+/// A key's newest record.
+#[derive(Clone, Copy)]
+enum Newest {
+    /// Read when the transaction first touched the key.
+    Known(Version),
+    /// Written by this commit.
+    Written(Position),
 }
 
 impl Store {
@@ -83,7 +92,7 @@ impl Store {
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
             handles: Arc::new(SharedHandles::default()),
-            keep: Arc::clone(&engine) as Arc<dyn Keep>,
+            _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
         Arc::new(Store {
             engine,
@@ -129,11 +138,7 @@ impl Store {
 
     /// A key's id and newest record.
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<(KeyId, Version)>> {
-        let medium = &self.engine.medium;
-        match self.index.find(key, &RecordKeys(medium))? {
-            Some((id, position)) => Ok(Some((id, (position, medium.head(position)?)))),
-            None => Ok(None),
-        }
+        find_newest(&self.index, &self.engine.medium, key)
     }
 
     /// A key's current value, copied.
@@ -281,10 +286,10 @@ impl Store {
                 .keys
                 .get(*key)
                 .expect("every key with an operation is listed");
-            let (Some(id), Some((_, newest))) = (chain.id, chain.newest) else {
+            let (Some(id), Some(last)) = (chain.id, pending.last) else {
                 continue;
             };
-            let live = newest.kind == RecordKind::Put;
+            let live = txn.ops[last].kind == RecordKind::Put;
             if live != was_live(pending) {
                 writer.set_live(key, id, live);
             }
@@ -344,7 +349,12 @@ impl Store {
         }
         let tree = &self.engine.tree;
         let floor = appender.accepted().compact;
-        let (ordinal, prev, skip) = match chain.newest {
+        let newest = match chain.newest {
+            Some(Newest::Known(version)) => Some(version),
+            Some(Newest::Written(position)) => Some((position, self.engine.medium.head(position)?)),
+            None => None,
+        };
+        let (ordinal, prev, skip) = match newest {
             None => (1, None, None),
             Some(newest) => (
                 newest.1.ordinal + 1,
@@ -378,7 +388,7 @@ impl Store {
                 chain.id = Some(writer.insert(op.key, position, live, &keys)?);
             }
         }
-        chain.newest = Some((position, self.engine.medium.head(position)?));
+        chain.newest = Some(Newest::Written(position));
         Ok(())
     }
 
@@ -583,7 +593,7 @@ impl Chain {
         match base {
             Some((id, version)) => Chain {
                 id: Some(*id),
-                newest: Some(*version),
+                newest: Some(Newest::Known(*version)),
             },
             None => Chain {
                 id: None,

@@ -27,7 +27,7 @@ pub struct Table<'v> {
     borrowed: PhantomData<&'v ()>,
 }
 
-impl Table<'_> {
+impl<'v> Table<'v> {
     pub(crate) fn new(map: Option<&TableMap>) -> Self {
         Table {
             map: map.cloned(),
@@ -45,7 +45,7 @@ impl Table<'_> {
 
     /// All rows in key order.
     #[must_use]
-    pub fn iter(&self) -> TableIter<'_> {
+    pub fn iter(&self) -> TableIter<'v> {
         let rows = self.map.iter().flat_map(TableMap::iter);
         let rows = rows
             .map(|(key, value)| (key.clone(), value.clone()))

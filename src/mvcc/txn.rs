@@ -52,9 +52,14 @@ pub struct WriteTxn {
     pub(crate) table_ops: Vec<TableOp>,
     pub(crate) applied: Applied,
     pub(crate) durability: Durability,
-    // Last: the turn is given back when everything else is gone.
-    pub(crate) turn: TurnHeld,
+    // The turn is given back when everything else is gone, but for the store itself, which a transaction
+    // keeps open.
+    _turn: TurnHeld,
+    _open: Arc<dyn KeepOpen>,
 }
+
+/// Whatever keeps a store open while it lives.
+pub(crate) trait KeepOpen: Send + Sync {}
 
 /// One change of the transaction.
 #[derive(Debug)]
@@ -179,7 +184,11 @@ pub struct Commit {
 }
 
 impl WriteTxn {
-    pub(crate) fn begin(store: Arc<Store>, turn: TurnHeld) -> Result<WriteTxn> {
+    pub(crate) fn begin(
+        store: Arc<Store>,
+        turn: TurnHeld,
+        open: Arc<dyn KeepOpen>,
+    ) -> Result<WriteTxn> {
         store.engine.check_writable()?;
         let state: State = store.engine.accepted()?;
         let (tables, applied) = (state.tables.clone(), state.applied);
@@ -196,7 +205,8 @@ impl WriteTxn {
             table_ops: Vec::new(),
             applied,
             durability,
-            turn,
+            _turn: turn,
+            _open: open,
         })
     }
 
@@ -369,7 +379,7 @@ impl WriteTxn {
         if holds {
             return Ok(());
         }
-        let found = found.map(|record| record.to_key_value());
+        let found = found.map(|record| Box::new(record.to_key_value()));
         Err(Error::Conflict {
             key: Bytes::copy_from_slice(key),
             found,

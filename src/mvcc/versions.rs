@@ -4,10 +4,12 @@
 //! followed. At R ≥ C everything with main > R is there, and so is the newest put ≤ R; a link whose
 //! target is missing is therefore damage, always.
 
+use std::cell::Cell;
+
 use revtree_format::{Link, Position, RecordHead, RecordKind, Revision, skip_jump};
 
 use crate::error::{Error, Result};
-use crate::index::Keys;
+use crate::index::{KeyId, KeyIndex, Keys};
 use crate::pager::Medium;
 use crate::tree::Tree;
 
@@ -25,6 +27,43 @@ impl Keys for RecordKeys<'_> {
     fn prefetch(&self, position: Position) {
         self.0.prefetch(position);
     }
+}
+
+/// Reads keys for a lookup, and keeps the head that was read last: of the key that was found.
+struct FindKeys<'a> {
+    medium: &'a Medium,
+    last: Cell<Option<RecordHead>>,
+}
+
+impl Keys for FindKeys<'_> {
+    type Error = Error;
+
+    fn with_key<R>(&self, position: Position, with: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        self.medium.with_head(position, |head, key| {
+            self.last.set(Some(*head));
+            with(key)
+        })
+    }
+}
+
+/// A key's id and its newest record; the record is read and checked once.
+pub(crate) fn find_newest(
+    index: &KeyIndex,
+    medium: &Medium,
+    key: &[u8],
+) -> Result<Option<(KeyId, Version)>> {
+    let keys = FindKeys {
+        medium,
+        last: Cell::new(None),
+    };
+    let Some((id, position)) = index.find(key, &keys)? else {
+        return Ok(None);
+    };
+    let head = match keys.last.get() {
+        Some(head) => head,
+        None => medium.head(position)?,
+    };
+    Ok(Some((id, (position, head))))
 }
 
 /// A record of a key: where it is, and its checked head.

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use revtree_format::{ChangeId, Revision};
 
 use super::events::{Event, Events};
@@ -13,7 +12,7 @@ use super::range::{OwnedRecords, Range};
 use super::record::Record;
 use super::store::Store;
 use super::table::Table;
-use super::versions::{RecordKeys, live_at};
+use super::versions::live_at;
 use crate::engine::State;
 use crate::error::{Error, Result};
 
@@ -160,11 +159,9 @@ impl ReadView {
 
     pub(crate) fn get_at(&self, key: &[u8], rev: Revision) -> Result<Option<Record<'_>>> {
         let store = &self.inner.store;
-        let medium = &store.engine.medium;
-        let Some((_, position)) = store.index.find(key, &RecordKeys(medium))? else {
+        let Some((_, newest)) = store.find(key)? else {
             return Ok(None);
         };
-        let newest = (position, medium.head(position)?);
         match live_at(&store.engine.tree, newest, rev)? {
             Some((position, head)) => Record::read(&store.lender, position, head, true).map(Some),
             None => Ok(None),
@@ -234,12 +231,6 @@ impl ReadView {
     /// The names of the side tables, ascending.
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.inner.state.tables.iter().map(|(name, _)| name)
-    }
-
-    /// The rows of all side tables: name, key, value.
-    pub(crate) fn table_rows(&self) -> impl Iterator<Item = (&str, &Bytes, &Bytes)> {
-        let tables = self.inner.state.tables.iter();
-        tables.flat_map(|(name, map)| map.iter().map(move |(key, value)| (name, key, value)))
     }
 }
 

@@ -58,7 +58,7 @@ const GRANULE_BYTES_MAX: u64 = 1 << 30;
 pub(super) const SHOWN: u32 = 1 << 31;
 
 /// Length of a hole: a header that is written after the bytes that follow it.
-pub const HOLE_BYTES: u64 = 64;
+pub(super) const HOLE_BYTES: u64 = 64;
 
 /// No hole is open.
 pub(super) const NO_HOLE: u64 = u64::MAX;

@@ -1,41 +1,57 @@
 //! Walking the records of one leaf run.
 
-use revtree_format::{LeafRun, Position, RecordHead};
+use revtree_format::{LeafRun, Position, RecordHead, parse_record};
 
 use crate::error::{Error, Result};
-use crate::pager::Medium;
+use crate::pager::{Medium, Raw};
 
-/// The records of a leaf in order: position and checked head.
+/// The records of a leaf in order: position and checked head. The leaf is fetched at once.
 #[derive(Debug)]
 pub(crate) struct LeafRecords<'a> {
-    medium: &'a Medium,
-    at: Position,
-    end: Position,
+    start: Position,
+    /// `None` once it has been found that the leaf cannot be read.
+    bytes: Option<Raw<'a>>,
+    failed: Option<Error>,
+    /// Where in the leaf the current record begins and the next one does.
+    current: usize,
+    next: usize,
 }
 
 impl<'a> LeafRecords<'a> {
     pub(crate) fn new(medium: &'a Medium, leaf: LeafRun) -> LeafRecords<'a> {
-        let end = leaf.position.plus(leaf.len.into());
+        let (bytes, failed) = match medium.bytes(leaf.position, leaf.len as usize) {
+            Ok(bytes) => (Some(bytes), None),
+            Err(error) => (None, Some(error)),
+        };
         LeafRecords {
-            medium,
-            at: leaf.position,
-            end,
+            start: leaf.position,
+            bytes,
+            failed,
+            current: 0,
+            next: 0,
         }
     }
 
-    fn read(&mut self) -> Result<(Position, RecordHead)> {
-        let position = self.at;
-        let head = self.medium.head(position)?;
-        let next = position.plus(head.record_len() as u64);
-        if next > self.end {
+    /// The bytes of the record given last.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let bytes = self.bytes.as_deref().unwrap_or_default();
+        bytes.get(self.current..self.next).unwrap_or_default()
+    }
+
+    fn read(&mut self, bytes_left: usize) -> Result<(Position, RecordHead)> {
+        let position = self.start.plus(self.next as u64);
+        let bytes = self.bytes.as_deref().unwrap_or_default();
+        let (head, _) = parse_record(bytes.get(self.next..).unwrap_or_default(), position)?;
+        let len = head.record_len();
+        if len > bytes_left {
             return Err(Error::Corrupt {
                 offset: position.0,
                 what: "record beyond its leaf",
-                expected: self.end.0,
-                found: next.0,
+                expected: bytes_left as u64,
+                found: len as u64,
             });
         }
-        self.at = next;
+        (self.current, self.next) = (self.next, self.next + len);
         Ok((position, head))
     }
 }
@@ -44,13 +60,19 @@ impl Iterator for LeafRecords<'_> {
     type Item = Result<(Position, RecordHead)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.end {
-            return None;
+        if let Some(error) = self.failed.take() {
+            return Some(Err(error));
         }
-        let record = self.read();
+        let left = self
+            .bytes
+            .as_deref()?
+            .len()
+            .checked_sub(self.next)
+            .filter(|left| *left > 0)?;
+        let record = self.read(left);
         if record.is_err() {
             // Without its length nothing behind a damaged record can be found in this leaf.
-            self.at = self.end;
+            self.bytes = None;
         }
         Some(record)
     }

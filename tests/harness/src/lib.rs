@@ -9,6 +9,8 @@
 //! * [`op`], [`random`], [`mod@generate`]: operations as data, made from a seed.
 //! * [`model`], [`outcome`], [`mod@apply`]: what a store under test must offer, and the runner that
 //!   compares it with the oracle.
+//! * [`campaign`]: many seeds on all cores, from the command line.
+//! * [`subject`]: the real store behind that trait.
 //! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
@@ -16,6 +18,7 @@
 
 pub mod answer;
 pub mod apply;
+pub mod campaign;
 pub mod difference;
 pub mod encoding;
 pub mod generate;
@@ -28,6 +31,7 @@ pub mod outcome;
 pub mod random;
 pub mod shrink;
 pub mod state;
+pub mod subject;
 
 pub use answer::{Answer, Kv, Refusal};
 pub use difference::Difference;
@@ -36,3 +40,4 @@ pub use keys::Keys;
 pub use model::{Reader, Stats, Subject, run};
 pub use oracle::Oracle;
 pub use state::State;
+pub use subject::Store;

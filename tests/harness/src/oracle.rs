@@ -281,11 +281,4 @@ impl Oracle {
         self.lease_calls
             .extend(leased.map(|kv| LeaseCall::Attach(kv.lease, kv.key)));
     }
-
-    fn put_row(tables: &mut Tables, table: &str, key: &Bytes, value: &Bytes) {
-        tables
-            .entry(table.to_owned())
-            .or_default()
-            .insert(key.clone(), value.clone());
-    }
 }

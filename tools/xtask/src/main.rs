@@ -1,2 +1,113 @@
-//! The project's own commands: `cargo xtask ci` and its parts.
-fn main() {}
+//! The project's own commands: `cargo xtask ci` does everything that CI does.
+//!
+//! * [`ci`]: the steps of CI.
+//! * [`step`]: how a step is run, timed and counted.
+//! * [`layers`], [`words`], on [`source`]: rules that are read off the sources: which folder may use
+//!   which, and where `unsafe`, locks and clocks may stand.
+//! * [`conformance`]: etcd's tests and ours that show the same.
+//!
+//! It has no dependencies, so that the first thing a newcomer runs is built in a second.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+mod ci;
+mod conformance;
+mod layers;
+mod source;
+mod step;
+mod words;
+
+/// What ends a command: a sentence for the last line.
+pub(crate) type Result<T> = std::result::Result<T, String>;
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  ci                              everything that CI does
+  layers                          the arrows between folders, and where `unsafe` may stand
+  conformance                     etcd's tests: what is shown, what is for later, what does not apply
+  crash [--images N] [--seed S]   power cuts at random places of random histories
+  model [--ops N] [--seed S]      random histories beside the reference model
+  long                            crash and model at the size of a night
+  bench [--quick] [--only A,B] [--json FILE]
+                                  beside redb, LMDB and fjall
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    };
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let outcome = match (command.as_str(), rest.as_slice()) {
+        ("help" | "--help" | "-h", _) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        ("ci", []) => ci::run(),
+        ("layers", []) => layers::run(),
+        ("conformance", []) => conformance::run(),
+        ("crash" | "model", options) => campaign(command, options),
+        ("long", []) => campaign("crash", &["--images", "5000000"])
+            .and_then(|()| campaign("model", &["--ops", "100000000"])),
+        ("bench", options) => bench(options),
+        _ => Err(format!("no such command\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .expect("tools/xtask lies two folders below the workspace")
+        .to_owned()
+}
+
+/// A cargo command in the workspace: the cargo that runs us, or the one on the path.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// The harness's `campaign` program: random histories for as long as it is told.
+fn campaign(kind: &str, options: &[&str]) -> Result<()> {
+    let mut command = cargo(&[
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "revtree-harness",
+    ]);
+    command
+        .args(["--bin", "campaign", "--", kind])
+        .args(options);
+    succeed(command, kind)
+}
+
+fn bench(options: &[&str]) -> Result<()> {
+    let mut command = cargo(&["run", "--quiet", "--release", "--package", "revtree-bench"]);
+    command
+        .args(["--features", "revtree", "--bin", "compare", "--"])
+        .args(options);
+    succeed(command, "bench")
+}
+
+fn succeed(mut command: Command, what: &str) -> Result<()> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{what} ended with {status}")),
+        Err(error) => Err(format!("{what} could not be started: {error}")),
+    }
+}

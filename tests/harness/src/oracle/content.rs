@@ -71,7 +71,7 @@ impl Content {
     }
 
     /// The key's state at the revision before, as etcd tells it: nothing for a put that creates.
-    /// At the compact revision itself it is gone, whatever of it may still lie on a disk.
+    /// At the compact revision and below it is gone, whatever of it may still lie on a disk.
     fn prev(&self, key: &Bytes, changes: &[Change], change: &Change) -> Prev {
         let before = Revision::new(change.id.main.get() - 1);
         if change.creates() {

@@ -140,13 +140,12 @@ impl Subject for Oracle {
     }
 
     fn txn_table_put(&mut self, table: &str, key: &Bytes, value: &Bytes) -> Answer<()> {
-        self.in_txn(|txn, _| Oracle::put_row(txn.tables_mut(), table, key, value));
+        self.in_txn(|txn, _| txn.table_mut(table).insert(key.clone(), value.clone()));
         Ok(())
     }
 
     fn txn_table_delete(&mut self, table: &str, key: &Bytes) -> Answer<bool> {
-        let rows = |txn: &mut Txn| Some(txn.tables_mut().get_mut(table)?.remove(key).is_some());
-        Ok(self.in_txn(|txn, _| rows(txn).unwrap_or(false)))
+        Ok(self.in_txn(|txn, _| txn.table_mut(table).remove(key).is_some()))
     }
 
     fn txn_set_applied(&mut self, applied: Applied) -> Answer<()> {
@@ -210,8 +209,9 @@ impl Subject for Oracle {
 
     fn history(&mut self, reader: Reader, key: &Bytes) -> Answer<Vec<Event>> {
         let rev = self.readable(self.view(reader)?.rev, self.content.current)?;
-        let from = self.content.compact.unwrap_or_default();
-        Ok(self.content.events(&Keys::Single(key.clone()), from, rev))
+        // What a compaction keeps from below its revision is history too.
+        let keys = Keys::Single(key.clone());
+        Ok(self.content.events(&keys, Revision::default(), rev))
     }
 
     fn changes(
@@ -257,6 +257,10 @@ impl Subject for Oracle {
     }
 
     fn table_get(&mut self, reader: Reader, name: &str, key: &Bytes) -> Answer<Option<Bytes>> {
+        if reader == Reader::Txn {
+            // To name a table in a transaction makes it.
+            self.in_txn(|txn, _| txn.table_mut(name).len());
+        }
         Ok(self
             .tables_of(reader)?
             .get(name)

@@ -1,5 +1,6 @@
 //! The write transaction of the model: it writes at the revision above the current one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,8 +58,11 @@ impl Txn {
         &self.tables
     }
 
-    pub(super) fn tables_mut(&mut self) -> &mut Tables {
+    /// A side table, made when it is missing.
+    pub(super) fn table_mut(&mut self, name: &str) -> &mut BTreeMap<Bytes, Bytes> {
         Arc::make_mut(&mut self.tables)
+            .entry(name.to_owned())
+            .or_default()
     }
 
     pub(super) fn put(

@@ -1,0 +1,256 @@
+//! Campaigns: histories of one seed after the other, until enough was tried or one of them fails.
+//!
+//! What a history is (a run beside the oracle, a power cut) is told by a [`Kind`]. A program of a few
+//! lines names its kinds and calls [`main`]; `cargo xtask crash` and `cargo xtask model` start it.
+
+use std::fmt;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// One kind of campaign.
+pub struct Kind<'a> {
+    /// Its name on the command line.
+    pub name: &'a str,
+    /// What is counted, as on the command line: `--images N`.
+    pub unit: &'a str,
+    /// How many of them when the command line does not say.
+    pub units: u64,
+    /// Runs the history of a seed: how many units it had, or what went wrong.
+    pub history: &'a (dyn Fn(u64) -> Result<u64, String> + Sync),
+}
+
+/// What a campaign did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// The kind's name.
+    pub name: String,
+    /// What was counted.
+    pub unit: String,
+    /// How many of it.
+    pub units: u64,
+    /// Histories, each of a seed.
+    pub histories: u64,
+    /// The first seed; the others follow it.
+    pub seed: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary {
+            name,
+            unit,
+            units,
+            histories,
+            seed,
+        } = self;
+        write!(
+            f,
+            "{name}: {units} {unit} in {histories} histories from seed {seed}, 0 differences"
+        )
+    }
+}
+
+/// Reads the command line, runs what it asks for, and prints the summary as the last line.
+///
+/// `REVTREE_SEED` runs that one seed, as in the tests.
+#[must_use]
+pub fn main(kinds: &[Kind<'_>]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = asked(kinds, &arguments).and_then(|(kind, units, seed)| {
+        match std::env::var("REVTREE_SEED") {
+            Err(_) => run(kind, units, seed),
+            Ok(only) => {
+                let seed = only
+                    .trim()
+                    .parse()
+                    .map_err(|_| format!("REVTREE_SEED={only}"))?;
+                run(kind, 1, seed)
+            }
+        }
+    });
+    match outcome {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The kind, the number of units and the first seed that a command line asks for.
+fn asked<'k, 'a>(
+    kinds: &'k [Kind<'a>],
+    arguments: &[&str],
+) -> Result<(&'k Kind<'a>, u64, u64), String> {
+    let usage = || {
+        let line =
+            |kind: &Kind<'_>| format!("campaign {} [--{} N] [--seed S]", kind.name, kind.unit);
+        kinds.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let (name, mut options) = arguments.split_first().ok_or_else(usage)?;
+    let kind = kinds
+        .iter()
+        .find(|kind| kind.name == *name)
+        .ok_or_else(usage)?;
+    let (mut units, mut seed) = (kind.units, 0);
+    while let [option, number, rest @ ..] = options {
+        let number = number.replace('_', "").parse().map_err(|_| usage())?;
+        match option.strip_prefix("--") {
+            Some("seed") => seed = number,
+            Some(unit) if unit == kind.unit => units = number,
+            _ => return Err(usage()),
+        }
+        options = rest;
+    }
+    if options.is_empty() {
+        Ok((kind, units, seed))
+    } else {
+        Err(usage())
+    }
+}
+
+/// Runs histories on all cores, from `seed` on, until they have `units` in all.
+///
+/// # Errors
+///
+/// What the first history says that failed, with its seed.
+pub fn run(kind: &Kind<'_>, units: u64, seed: u64) -> Result<Summary, String> {
+    let next = AtomicU64::new(seed);
+    let done = AtomicU64::new(0);
+    let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let failure = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        while done.load(Ordering::Relaxed) < units && failure().is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let history = AssertUnwindSafe(|| (kind.history)(seed));
+            match catch_unwind(history).unwrap_or_else(|_| Err("it panicked".to_owned())) {
+                // A history without units would let the campaign go on for ever.
+                Ok(count) => {
+                    done.fetch_add(count.max(1), Ordering::Relaxed);
+                }
+                Err(sentence) => {
+                    let mut failure = failure();
+                    if failure.as_ref().is_none_or(|(first, _)| seed < *first) {
+                        *failure = Some((seed, sentence));
+                    }
+                }
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match failed {
+        Some((seed, sentence)) => Err(format!(
+            "{sentence}\n{}: seed {seed} failed; replay with REVTREE_SEED={seed}",
+            kind.name
+        )),
+        None => Ok(Summary {
+            name: kind.name.to_owned(),
+            unit: kind.unit.to_owned(),
+            units: done.into_inner(),
+            histories: next.into_inner() - seed,
+            seed,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use super::{Kind, asked, run};
+
+    /// Seeds come in order, none twice, until there are enough units.
+    #[test]
+    fn runs_until_enough() {
+        let seeds = Mutex::new(BTreeSet::new());
+        let history = |seed| {
+            assert!(seeds.lock().unwrap().insert(seed));
+            Ok(10)
+        };
+        let kind = Kind {
+            name: "model",
+            unit: "ops",
+            units: 5,
+            history: &history,
+        };
+        let summary = run(&kind, 95, 40).unwrap();
+        assert!(summary.units >= 95);
+        assert_eq!(summary.units, summary.histories * 10);
+        let tried = seeds.into_inner().unwrap();
+        assert_eq!(tried, (40..40 + summary.histories).collect());
+    }
+
+    /// A failing history ends it, and its seed is said.
+    #[test]
+    fn a_failure_names_its_seed() {
+        let history = |seed| {
+            if seed == 3 {
+                Err("bad".to_owned())
+            } else {
+                Ok(1)
+            }
+        };
+        let kind = Kind {
+            name: "crash",
+            unit: "images",
+            units: 5,
+            history: &history,
+        };
+        let sentence = run(&kind, 1_000_000, 0).unwrap_err();
+        assert!(
+            sentence.contains("bad") && sentence.ends_with("REVTREE_SEED=3"),
+            "{sentence}"
+        );
+        assert!(run(&kind, 1_000, 4).is_ok());
+        let history = |seed| if seed == 3 { panic!("meant to") } else { Ok(1) };
+        let kind = Kind {
+            history: &history,
+            ..kind
+        };
+        assert!(
+            run(&kind, 1_000_000, 0)
+                .unwrap_err()
+                .contains("seed 3 failed")
+        );
+    }
+
+    /// The command line says what runs; what it cannot mean is refused.
+    #[test]
+    fn the_command_line() {
+        let kind = Kind {
+            name: "crash",
+            unit: "images",
+            units: 5,
+            history: &|_| Ok(1),
+        };
+        let kinds = [kind];
+        let asked = |words: &[&str]| asked(&kinds, words).map(|(_, units, seed)| (units, seed));
+        assert_eq!(asked(&["crash"]), Ok((5, 0)));
+        assert_eq!(
+            asked(&["crash", "--seed", "9", "--images", "50_000"]),
+            Ok((50_000, 9))
+        );
+        for words in [
+            &[][..],
+            &["crush"],
+            &["crash", "--ops", "3"],
+            &["crash", "--seed"],
+        ] {
+            assert!(asked(words).is_err(), "{words:?}");
+        }
+    }
+}

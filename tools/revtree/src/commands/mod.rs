@@ -1,0 +1,69 @@
+//! The commands, each in a file of its own: what it takes, and what it does.
+
+mod check;
+mod compact;
+mod delete;
+mod dump;
+mod get;
+mod hash;
+mod history;
+mod log;
+mod put;
+mod range;
+mod stat;
+mod tables;
+
+use clap::Subcommand;
+
+use crate::failure::Result;
+use crate::keys::KeyFormat;
+use crate::output::Output;
+
+/// What the tool can do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print the value of a key.
+    Get(get::Get),
+    /// Print the keys of a range with their values.
+    Range(range::Range),
+    /// Print every retained change of a key, the newest last.
+    History(history::History),
+    /// Print the changes of all keys in order of revisions.
+    Log(log::Log),
+    /// Print the hash of all keys at a revision, equal to etcd's HashKV.
+    Hash(hash::Hash),
+    /// Print revisions, counts and sizes.
+    Stat(stat::Stat),
+    /// Verify every byte in use.
+    Check(check::Check),
+    /// Put a key; makes the store when there is none.
+    Put(put::Put),
+    /// Delete a key or a range.
+    Delete(delete::Delete),
+    /// Give up the history below a revision.
+    Compact(compact::Compact),
+    /// Print the side tables, or the rows of one.
+    Tables(tables::Tables),
+    /// Print the structures of the file, also of a damaged one.
+    Dump(dump::Dump),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(&self, keys: KeyFormat, output: &mut Output) -> Result {
+        match self {
+            Command::Get(command) => command.run(keys, output),
+            Command::Range(command) => command.run(keys, output),
+            Command::History(command) => command.run(keys, output),
+            Command::Log(command) => command.run(output),
+            Command::Hash(command) => command.run(output),
+            Command::Stat(command) => command.run(output),
+            Command::Check(command) => command.run(output),
+            Command::Put(command) => command.run(keys, output),
+            Command::Delete(command) => command.run(keys, output),
+            Command::Compact(command) => command.run(output),
+            Command::Tables(command) => command.run(output),
+            Command::Dump(command) => command.run(output),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Opening the store that a command names: to read, to change, or to make it.
+
+use std::path::{Path, PathBuf};
+
+use revtree::{Create, Db, Options, ReadView};
+
+use crate::failure::{Failure, Result};
+use crate::progress::Bar;
+
+/// A store that is open, and the path that error lines name.
+pub(crate) struct Store {
+    pub(crate) db: Db,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens a store that exists, to read.
+    pub(crate) fn to_read(path: &Path) -> Result<Store> {
+        Store::open(path, Options::new().read_only().create(Create::Never))
+    }
+
+    /// Opens a store that exists, to change it.
+    pub(crate) fn to_change(path: &Path) -> Result<Store> {
+        Store::open(path, Options::new().create(Create::Never))
+    }
+
+    /// Opens a store to change it, and makes it when there is no file.
+    pub(crate) fn to_put(path: &Path) -> Result<Store> {
+        Store::open(path, Options::new().create(Create::IfMissing))
+    }
+
+    fn open(path: &Path, options: Options) -> Result<Store> {
+        let bar = Bar::default();
+        let db = options.on_progress(bar.listener()).open(path);
+        bar.clear();
+        let db = db.map_err(|error| Failure::store(path, &error))?;
+        Ok(Store {
+            db,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// The answer of the store, or its refusal as the tool tells it.
+    pub(crate) fn told<T>(&self, result: revtree::Result<T>) -> Result<T> {
+        result.map_err(|error| Failure::store(&self.path, &error))
+    }
+
+    /// The view of a command with `--rev`; none and 0 are the current revision.
+    pub(crate) fn view(&self, rev: Option<u64>) -> Result<ReadView> {
+        match rev {
+            None | Some(0) => self.told(self.db.read()),
+            Some(rev) => self.told(self.db.read_at(rev)),
+        }
+    }
+
+    /// Closes the store after a change, so that a failure on the way out is told.
+    pub(crate) fn close(self) -> Result {
+        self.db
+            .close()
+            .map_err(|error| Failure::store(&self.path, &error))
+    }
+}

@@ -1,0 +1,7 @@
+//! The tool as its users meet it: the built program, its output, its exit status, its error lines.
+
+mod dumping;
+mod program;
+mod reading;
+mod refusals;
+mod writing;

@@ -1,0 +1,148 @@
+//! `cargo xtask ci`: everything that CI does, on one page.
+//!
+//! The workspace is built once with all features in the profile `dev` (a little optimised, see
+//! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models are
+//! built apart, since they need a flag for all crates.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::step::Steps;
+use crate::{Result, cargo, conformance, layers, root};
+
+/// Selects the same packages and features in each step, so that nothing is built twice.
+const ALL: [&str; 2] = ["--workspace", "--all-features"];
+
+/// Histories and operations of the two campaigns: some minutes on two cores.
+const CRASH_IMAGES: &str = "50000";
+const MODEL_OPS: &str = "1000000";
+
+/// Runs all steps, also behind one that fails, and sums up in a last line.
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::new();
+    for component in ["fmt", "clippy"] {
+        if !works(cargo(&[component, "--version"])) {
+            let mut install = Command::new("rustup");
+            let name = if component == "fmt" {
+                "rustfmt"
+            } else {
+                component
+            };
+            install.args(["component", "add", name]);
+            steps.command(&format!("install {name}"), install);
+        }
+    }
+    steps.call("layers, and where unsafe may stand", layers::run);
+    steps.command("rustfmt", cargo(&["fmt", "--all", "--check"]));
+    steps.command(
+        "clippy",
+        of_all("clippy", &["--all-targets", "--", "-D", "warnings"]),
+    );
+    let mut doc = of_all("doc", &["--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    steps.command("rustdoc", doc);
+
+    // Programs first: tests of the tool start them.
+    let built = steps.command("build", of_all("build", &["--bins", "--examples"]));
+    if works(cargo(&["nextest", "--version"])) {
+        let mut tests = cargo(&["nextest", "run", "--no-fail-fast", "--status-level", "slow"]);
+        tests.args(ALL);
+        steps.command("tests", tests);
+    } else {
+        steps.command("tests", of_all("test", &["--tests", "--no-fail-fast"]));
+    }
+    steps.command("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
+    steps.call("conformance", conformance::run);
+    if built {
+        run_programs(&mut steps);
+    }
+    steps.command("loom models of the index", loom());
+    steps.finish()
+}
+
+/// A cargo command over all packages with all features.
+fn of_all(command: &str, arguments: &[&str]) -> Command {
+    let mut cargo = cargo(&[command]);
+    cargo.args(ALL).args(arguments);
+    cargo
+}
+
+fn works(mut command: Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The programs that were built: campaigns, the tool, the examples.
+fn run_programs(steps: &mut Steps) {
+    let built = target().join("debug");
+    let campaign = |arguments: &[&str]| program(&built.join("campaign"), arguments);
+    steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
+    steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
+    steps.command("tool", program(&built.join("revtree"), &["--help"]));
+    match examples() {
+        Ok(names) => {
+            for name in names {
+                let path = built.join("examples").join(&name);
+                steps.command(&format!("example {name}"), program(&path, &[]));
+            }
+        }
+        Err(why) => {
+            steps.call("examples", || Err(why));
+        }
+    }
+}
+
+fn program(path: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Where cargo builds: the folder of this program's own build, two above it.
+fn target() -> PathBuf {
+    let ours = std::env::current_exe().ok();
+    ours.as_deref()
+        .and_then(|path| path.ancestors().nth(2))
+        .map_or_else(|| root().join("target"), Path::to_owned)
+}
+
+/// The examples' names: files and folders of `examples`.
+fn examples() -> Result<Vec<String>> {
+    let folder = root().join("examples");
+    let failed = |error| format!("{}: {error}", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let is_program =
+            path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").is_file();
+        if let (true, Some(name)) = (is_program, path.file_stem()) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The models need a flag for every crate, so they are built in a folder of their own; what makes
+/// a release small is left out, it only makes the build long.
+fn loom() -> Command {
+    let mut command = cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "revtree",
+        "--lib",
+        "index::loom",
+    ]);
+    command
+        .env("RUSTFLAGS", "--cfg loom --cfg crossbeam_loom")
+        .env("CARGO_TARGET_DIR", target().join("loom"))
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+    command
+}
