@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use revtree_format::etcd::RevisionKey;
 use revtree_format::{ChangeId, Revision};
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 
 /// Of each key the newest change at or before the compaction.
 ///

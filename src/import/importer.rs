@@ -181,7 +181,8 @@ impl Importer {
             return Ok(());
         }
         let (create, version) = (op.create, op.version);
-        if create.get() < 1 || create > id.main || version < 1 {
+        let versions = 1..=REVISION_MAX;
+        if create.get() < 1 || create > id.main || !versions.contains(&version) {
             return self.refuse(format!(
                 "the put {id} cannot have create revision {create} and version {version}"
             ));
@@ -215,11 +216,6 @@ impl Importer {
             offset: self.taken.records + self.taken.rows,
             what,
         })
-    }
-
-    /// The change added last; 0.0 before any.
-    pub(super) fn last(&self) -> ChangeId {
-        self.last
     }
 
     /// What was taken so far.

@@ -10,6 +10,8 @@ mod importer;
 mod report;
 mod source;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use importer::Importer;
 pub use report::ImportReport;

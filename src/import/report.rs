@@ -5,6 +5,16 @@ use revtree_format::Revision;
 use crate::options::Applied;
 
 /// What [`Db::import_etcd`](crate::Db::import_etcd) did.
+///
+/// ```no_run
+/// use revtree::{Db, Options};
+/// let report = Db::import_etcd("snapshot.db", "store", Options::new())?;
+/// if !report.sha256_checked {
+///     println!("the file has no hash: a copied database, not a saved snapshot");
+/// }
+/// println!("{} records of {} keys, {} rows", report.records, report.keys, report.rows);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ImportReport {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use revtree_format::etcd::{HASH_BYTES, Pages, SnapshotLayout};
+use revtree_format::etcd::{Pages, SnapshotLayout};
 use revtree_format::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use sha2::{Digest, Sha256};
 
@@ -64,9 +64,10 @@ impl Source {
             at += len as u64;
             self.tell("snapshot bytes hashed", at, Some(end));
         }
-        let mut expected = [0; HASH_BYTES as usize];
+        let found = sum.finalize();
+        let mut expected = found;
         self.fill(&mut expected, end)?;
-        if sum.finalize()[..] != expected {
+        if found != expected {
             return Err(Error::Import {
                 offset: end,
                 what: "the snapshot does not have the SHA-256 that it ends with".into(),

@@ -40,4 +40,3 @@ pub(crate) use store::{OpRef, Store};
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};
 pub(crate) use txn::{KeepOpen, check_lengths};
-pub(crate) use versions::Version;
