@@ -35,7 +35,8 @@ impl Engine {
 
     /// Writes a checkpoint if one is due and none is being written.
     pub(crate) fn maintain(&self) -> Result<()> {
-        if !self.is_checkpoint_due() || self.check_writable().is_err() {
+        let retired = self.retired.load(Ordering::Acquire);
+        if retired || !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
         let Ok(checkpoint) = self.checkpoint.try_lock() else {
