@@ -506,13 +506,18 @@ impl Store {
 
     /// Attaches every live key that has a lease: after open and restore.
     pub(crate) fn attach_leases(&self) -> Result<()> {
+        self.leased(|lease, key| self.in_callback(|lessor| lessor.attach(lease, key)))
+    }
+
+    /// Shows every live key that has a lease, in key order.
+    pub(crate) fn leased(&self, mut visit: impl FnMut(LeaseId, &[u8])) -> Result<()> {
         let rev = self.engine.rev();
         let mut scan = super::range::Scan::new(&super::keys::KeyRange::all(), rev, false);
         while let Some(found) = scan.next(self, false) {
             let (position, head) = found?;
             if head.lease != LeaseId::NONE {
                 let key = super::range::key_of(self, position)?;
-                self.in_callback(|lessor| lessor.attach(head.lease, &key));
+                visit(head.lease, &key);
             }
         }
         Ok(())
@@ -574,7 +579,7 @@ impl IndexRun for Store {
 }
 
 /// A leaf of the index as it goes into the file.
-fn to_format(leaf: LeafImage) -> IndexLeaf {
+pub(crate) fn to_format(leaf: LeafImage) -> IndexLeaf {
     let entries = leaf.entries.iter().map(|entry| revtree_format::IndexEntry {
         chunk: entry.chunk,
         hash: entry.hash,
