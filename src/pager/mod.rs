@@ -16,5 +16,5 @@ pub(crate) use growing::Growing;
 pub(crate) use log::{Log, claim};
 pub(crate) use medium::{Medium, Raw};
 pub(crate) use recover::{Replayed, Tail, TailFrame, replay, walk};
-pub(crate) use space::Space;
+pub(crate) use space::{Room, Space, bytes_with_upkeep};
 pub(crate) use superblocks::{Superblocks, create};
