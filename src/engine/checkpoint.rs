@@ -22,7 +22,7 @@ use revtree_format::{FrameKind, PageRef, Root, RootKind, Superblock};
 use super::pages::{write_index, write_segments, write_tables};
 use super::{Checkpoint, Engine, IndexRun, State, lock};
 use crate::error::{Error, Result};
-use crate::pager::Superblocks;
+use crate::pager::{Room, Superblocks};
 
 impl Engine {
     /// Whether so much log has been written since the last checkpoint that another is due.
@@ -63,7 +63,7 @@ impl Engine {
         // 1.
         let (head, state, tails, commits) = {
             let mut append = self.append()?;
-            append.log.reserve(std::iter::once(64))?;
+            append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             let (fresh, tails) = self.tree.freeze();
@@ -99,7 +99,7 @@ impl Engine {
         // 3.
         let end = {
             let mut append = self.append()?;
-            append.log.reserve(std::iter::once(64))?;
+            append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             let idle = commits == self.counters.commits.load(Ordering::Relaxed);
@@ -146,7 +146,9 @@ impl Engine {
     fn append_page(&self, kind: FrameKind, body: &[u8]) -> Result<PageRef> {
         self.check_writable()?;
         let mut append = self.append()?;
-        append.log.reserve(std::iter::once(body.len()))?;
+        append
+            .log
+            .reserve(std::iter::once(body.len()), Room::Upkeep)?;
         let page = append.log.append_page(kind, body);
         self.poisons(page)
     }

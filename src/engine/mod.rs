@@ -30,6 +30,8 @@ pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
 pub(crate) use worker::Worker;
 
+pub(crate) use crate::pager::Room;
+
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::pager::{Log, Medium};

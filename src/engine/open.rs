@@ -16,8 +16,8 @@ use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock
 use crate::error::{Error, Result};
 use crate::options::{Applied, Create, Durability, ReadMode};
 use crate::pager::{
-    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, claim, create, read_blob, replay,
-    walk,
+    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
+    read_blob, replay, walk,
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage};
 use crate::tree::{Spine, Tree};
@@ -423,7 +423,7 @@ fn medium(
     let wanted = if config.read_only {
         segment_bytes
     } else {
-        config.store_bytes_max
+        bytes_with_upkeep(config.store_bytes_max, segment_bytes)
     };
     let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {
         Error::OutOfMemory {

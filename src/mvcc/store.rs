@@ -18,7 +18,7 @@ use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
-use crate::engine::{Appender, Engine, IndexRun, State, Ticket, Worker, lock};
+use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, lock};
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
 use crate::lessor::Lessor;
@@ -169,7 +169,7 @@ impl Store {
         let base = self.find(key)?;
         let (ticket, rev) = {
             let most = OpRef::len_max(key, value);
-            let mut appender = self.engine.begin(std::iter::once(most))?;
+            let mut appender = self.engine.begin(std::iter::once(most), Room::Changes)?;
             let mut state = appender.accepted().clone();
             state.rev = next_revision(state.rev)?;
             let (create, version) = match &base {
@@ -256,9 +256,10 @@ impl Store {
         let most = |op: &Op| OpRef::len_max(&op.key, &op.value);
         let records = txn.ops.iter().map(most);
         let items = txn.table_ops.iter().map(|op| op.as_control().encoded_len());
-        let mut appender = self
-            .engine
-            .begin(records.chain(items).chain(std::iter::once(64)))?;
+        let mut appender = self.engine.begin(
+            records.chain(items).chain(std::iter::once(64)),
+            Room::Changes,
+        )?;
         let bytes = txn.ops.iter().map(most).sum::<usize>()
             + txn
                 .table_ops
@@ -526,7 +527,7 @@ impl Store {
     /// The compact revision is raised by one small durable commit.
     pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
         let ticket = {
-            let mut appender = self.engine.begin(std::iter::once(64))?;
+            let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
             let mut state = appender.accepted().clone();
             let current = self.engine.rev();
             if rev > current {

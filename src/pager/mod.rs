@@ -18,5 +18,5 @@ pub(crate) use image::{ImageLog, Reach, SegmentStart};
 pub(crate) use log::{Appended, Log, claim};
 pub(crate) use medium::{Medium, Raw};
 pub(crate) use recover::{Replayed, Tail, TailFrame, replay, walk};
-pub(crate) use space::Space;
+pub(crate) use space::{Room, Space, bytes_with_upkeep};
 pub(crate) use superblocks::{Superblocks, create};

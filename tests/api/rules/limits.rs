@@ -183,14 +183,19 @@ fn tables_have_limits() {
     assert_eq!(view.table(&"n".repeat(255)).iter().count(), 2);
 }
 
-/// A store may be told its largest size: it is full then, by name, and what was there can be read.
+/// A store may be told its largest size: it is full then, by name; what was there can be read, and the
+/// store compacted, closed and opened.
 #[test]
 fn a_store_may_be_full() {
-    let db = Options::new()
-        .segment_bytes(64 << 10)
-        .store_bytes_max(1 << 20)
-        .open_in_memory()
-        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let open = || {
+        let options = Options::new()
+            .segment_bytes(64 << 10)
+            .store_bytes_max(1 << 20);
+        options.open(&path).unwrap()
+    };
+    let mut db = open();
     let mut stored = 0u64;
     let error = loop {
         match db.put(format!("k{stored}"), vec![0; 10_000]) {
@@ -202,11 +207,23 @@ fn a_store_may_be_full() {
         matches!(error, Error::StoreFull { max, .. } if max == 1 << 20),
         "{error}"
     );
+    assert_eq!(error.kind(), revtree::ErrorKind::TryLater);
     assert!(stored > 10);
-    assert_eq!(db.rev().get(), stored + 1);
-    let view = db.read().unwrap();
-    assert_eq!(view.range(..).collect().unwrap().count, stored);
-    // Compaction still works.
-    db.compact(db.rev()).unwrap();
-    assert_eq!(db.compact_rev(), Some((stored + 1).into()));
+    let rev = stored + 1;
+    for compact in 2..5u64 {
+        assert_eq!(db.rev().get(), rev);
+        let found = db.read().unwrap().range(..).collect().unwrap();
+        assert_eq!(found.kvs.len() as u64, stored);
+        let refused = db.put("k", vec![0; 100_000]);
+        assert!(matches!(refused, Err(Error::StoreFull { .. })));
+        db.compact(compact).unwrap();
+        db.close().unwrap();
+        db = open();
+        assert!(db.recovery().clean);
+        assert_eq!(db.compact_rev(), Some(compact.into()));
+    }
+    // A larger limit makes room.
+    db.close().unwrap();
+    let db = Options::new().store_bytes_max(2 << 20).open(&path).unwrap();
+    assert_eq!(db.put("k", vec![0; 100_000]).unwrap().get(), rev + 1);
 }
