@@ -93,8 +93,18 @@ impl Engine {
             let limit = self.append()?.log.chunk_bytes();
             roots.push(write_index(run, state.rev.get(), limit, &mut append_page)?);
         }
-        let noted = self.append()?.log.head().segment_use;
-        let (segments, segment_count) = self.write_segments()?;
+        let idle = || commits == self.counters.commits.load(Ordering::Relaxed);
+        let mut noted = self.append()?.log.head().segment_use;
+        let (mut segments, mut segment_count) = self.write_segments()?;
+        for _ in 0..TABLE_RETRIES {
+            let last = self.append()?.log.head().segment_use;
+            if last == noted || !idle() {
+                break;
+            }
+            // Its own frames began another segment, which it does not know: written again, it does.
+            noted = last;
+            (segments, segment_count) = self.write_segments()?;
+        }
         roots.push(segments);
         // 3.
         let end = {
@@ -102,10 +112,9 @@ impl Engine {
             append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
-            let idle = commits == self.counters.commits.load(Ordering::Relaxed);
             // Nothing was committed since step 1: replay need not pass over the pages, if the table
             // knows the segments that they are in (B-86).
-            if idle && group.head.segment_use == noted {
+            if idle() && group.head.segment_use == noted {
                 group.head
             } else {
                 head
@@ -213,3 +222,7 @@ impl Engine {
         Ok(())
     }
 }
+
+/// How often the segment table is written again because its frames began a segment. Once is enough for
+/// a table that fits one; a larger one is found by replay, and the next open copies the tail.
+const TABLE_RETRIES: u32 = 2;
