@@ -12,7 +12,8 @@ use super::versions::RecordKeys;
 use crate::engine::{Config, Engine, Found};
 use crate::error::{Error, Result};
 use crate::index::{
-    BuildFault, Builder, EntryImage, IndexWriter, KeyIndex, LeafImage, Scanned, from_leaves,
+    BuildFault, Builder, EntryImage, ImageFault, IndexWriter, KeyIndex, LeafImage, Scanned,
+    from_leaves,
 };
 use crate::options::{Options, Progress, ProgressFn};
 use crate::pager::read_blob;
@@ -183,9 +184,15 @@ fn rebuild(
         .finish(engine.medium.store_id, rev, &keys)
         .map_err(|fault| match fault {
             BuildFault::Keys(error) => error,
-            BuildFault::Image(_) => Error::LimitReached {
+            BuildFault::Image(ImageFault::TooManyKeys) => Error::LimitReached {
                 what: "keys",
                 max: 3 << 30,
+            },
+            BuildFault::Image(_) => Error::Corrupt {
+                offset: 0,
+                what: "keys that changed while they were read",
+                expected: 0,
+                found: 1,
             },
         })
 }
