@@ -506,6 +506,56 @@ fn damaged_files() {
     assert!(text.contains("no bucket named key"), "{text}");
 }
 
+/// Goal: whatever a few bytes are changed to, there is a store or a refusal, and no panic.
+#[test]
+fn random_damage() {
+    let mut state = 0x5eed_u64;
+    let mut below = |n: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % n
+    };
+    let (mut stores, mut refusals) = (0, 0);
+    for round in 0..150 {
+        let mut image = sound();
+        let end = image.database().len();
+        let mut flips = Vec::new();
+        for _ in 0..=below(3) {
+            // Half of them where pages begin, since most bytes are those of values.
+            let at = if below(2) == 0 {
+                below(end)
+            } else {
+                below(end / 4096) * 4096 + below(100)
+            };
+            let mask = 1 << below(8);
+            image.flip(at, mask);
+            flips.push((at, mask));
+        }
+        image.rehash();
+        let folder = Folder::with(image.file());
+        match folder.import() {
+            Ok(report) => {
+                assert!(
+                    folder.open().check().unwrap().is_clean(),
+                    "{round}: {flips:?}"
+                );
+                assert!(report.revision.get() >= 12, "{round}: {flips:?}");
+                stores += 1;
+            }
+            Err(Error::Import { .. }) => {
+                assert_eq!(folder.others(), [""; 0], "{round}: {flips:?}");
+                refusals += 1;
+            }
+            Err(other) => panic!("{round}: {flips:?}: {other}"),
+        }
+    }
+    assert!(
+        stores > 10 && refusals > 10,
+        "{stores} stores, {refusals} refusals"
+    );
+}
+
 /// A snapshot whose one record is `value` under `key`; where it stands.
 fn with_record(key: &[u8], value: &[u8]) -> (Vec<u8>, u64) {
     let mut contents = vector_a().contents();
