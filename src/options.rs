@@ -192,8 +192,9 @@ impl Options {
         self
     }
 
-    /// How large the file may become, in bytes; beyond it writes fail with
-    /// [`Error::StoreFull`]. Default: 1 TiB; at most 16 TiB.
+    /// How large the file may become by writing, in bytes; beyond it writes fail with
+    /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
+    /// more. Default: 1 TiB; at most 16 TiB.
     #[must_use]
     pub fn store_bytes_max(mut self, bytes: u64) -> Self {
         self.store_bytes_max = bytes;

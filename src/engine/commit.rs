@@ -27,6 +27,7 @@ use revtree_format::{Control, NewRecord, Position};
 use super::{Append, Engine, State, lock};
 use crate::error::{Error, Result};
 use crate::options::Durability;
+use crate::pager::Room;
 
 /// The append lock, held for one commit.
 #[derive(Debug)]
@@ -51,12 +52,16 @@ pub(crate) struct Ticket {
 
 impl Engine {
     /// Step 1: the append lock, with room for pieces of these lengths.
-    pub(crate) fn begin(&self, pieces: impl Iterator<Item = usize>) -> Result<Appender<'_>> {
+    pub(crate) fn begin(
+        &self,
+        pieces: impl Iterator<Item = usize>,
+        room: Room,
+    ) -> Result<Appender<'_>> {
         self.check_writable()?;
         let mut append = self.append()?;
         // Looked at again under the lock: nothing is appended behind a failure.
         self.check_writable()?;
-        append.log.reserve(pieces)?;
+        append.log.reserve(pieces, room)?;
         Ok(Appender {
             engine: self,
             append,

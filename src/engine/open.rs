@@ -16,8 +16,8 @@ use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock
 use crate::error::{Error, Result};
 use crate::options::{Applied, Create, Durability, ReadMode};
 use crate::pager::{
-    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, claim, create, read_blob, replay,
-    walk,
+    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
+    read_blob, replay, walk,
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage};
 use crate::tree::{Spine, Tree};
@@ -127,19 +127,17 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Err(Error::io("create the store", error.into()))
         }
         (_, true) => Ok(false),
-        (Create::Never, false) => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
-        (_, false) if config.read_only => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
+        (Create::Never, false) => Err(Error::io("open the store", missing())),
+        (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
             create(&*config.disk, &config.path, config.segment_bytes)?;
             Ok(true)
         }
     }
+}
+
+fn missing() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file")
 }
 
 fn open_error(config: &Config, error: std::io::Error) -> Error {
@@ -287,6 +285,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         path: config.path.clone(),
         durability: config.durability,
         read_only: false,
+        opens: superblock.opens,
         append: Some(Mutex::new(Append {
             accepted_sequence: 0,
             sync_sequence: 0,
@@ -307,6 +306,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         state: ArcSwap::from_pointee(recovered.state),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
+        retired: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: Some(writer_lock),
@@ -359,6 +359,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         path: config.path.clone(),
         durability: config.durability,
         read_only: true,
+        opens: superblock.opens,
         append: None,
         sync: Mutex::new(SyncState::default()),
         synced: Condvar::new(),
@@ -367,6 +368,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         state: ArcSwap::from_pointee(recovered.state),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
+        retired: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: None,
@@ -421,7 +423,7 @@ fn medium(
     let wanted = if config.read_only {
         segment_bytes
     } else {
-        config.store_bytes_max
+        bytes_with_upkeep(config.store_bytes_max, segment_bytes)
     };
     let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {
         Error::OutOfMemory {

@@ -15,6 +15,7 @@ use crate::engine::{Ticket, lock};
 use crate::error::Result;
 use crate::index::KeyId;
 use crate::options::{Applied, Durability};
+use crate::pager::Room;
 
 /// Nothing waits for a sync: what a crash leaves of an import has no name.
 const UNSYNCED: Durability = Durability::Batched {
@@ -34,7 +35,7 @@ impl Store {
         base: Option<&(KeyId, Version)>,
     ) -> Result<()> {
         let most = OpRef::len_max(op.key, op.value);
-        let mut appender = self.engine.begin(std::iter::once(most))?;
+        let mut appender = self.engine.begin(std::iter::once(most), Room::Changes)?;
         let mut state = appender.accepted().clone();
         state.rev = id.main;
         let mut writer = lock(&self.writer);
@@ -47,7 +48,7 @@ impl Store {
     /// Appends a control item about side tables.
     pub(crate) fn append_given_item(&self, item: &Control<'_>) -> Result<()> {
         let len = item.encoded_len();
-        let mut appender = self.engine.begin(std::iter::once(len))?;
+        let mut appender = self.engine.begin(std::iter::once(len), Room::Changes)?;
         let mut state = appender.accepted().clone();
         state.tables.apply(item)?;
         appender.begin_transaction(len)?;
@@ -65,7 +66,9 @@ impl Store {
         compact: Option<Revision>,
         applied: Applied,
     ) -> Result<()> {
-        let mut appender = self.engine.begin(std::iter::once(END_BYTES))?;
+        let mut appender = self
+            .engine
+            .begin(std::iter::once(END_BYTES), Room::Changes)?;
         let mut state = appender.accepted().clone();
         (state.rev, state.compact, state.applied) = (rev, compact, applied);
         appender.begin_transaction(END_BYTES)?;

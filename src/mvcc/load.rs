@@ -22,10 +22,11 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 /// Leaves read at a time: some 64 MiB.
 const LEAVES_A_WAVE: usize = 4096;
 
-/// Opens engine and index.
+/// Opens engine and index of the file at `path`, which has or will get the name `name`.
 pub(crate) fn open_store(
     disk: &Arc<dyn Disk>,
     path: &Path,
+    name: &Path,
     options: &Options,
 ) -> Result<(Arc<Store>, Found)> {
     let segment_bytes = options.check()?;
@@ -41,7 +42,9 @@ pub(crate) fn open_store(
         checkpoint_bytes: options.checkpoint_bytes,
     };
     let opened = Engine::open(&config)?;
-    let engine = Arc::new(opened.engine);
+    let mut engine = opened.engine;
+    engine.path = name.to_path_buf();
+    let engine = Arc::new(engine);
     let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
     let parts = StoreParts {
         engine,

@@ -125,7 +125,7 @@ impl<'v> Range<'v> {
             } => {
                 let view: &'v ReadView = view;
                 check_revision(rev, view.store_rev(), view.store().engine.compact_rev())?;
-                let pinned = ReadView::at(view.store(), rev)?;
+                let pinned = ReadView::pinned(view.store(), rev)?;
                 self.source = Source::View {
                     view,
                     rev,
@@ -190,7 +190,7 @@ impl<'v> Range<'v> {
         };
         Records {
             of: scan,
-            left: self.limit.unwrap_or(usize::MAX),
+            left: self.limit,
             with_values: self.with_values,
             held: None,
         }
@@ -257,7 +257,8 @@ impl<'v> IntoIterator for &Range<'v> {
 #[derive(Debug)]
 pub struct Records<'v> {
     of: RecordsOf<'v>,
-    left: usize,
+    /// How many the limit still allows; `None`: there is no limit.
+    left: Option<usize>,
     with_values: bool,
     /// With a limit and reading from the back: the records up to the limit.
     held: Option<VecDeque<Result<Record<'v>>>>,
@@ -308,18 +309,18 @@ impl<'v> Iterator for Records<'v> {
         if let Some(held) = &mut self.held {
             return held.pop_front();
         }
-        if self.left == 0 {
+        if self.left == Some(0) {
             return None;
         }
         let record = self.read(false)?;
-        self.left -= 1;
+        self.left = self.left.map(|left| left - 1);
         Some(record)
     }
 }
 
 impl DoubleEndedIterator for Records<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        if self.left == usize::MAX && self.held.is_none() {
+        if self.left.is_none() {
             return self.read(true);
         }
         // Where the limit cuts is known only once the records before it have been read.

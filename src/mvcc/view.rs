@@ -91,6 +91,11 @@ impl ReadView {
             return ReadView::current(store);
         }
         store.check_open()?;
+        ReadView::pinned(store, rev)
+    }
+
+    /// The same for who holds a view already, which stays readable when the store is closed.
+    pub(crate) fn pinned(store: &Arc<Store>, rev: Revision) -> Result<ReadView> {
         let pin = store.pins.pin(rev);
         let (current, state) = store.engine.published();
         check_revision(rev, current, state.compact)?;

@@ -16,7 +16,7 @@ use revtree_format::{
 };
 
 use super::medium::Medium;
-use super::space::Space;
+use super::space::{Room, Space};
 use crate::error::{Error, Result};
 use crate::sys::Extent;
 
@@ -207,9 +207,18 @@ impl Log {
         }
     }
 
+    /// Everything before has been written to the file.
+    pub(crate) fn written(&self) -> Position {
+        self.written
+    }
+
     /// Makes sure that pieces (records and control items) of these lengths can be appended without a
     /// call that can fail for want of space. Nothing has been written when it fails (C-4).
-    pub(crate) fn reserve(&mut self, pieces: impl Iterator<Item = usize>) -> Result<()> {
+    pub(crate) fn reserve(
+        &mut self,
+        pieces: impl Iterator<Item = usize>,
+        room: Room,
+    ) -> Result<()> {
         let open = self.frame.as_ref();
         let mut at = open.map_or(self.next, |frame| frame.end);
         at = at.plus(open.map_or(0, |frame| frame.controls.len()) as u64);
@@ -236,7 +245,7 @@ impl Log {
         }
         self.space.allocate(storage, self.active.end.0)?;
         let file_end = self.space.entries().len() as u64 * geometry.segment_bytes();
-        self.space.reserve_beyond(storage, file_end + further)
+        self.space.reserve_beyond(storage, file_end + further, room)
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.

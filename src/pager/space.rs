@@ -27,6 +27,22 @@ pub(crate) struct Space {
     free: Vec<u32>,
 }
 
+/// What space is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// Changes of users: up to the limit that they gave.
+    Changes,
+    /// Checkpoints, compactions, recovery: a full store can still do them, and so be closed, opened and
+    /// compacted.
+    Upkeep,
+}
+
+/// How large a file may become with its upkeep, when changes may fill `store_bytes_max`.
+pub(crate) fn bytes_with_upkeep(store_bytes_max: u64, segment_bytes: u64) -> u64 {
+    let upkeep = (store_bytes_max / 8).max(8 * segment_bytes);
+    store_bytes_max.saturating_add(upkeep).min(STORE_BYTES_MAX)
+}
+
 /// Smallest and greatest step by which the file is allocated ahead.
 const STEP_BYTES_MIN: u64 = 16 << 10;
 const STEP_BYTES_MAX: u64 = 16 << 20;
@@ -130,12 +146,8 @@ impl Space {
             _ => self.end(),
         };
         let end = self.geometry.end(index, units).0;
-        if end > self.store_bytes_max {
-            return Err(Error::StoreFull {
-                needed: end,
-                max: self.store_bytes_max,
-            });
-        }
+        // Whether changes may go on has been decided before their first byte, by `reserve_beyond`.
+        self.check_room(end, Room::Upkeep)?;
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
         if index < self.end() {
@@ -180,14 +192,25 @@ impl Space {
     }
 
     /// Allocates up to `end`, where segments will be that are still to be taken.
-    pub(crate) fn reserve_beyond(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
-        if end > self.store_bytes_max {
-            return Err(Error::StoreFull {
-                needed: end,
-                max: self.store_bytes_max,
-            });
-        }
+    pub(crate) fn reserve_beyond(
+        &mut self,
+        storage: &dyn Storage,
+        end: u64,
+        room: Room,
+    ) -> Result<()> {
+        self.check_room(end, room)?;
         self.allocate(storage, end)
+    }
+
+    fn check_room(&self, end: u64, room: Room) -> Result<()> {
+        let max = match room {
+            Room::Changes => self.store_bytes_max,
+            Room::Upkeep => bytes_with_upkeep(self.store_bytes_max, self.geometry.segment_bytes()),
+        };
+        if end > max {
+            return Err(Error::StoreFull { needed: end, max });
+        }
+        Ok(())
     }
 
     /// Cuts the file behind the log's end, when nothing lies behind it.
