@@ -155,7 +155,7 @@ impl Records<'_> {
             }
             match found.prev {
                 Some(prev) if Some(found.id.main) == self.compact => {
-                    (from, link) = (position, prev)
+                    (from, link) = (position, prev);
                 }
                 _ => return Ok(None),
             }
