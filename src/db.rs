@@ -7,13 +7,14 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::{Config, Engine, Found};
+use crate::engine::Found;
 use crate::error::{Error, Result};
+use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
-    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, StoreParts, Turn,
-    TurnHeld, WriteTxn, hash_all, hash_by_rev, load,
+    Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Store, Turn,
+    TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store,
 };
-use crate::options::{Applied, Options};
+use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sys::Disk;
 
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     found: Found,
     closed: AtomicBool,
 }
+
+impl KeepOpen for Shared {}
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -135,8 +138,7 @@ impl Db {
         let turn = self.shared.turn.take();
         // Looked at again: the store may have been closed while we waited.
         self.store().engine.check_writable()?;
-        // The last handle may go before the transaction does; the store is closed after both.
-        Ok(turn.keeping(Arc::clone(&self.shared) as _))
+        Ok(turn)
     }
 
     /// The key's current value, copied.
@@ -211,7 +213,7 @@ impl Db {
     /// [`Error::InCallback`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn write(&self) -> Result<WriteTxn> {
         let turn = self.take_turn()?;
-        WriteTxn::begin(self.store(), turn)
+        WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _)
     }
 
     /// The same without waiting: `None` when another transaction is open.
@@ -223,8 +225,7 @@ impl Db {
         self.store().engine.check_writable()?;
         match self.shared.turn.try_take() {
             Some(turn) => {
-                let turn = turn.keeping(Arc::clone(&self.shared) as _);
-                WriteTxn::begin(self.store(), turn).map(Some)
+                WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _).map(Some)
             }
             None => Ok(None),
         }
@@ -407,6 +408,60 @@ impl Db {
         store.engine.close(&*store)
     }
 
+    /// Builds a new store at `store`, where there must be none, from records with their revisions (etcd's
+    /// `WriteKV`, with deletes and side tables too).
+    ///
+    /// The options say how the store is made, and how [`Importer::finish`] opens it.
+    ///
+    /// ```
+    /// use revtree::{Applied, ChangeId, Db, KeyValue, LeaseId, Options, Revision};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// let kv = KeyValue::new("a".into(), "1".into(), 7.into(), 7.into(), 1, LeaseId::NONE);
+    /// importer.put(ChangeId::new(Revision::new(7), 0), &kv)?;
+    /// let db = importer.finish(Revision::new(7), None, Applied::default())?;
+    /// assert_eq!(db.get("a")?.unwrap().mod_revision.get(), 7);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `AlreadyExists` when there is a file; [`Error::ReadOnly`] by the options;
+    /// otherwise as [`Options::open`].
+    pub fn importer(store: impl AsRef<Path>, options: Options) -> Result<Importer> {
+        Importer::new(store.as_ref(), options)
+    }
+
+    /// Makes a new store at `store`, where there must be none, of an etcd snapshot (`etcdctl snapshot
+    /// save`) or of a plain copy of etcd's database, and leaves it closed.
+    ///
+    /// The bucket `key` becomes the store's history, every other bucket a side table, byte for byte. The
+    /// store answers as an etcd would that opens the snapshot: the same revisions, ranges, events and
+    /// HashKV. A compaction that was not finished is completed. (The one exception is the record without
+    /// a key that `snapshot restore --bump-revision` adds: it raises the revision and is not kept, so
+    /// HashKV differs from that of a bumped etcd by it.)
+    ///
+    /// Memory does not depend on the snapshot's size but for the key index; the snapshot is only read.
+    ///
+    /// ```no_run
+    /// use revtree::{Db, Options};
+    /// let report = Db::import_etcd("snapshot.db", "store", Options::new())?;
+    /// println!("{} keys at revision {}", report.keys, report.revision);
+    /// let db = Db::open("store")?;
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Import`] with the offset of what is damaged, contradicts itself, or passes a limit of the
+    /// store: then nothing is left at `store`. [`Error::Io`] with `AlreadyExists` when there is a file;
+    /// [`Error::NoSpace`], [`Error::StoreFull`], and as [`Db::importer`].
+    pub fn import_etcd(
+        snapshot: impl AsRef<Path>,
+        store: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<ImportReport> {
+        import_etcd(snapshot.as_ref(), store.as_ref(), options)
+    }
+
     /// The turn and the store, for what replaces the content.
     pub(crate) fn replace_store(&self, turn: &TurnHeld, store: Arc<Store>) -> Arc<Store> {
         let _ = turn;
@@ -415,6 +470,31 @@ impl Db {
 
     pub(crate) fn turn_for_restore(&self) -> Result<TurnHeld> {
         self.take_turn()
+    }
+}
+
+impl Importer {
+    /// Completes the store and opens it. `current` is its revision, at or above the last change's;
+    /// `compacted` its compact revision, at or below that; `applied` its consistent index.
+    ///
+    /// The store gets its name when everything in it is durable.
+    ///
+    /// # Errors
+    /// [`Error::Import`] when the revisions do not fit; [`Error::Io`] with `AlreadyExists` when another
+    /// file has got the name meanwhile; and what writing and opening can fail with. There is no store
+    /// then, unless it is the opening that failed.
+    pub fn finish(
+        self,
+        current: Revision,
+        compacted: Option<Revision>,
+        applied: Applied,
+    ) -> Result<Db> {
+        let Sealed {
+            disk,
+            path,
+            options,
+        } = self.seal(current, compacted, applied)?;
+        Db::open_on(disk, &path, options.create(Create::Never))
     }
 }
 
@@ -431,35 +511,4 @@ impl std::fmt::Debug for WeakDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WeakDb").finish_non_exhaustive()
     }
-}
-
-/// Opens engine and index.
-pub(crate) fn open_store(
-    disk: &Arc<dyn Disk>,
-    path: &Path,
-    options: &Options,
-) -> Result<(Arc<Store>, Found)> {
-    let segment_bytes = options.check()?;
-    let config = Config {
-        disk: Arc::clone(disk),
-        path: path.to_path_buf(),
-        read_only: options.read_only,
-        create: options.create,
-        durability: options.durability,
-        read_mode: options.read_mode,
-        segment_bytes,
-        store_bytes_max: options.store_bytes_max,
-        checkpoint_bytes: options.checkpoint_bytes,
-    };
-    let opened = Engine::open(&config)?;
-    let engine = Arc::new(opened.engine);
-    let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
-    let parts = StoreParts {
-        engine,
-        index,
-        writer,
-        lessor: Arc::clone(&options.lessor),
-        threads: options.threads,
-    };
-    Ok((Store::new(parts), opened.found))
 }

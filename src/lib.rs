@@ -3,6 +3,7 @@
 mod db;
 mod engine;
 mod error;
+mod import;
 mod index;
 mod lessor;
 mod mvcc;
@@ -30,6 +31,7 @@ mod tree;
 
 pub use db::{Db, WeakDb};
 pub use error::{Error, ErrorKind, Result};
+pub use import::{ImportReport, Importer};
 pub use lessor::{Lessor, NoLessor};
 pub use mvcc::{
     Commit, DEFAULT_IGNORES, Deleted, Event, EventKind, Events, Expect, Hash, HashKv, IgnoreKey,

@@ -243,7 +243,8 @@ impl Engine {
         let unchanged = {
             let append = self.append()?;
             let checkpoint = lock(&self.checkpoint);
-            append.log.head() == checkpoint.superblock.head
+            let appended = append.log.appended() > 0;
+            (!appended || append.log.head() == checkpoint.superblock.head)
                 && append.accepted_sequence < append.log.sequence()
                 && checkpoint.superblock.root(RootKind::Index).is_some()
         };

@@ -65,10 +65,9 @@ impl Engine {
             appender.readopted();
             Ok(())
         })?;
+        // Free from the next open on: in this one they are mapped.
         let replaced = tail.replaced_segments();
         self.append()?.log.space_mut().retire(&replaced);
-        self.checkpoint(None)?;
-        self.append()?.log.space_mut().release(&replaced);
-        Ok(())
+        self.checkpoint(None)
     }
 }

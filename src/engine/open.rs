@@ -127,19 +127,17 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Err(Error::io("create the store", error.into()))
         }
         (_, true) => Ok(false),
-        (Create::Never, false) => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
-        (_, false) if config.read_only => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
+        (Create::Never, false) => Err(Error::io("open the store", missing())),
+        (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
             create(&*config.disk, &config.path, config.segment_bytes)?;
             Ok(true)
         }
     }
+}
+
+fn missing() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file")
 }
 
 fn open_error(config: &Config, error: std::io::Error) -> Error {
@@ -191,7 +189,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
     let recovered = recover(&medium, &superblock, &tail)?;
-    let clean = tail.frames.is_empty();
+    let clean = tail.is_settled();
     let found = Found {
         created: false,
         clean,
@@ -213,7 +211,12 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             superblock.opens,
         )
     };
-    let head = superblock.head;
+    // Behind the pages of the checkpoint that a clean close wrote.
+    let head = if clean && !fresh {
+        tail.end
+    } else {
+        superblock.head
+    };
     let start = medium.geometry.start(head.segment).0;
     let rev = recovered.state.rev;
     let at_start = head.position.0 == start + SEGMENT_HEADER_BYTES as u64;
@@ -243,7 +246,12 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             .get(head.segment as usize)
             .map_or(1, |entry| entry.units);
         let mut extent = claim(&medium, head.segment, units.max(1))?;
-        show(&medium, &mut extent, start, head.position.0)?;
+        if medium.copies() {
+            // The log goes on in memory of its own, so what lies before in the segment is brought there.
+            load(&medium, &mut extent, start, head.position.0)?;
+        } else {
+            show(&medium, &mut extent, start, head.position.0)?;
+        }
         Log::resume(
             Arc::clone(&medium),
             space(segments),
@@ -333,7 +341,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let recovered = recover(&medium, &superblock, &tail)?;
     let found = Found {
         created: false,
-        clean: tail.frames.is_empty(),
+        clean: tail.is_settled(),
         frames: tail.frames.len() as u64,
         bytes_dropped: tail.dropped_bytes,
         superblocks_bad: superblocks.bad,
@@ -642,14 +650,17 @@ fn show(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) 
             .show(extent, start, whole - start)
             .map_err(Error::on("map the file"))?;
     }
-    if whole < end {
-        // The file was cut inside a block.
-        let mut rest = vec![0; usize::try_from(end - whole).expect("less than a block")];
-        medium
-            .storage
-            .read_at(&mut rest, whole)
-            .map_err(Error::on("read the file"))?;
-        let _ = extent.write(whole, &rest);
+    // The file may have been cut inside a block.
+    load(medium, extent, whole.max(start), end)
+}
+
+/// Copies the file's bytes from `start` to `end` into memory and lets readers see them.
+fn load(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) -> Result<()> {
+    if start < end {
+        let mut bytes = vec![0; usize::try_from(end - start).expect("within a segment")];
+        let read = medium.storage.read_at(&mut bytes, start);
+        read.map_err(Error::on("read the file"))?;
+        let _ = extent.write(start, &bytes);
     }
     extent.publish(end.max(start));
     Ok(())

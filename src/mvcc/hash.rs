@@ -1,13 +1,14 @@
-//! Hashes: etcd's HashKV, in parallel, and the hash of the whole store (SPEC.md, H-1 to H-8).
+//! Hashes: etcd's HashKV, in parallel, and the hash of the whole store (SPEC.md, H-1 to H-7).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 use revtree_format::etcd::{HashKv as HashKvSum, HashKvPart, KeyValue, RevisionKey};
-use revtree_format::{ChangeId, LeafRun, Position, RecordHead, RecordKind, Revision, check_value};
+use revtree_format::{ChangeId, LeafRun, RecordHead, RecordKind, Revision, check_value};
 
+use super::keys::KeyRange;
+use super::marks::RecordMarks;
+use super::range::Scan;
 use super::store::Store;
 use super::table::KEYS_TABLE;
 use super::versions::locate;
@@ -56,11 +57,13 @@ pub struct HashKv {
 /// use revtree::IgnoreKey;
 /// let db = revtree::Options::new().open_in_memory()?;
 /// let ignore = [IgnoreKey { table: "meta", key: b"note" }];
-/// let before = db.hash(&ignore)?.hash;
-/// let mut txn = db.write()?;
-/// txn.table("meta")?.put(b"note", b"1")?;
-/// txn.commit()?;
-/// assert_eq!(db.hash(&ignore)?.hash, before);
+/// let note = |text: &[u8]| -> revtree::Result<_> {
+///     let mut txn = db.write()?;
+///     txn.table("meta")?.put(b"note", text)?;
+///     txn.commit()?;
+///     db.hash(&ignore)
+/// };
+/// assert_eq!(note(b"1")?, note(b"2")?);
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,7 +132,9 @@ impl CompactionHashes {
         let hash = match compacted.hash {
             Some(hash) => hash,
             None => {
-                let hash = hash_kv(store, compacted.rev, compacted.before)?;
+                let rev = compacted.rev;
+                let none_kept = !any_live(store, rev)? && !any_tombstone(store, rev)?;
+                let hash = hash_kv(store, rev, compacted.before, none_kept)?;
                 let mut list = lock(&self.list);
                 if let Some(entry) = list.iter_mut().find(|entry| entry.rev == compacted.rev) {
                     entry.hash = Some(hash);
@@ -176,7 +181,7 @@ pub(crate) fn hash_by_rev(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
     let (view, compact) = current_and_compact(store)?;
     let rev = if rev.get() == 0 { view.rev() } else { rev };
     check_revision(rev, view.rev(), compact)?;
-    let hash = hash_kv(store, rev, compact)?;
+    let hash = hash_kv(store, rev, compact, !any_live(store, rev)?)?;
     Ok(HashKv {
         hash,
         revision: rev,
@@ -201,20 +206,25 @@ const LEAVES_A_PART: usize = 64;
 /// Parts that are hashed at a time: what bounds the memory.
 const PARTS_A_WAVE: usize = 64;
 
-/// Positions of records at or before the compact revision that a later record supersedes: a bit for each
-/// eight bytes of a segment.
-#[derive(Debug, Default)]
-pub(crate) struct Superseded {
-    segments: HashMap<u32, Box<[AtomicU64]>>,
-}
-
 /// HashKV at `rev` of a store compacted at `compact`, as if the compaction had finished.
 ///
-/// A compaction's own hash is the same sum: at its revision, for the compact revision before it. (Its keep
-/// set has the tombstones at its revision besides, but those lie above that compact revision.)
-fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u32> {
+/// A compaction's own hash is the same sum: at its revision, for the compact revision before it. Its keep
+/// set has the tombstones at its revision besides; those lie above that compact revision, so they only
+/// matter for whether the set is empty.
+///
+/// Of a store in which `none_kept` is live, etcd hashes everything that the compaction left, superseded
+/// since or not: an empty keep set is taken for no set (H-3).
+fn hash_kv(
+    store: &Store,
+    rev: Revision,
+    compact: Option<Revision>,
+    none_kept: bool,
+) -> Result<u32> {
     let superseded = match compact {
-        Some(compact) => Some((compact, mark_superseded(store, rev, compact)?)),
+        Some(compact) => {
+            let by = if none_kept { rev.min(compact) } else { rev };
+            Some((compact, mark_superseded(store, by, compact)?))
+        }
         None => None,
     };
     let mut hash = HashKvSum::new();
@@ -229,6 +239,30 @@ fn hash_kv(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<u3
         Ok(())
     })?;
     Ok(hash.finish())
+}
+
+/// Whether any key is live at `rev`: mostly the first that is asked.
+fn any_live(store: &Store, rev: Revision) -> Result<bool> {
+    let mut scan = Scan::new(&KeyRange::all(), rev, false);
+    Ok(scan.next(store, false).transpose()?.is_some())
+}
+
+/// Whether a key was deleted exactly at `rev`.
+fn any_tombstone(store: &Store, rev: Revision) -> Result<bool> {
+    let tree = &store.engine.tree;
+    let mut cursor = LeafCursor::seek(tree, ChangeId::new(rev, 0), Direction::Forward)?;
+    while let Some(leaf) = cursor.next()? {
+        for record in LeafRecords::new(tree.medium(), leaf) {
+            let (_, head) = record?;
+            if head.id.main > rev {
+                return Ok(false);
+            }
+            if head.id.main == rev && head.kind == RecordKind::Tombstone {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Gives all leaves with records at or before `rev`, in order, some thousand at a time.
@@ -258,7 +292,7 @@ fn hash_leaves(
     store: &Store,
     leaves: &[LeafRun],
     rev: Revision,
-    superseded: Option<&(Revision, Superseded)>,
+    superseded: Option<&(Revision, RecordMarks)>,
 ) -> Result<HashKvPart> {
     let medium = &store.engine.medium;
     let mut part = HashKvPart::new();
@@ -273,7 +307,7 @@ fn hash_leaves(
             // tombstone: those at C are left out, so that all versions of etcd agree.
             if let Some((compact, superseded)) = superseded
                 && head.id.main <= *compact
-                && (head.kind == RecordKind::Tombstone || superseded.has(store, position))
+                && (head.kind == RecordKind::Tombstone || superseded.has(position))
             {
                 continue;
             }
@@ -316,44 +350,15 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
     (revision, record)
 }
 
-impl Superseded {
-    pub(crate) fn has(&self, store: &Store, position: Position) -> bool {
-        let Some((word, bit)) = self.place(store, position) else {
-            return false;
-        };
-        word.load(Ordering::Relaxed) & bit != 0
-    }
-
-    fn place(&self, store: &Store, position: Position) -> Option<(&AtomicU64, u64)> {
-        let geometry = store.engine.medium.geometry;
-        let index = geometry.index_of(position)?;
-        let eighth = position.0 % geometry.segment_bytes() / 8;
-        let word = self
-            .segments
-            .get(&index)?
-            .get(usize::try_from(eighth / 64).ok()?)?;
-        Some((word, 1 << (eighth % 64)))
-    }
-}
-
 /// Marks every record at or before `compact` that a record at or before `rev` supersedes.
 pub(crate) fn mark_superseded(
     store: &Store,
     rev: Revision,
     compact: Revision,
-) -> Result<Superseded> {
-    let geometry = store.engine.medium.geometry;
-    let words = usize::try_from(geometry.segment_bytes() / 512).expect("at most 128 Ki words");
-    let mut superseded = Superseded::default();
+) -> Result<RecordMarks> {
+    let mut superseded = RecordMarks::new(store.engine.medium.geometry);
     for_waves(store, compact, |wave| {
-        for leaf in wave {
-            if let Some(index) = geometry.index_of(leaf.position) {
-                superseded
-                    .segments
-                    .entry(index)
-                    .or_insert_with(|| (0..words).map(|_| AtomicU64::new(0)).collect());
-            }
-        }
+        wave.iter().for_each(|leaf| superseded.cover(leaf));
         Ok(())
     })?;
     for_waves(store, rev, |wave| {
@@ -374,7 +379,7 @@ fn mark_leaf(
     leaf: LeafRun,
     rev: Revision,
     compact: Revision,
-    superseded: &Superseded,
+    superseded: &RecordMarks,
 ) -> Result<()> {
     for record in LeafRecords::new(&store.engine.medium, leaf) {
         let (position, head) = record?;
@@ -392,9 +397,7 @@ fn mark_leaf(
         let Some((before, _)) = locate(&store.engine.tree, position, prev)? else {
             continue;
         };
-        if let Some((word, bit)) = superseded.place(store, before) {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
+        superseded.set(before);
     }
     Ok(())
 }

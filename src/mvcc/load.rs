@@ -1,25 +1,60 @@
-//! Building the key index at open: from the run in the file, or from all heads, in parallel.
+//! Opening a store: the engine, then the key index from the run in the file, or from all heads, in
+//! parallel.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use revtree_format::{ChangeId, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record};
 
+use super::store::{Store, StoreParts};
 use super::versions::RecordKeys;
-use crate::engine::Engine;
+use crate::engine::{Config, Engine, Found};
 use crate::error::{Error, Result};
 use crate::index::{
     BuildFault, Builder, EntryImage, IndexWriter, KeyIndex, LeafImage, Scanned, from_leaves,
 };
-use crate::options::{Progress, ProgressFn};
+use crate::options::{Options, Progress, ProgressFn};
 use crate::pager::read_blob;
+use crate::sys::Disk;
 use crate::tree::{Direction, LeafCursor, LeafRecords};
 
 /// Leaves read at a time: some 64 MiB.
 const LEAVES_A_WAVE: usize = 4096;
 
+/// Opens engine and index.
+pub(crate) fn open_store(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    options: &Options,
+) -> Result<(Arc<Store>, Found)> {
+    let segment_bytes = options.check()?;
+    let config = Config {
+        disk: Arc::clone(disk),
+        path: path.to_path_buf(),
+        read_only: options.read_only,
+        create: options.create,
+        durability: options.durability,
+        read_mode: options.read_mode,
+        segment_bytes,
+        store_bytes_max: options.store_bytes_max,
+        checkpoint_bytes: options.checkpoint_bytes,
+    };
+    let opened = Engine::open(&config)?;
+    let engine = Arc::new(opened.engine);
+    let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
+    let parts = StoreParts {
+        engine,
+        index,
+        writer,
+        lessor: Arc::clone(&options.lessor),
+        threads: options.threads,
+    };
+    Ok((Store::new(parts), opened.found))
+}
+
 /// The index of an open engine.
-pub(crate) fn load(
+fn load(
     engine: &Engine,
     run: Option<Root>,
     progress: Option<&ProgressFn>,

@@ -5,9 +5,11 @@
 
 mod check;
 mod events;
+mod given;
 mod hash;
 mod keys;
 mod load;
+mod marks;
 mod pins;
 mod range;
 mod record;
@@ -32,9 +34,9 @@ pub use view::{ReadView, View};
 
 pub(crate) use check::check_records;
 pub(crate) use hash::{hash_all, hash_by_rev};
-pub(crate) use load::load;
+pub(crate) use load::open_store;
 pub(crate) use space::record_space;
-pub(crate) use store::{Store, StoreParts};
+pub(crate) use store::{OpRef, Store};
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};
-pub(crate) use txn::check_lengths;
+pub(crate) use txn::{KeepOpen, check_lengths};

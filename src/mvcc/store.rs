@@ -29,7 +29,7 @@ pub(crate) struct Store {
     pub(crate) engine: Arc<Engine>,
     pub(crate) index: Arc<KeyIndex>,
     /// The index's one writer; only the holder of the turn locks it, so nobody waits.
-    writer: Mutex<IndexWriter>,
+    pub(super) writer: Mutex<IndexWriter>,
     pub(crate) pins: Arc<Pins>,
     pub(crate) lender: Lender,
     pub(crate) lessor: Arc<dyn Lessor>,
@@ -92,7 +92,7 @@ impl Store {
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
             handles: Arc::new(SharedHandles::default()),
-            keep: Arc::clone(&engine) as Arc<dyn Keep>,
+            _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
         Arc::new(Store {
             engine,
@@ -168,7 +168,7 @@ impl Store {
         self.engine.check_writable()?;
         let base = self.find(key)?;
         let (ticket, rev) = {
-            let most = RECORD_HEAD_BYTES_MAX + key.len() + value.len() + 8;
+            let most = OpRef::len_max(key, value);
             let mut appender = self.engine.begin(std::iter::once(most), Room::Changes)?;
             let mut state = appender.accepted().clone();
             state.rev = next_revision(state.rev)?;
@@ -178,8 +178,6 @@ impl Store {
                 }
                 _ => (state.rev, 1),
             };
-            appender.begin_transaction(most)?;
-            appender.set_revision(state.rev);
             let op = OpRef {
                 key,
                 kind: RecordKind::Put,
@@ -189,16 +187,8 @@ impl Store {
                 version,
             };
             let id = ChangeId::new(state.rev, 0);
-            let mut chain = Chain::of(base.as_ref());
             let mut writer = lock(&self.writer);
-            self.write_op(&mut appender, &mut writer, id, &op, &mut chain)?;
-            if base
-                .as_ref()
-                .is_some_and(|(_, (_, head))| head.kind != RecordKind::Put)
-                && let Some(id) = chain.id
-            {
-                writer.set_live(key, id, true);
-            }
+            self.append_one(&mut appender, &mut writer, id, &op, base.as_ref())?;
             writer.publish(state.rev);
             drop(writer);
             let rev = state.rev;
@@ -263,7 +253,7 @@ impl Store {
 
     /// Appends the transaction and swings the index.
     fn append(&self, txn: &WriteTxn, state: State, applied_changed: bool) -> Result<Ticket> {
-        let most = |op: &Op| RECORD_HEAD_BYTES_MAX + op.key.len() + op.value.len() + 8;
+        let most = |op: &Op| OpRef::len_max(&op.key, &op.value);
         let records = txn.ops.iter().map(most);
         let items = txn.table_ops.iter().map(|op| op.as_control().encoded_len());
         let mut appender = self.engine.begin(
@@ -319,6 +309,28 @@ impl Store {
         drop(writer);
         let changes = txn.ops.len() as u64;
         self.accept(appender, state, changes, txn.durability)
+    }
+
+    /// Appends one record as a transaction of its own, behind the key's newest, `base`.
+    pub(super) fn append_one(
+        &self,
+        appender: &mut Appender<'_>,
+        writer: &mut IndexWriter,
+        id: ChangeId,
+        op: &OpRef<'_>,
+        base: Option<&(KeyId, Version)>,
+    ) -> Result<()> {
+        appender.begin_transaction(OpRef::len_max(op.key, op.value))?;
+        appender.set_revision(id.main);
+        let mut chain = Chain::of(base);
+        self.write_op(appender, writer, id, op, &mut chain)?;
+        let live = op.kind == RecordKind::Put;
+        if let Some((key, (_, head))) = base
+            && (head.kind == RecordKind::Put) != live
+        {
+            writer.set_live(op.key, *key, live);
+        }
+        Ok(())
     }
 
     /// Writes one record behind the key's newest and makes it the newest.
@@ -593,16 +605,22 @@ impl Chain {
 }
 
 /// One change, borrowed.
-struct OpRef<'a> {
-    key: &'a [u8],
-    kind: RecordKind,
-    value: &'a [u8],
-    lease: LeaseId,
-    create: Revision,
-    version: u64,
+#[derive(Clone, Copy)]
+pub(crate) struct OpRef<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) kind: RecordKind,
+    pub(crate) value: &'a [u8],
+    pub(crate) lease: LeaseId,
+    pub(crate) create: Revision,
+    pub(crate) version: u64,
 }
 
 impl<'a> OpRef<'a> {
+    /// The most bytes that the record of a put or delete takes.
+    pub(super) fn len_max(key: &[u8], value: &[u8]) -> usize {
+        RECORD_HEAD_BYTES_MAX + key.len() + value.len() + 8
+    }
+
     fn of(op: &'a Op) -> OpRef<'a> {
         OpRef {
             key: &op.key,

@@ -2,7 +2,6 @@
 //!
 //! Not a mutex guard, because a write transaction may be sent to another thread while it holds the turn.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,16 +33,6 @@ struct Waiter {
 #[derive(Debug)]
 pub(crate) struct TurnHeld {
     turn: Arc<Turn>,
-    /// Goes after the turn is given back: the store is not closed under a write transaction.
-    keep: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-impl TurnHeld {
-    /// Holds what must not end before the turn does.
-    pub(crate) fn keeping(mut self, keep: Arc<dyn Any + Send + Sync>) -> TurnHeld {
-        self.keep = Some(keep);
-        self
-    }
 }
 
 impl Turn {
@@ -66,7 +55,6 @@ impl Turn {
         }
         TurnHeld {
             turn: Arc::clone(self),
-            keep: None,
         }
     }
 
@@ -80,7 +68,6 @@ impl Turn {
         drop(state);
         Some(TurnHeld {
             turn: Arc::clone(self),
-            keep: None,
         })
     }
 }

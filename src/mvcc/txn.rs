@@ -59,9 +59,14 @@ pub struct WriteTxn {
     way: u64,
     pub(crate) applied: Applied,
     pub(crate) durability: Durability,
-    // Last: the turn is given back when everything else is gone.
-    pub(crate) turn: TurnHeld,
+    // The turn is given back when everything else is gone, but for the store itself, which a transaction
+    // keeps open.
+    _turn: TurnHeld,
+    _open: Arc<dyn KeepOpen>,
 }
+
+/// Whatever keeps a store open while it lives.
+pub(crate) trait KeepOpen: Send + Sync {}
 
 /// One change of the transaction.
 #[derive(Debug)]
@@ -200,7 +205,11 @@ pub struct Commit {
 }
 
 impl WriteTxn {
-    pub(crate) fn begin(store: Arc<Store>, turn: TurnHeld) -> Result<WriteTxn> {
+    pub(crate) fn begin(
+        store: Arc<Store>,
+        turn: TurnHeld,
+        open: Arc<dyn KeepOpen>,
+    ) -> Result<WriteTxn> {
         store.engine.check_writable()?;
         let state: State = store.engine.accepted()?;
         let (tables, applied) = (state.tables.clone(), state.applied);
@@ -220,7 +229,8 @@ impl WriteTxn {
             way: 0,
             applied,
             durability,
-            turn,
+            _turn: turn,
+            _open: open,
         })
     }
 

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use revtree_format::{ChangeId, Revision};
 
 use super::events::{Event, Events};
@@ -237,12 +236,6 @@ impl ReadView {
     /// The names of the side tables, ascending.
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.inner.state.tables.iter().map(|(name, _)| name)
-    }
-
-    /// The rows of all side tables: name, key, value.
-    pub(crate) fn table_rows(&self) -> impl Iterator<Item = (&str, &Bytes, &Bytes)> {
-        let tables = self.inner.state.tables.iter();
-        tables.flat_map(|(name, map)| map.iter().map(move |(key, value)| (name, key, value)))
     }
 }
 

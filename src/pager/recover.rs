@@ -3,7 +3,6 @@
 //! One walk serves open, read-only open and check. It reads by positioned reads into buffers of its own,
 //! because nothing is published yet, and it writes nothing.
 
-use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES_MAX};
 use revtree_format::{
     Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
     Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, Superblock,
@@ -44,6 +43,21 @@ impl Tail {
             let start = frame.position.0 + FRAME_HEADER_BYTES as u64;
             (start..start + u64::from(frame.header.body_len)).contains(&position.0)
         })
+    }
+
+    /// Whether nothing follows the checkpoint but its own pages, whole and durable: so it is after a clean
+    /// close, and the log goes on behind them (C-28).
+    pub(crate) fn is_settled(&self) -> bool {
+        let page = |frame: &TailFrame| {
+            let header = &frame.header;
+            header.kind != FrameKind::Records
+                || header.body_len == 0
+                || header.flags.last_in_segment
+        };
+        let last = self.frames.last();
+        last.is_none_or(|last| last.header.flags.padded)
+            && self.unsynced().next().is_none()
+            && self.frames.iter().all(page)
     }
 
     /// Segments that the chain entered and in which no frame is known durable: free once the copy of
@@ -187,12 +201,42 @@ impl Walk<'_> {
                 at.segment_use = segment_use;
             }
         };
+        self.count_checkpoint(&mut tail);
         self.drop_unfinished(&mut tail);
         tail.end = self.end_of(&tail);
-        if self.was_acknowledged(&at, &tail)? {
+        if self.was_checkpointed(&at) || self.was_acknowledged(&at, &tail)? {
             tail.damage = Some(bad);
         }
         Ok(tail)
+    }
+
+    /// The frames of the checkpoint itself are durable, to the end of the group that holds the last of
+    /// them: they were synced before the superblock that names them was written (C-14).
+    fn count_checkpoint(&self, tail: &mut Tail) {
+        let named = |frame: &TailFrame| {
+            self.superblock.roots.iter().any(|root| {
+                root.page.position == frame.position && root.page.segment_use == frame.segment_use
+            })
+        };
+        let Some(last) = tail.frames.iter().rposition(named) else {
+            return;
+        };
+        let group = tail.frames.get(last..).unwrap_or_default();
+        let end = group.iter().find(|frame| frame.header.flags.padded);
+        if let Some(frame) = end.or(group.first()) {
+            tail.synced_up_to = tail.synced_up_to.max(frame.header.sequence + 1);
+        }
+    }
+
+    /// Whether a page that the superblock names was closed behind the bad frame: then the bad one was
+    /// durable, since all before the superblock was synced (C-14, C-25).
+    fn was_checkpointed(&self, at: &LogHead) -> bool {
+        self.superblock.roots.iter().any(|root| {
+            root.page.segment_use >= at.segment_use
+                && self
+                    .header(root.page.position, root.page.segment_use)
+                    .is_ok_and(|(header, _)| header.sequence > at.sequence)
+        })
     }
 
     /// Length of the segment that holds the log's head, as its header says; the header of a segment in
@@ -458,5 +502,3 @@ enum Stop {
     /// The storage failed.
     Failed(Error),
 }
-
-const _: () = assert!(FRAME_BODY_BYTES_MAX as u64 % BLOCK_BYTES == 0);

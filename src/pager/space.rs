@@ -13,6 +13,8 @@ use crate::sys::{LockByte, LockMode, Storage};
 #[derive(Debug)]
 pub(crate) struct Space {
     geometry: Geometry,
+    /// The unit of the first entry: 0 but for a piece of an image.
+    first: u32,
     entries: Vec<SegmentEntry>,
     /// The file is allocated up to here.
     allocated: u64,
@@ -62,6 +64,7 @@ impl Space {
         let store_bytes_max = store_bytes_max.min(STORE_BYTES_MAX);
         Space {
             geometry,
+            first: 0,
             entries,
             allocated: file_bytes,
             store_bytes_max,
@@ -71,9 +74,53 @@ impl Space {
         }
     }
 
-    /// The table: one entry for each unit.
+    /// The space of an image from the segment of `units` units at `index` on, whose use is
+    /// `segment_use`: segments follow each other, and nothing is allocated.
+    pub(crate) fn of_image(geometry: Geometry, index: u32, units: u32, segment_use: u64) -> Space {
+        let mut space = Space {
+            geometry,
+            first: index,
+            entries: Vec::new(),
+            allocated: u64::MAX,
+            store_bytes_max: STORE_BYTES_MAX,
+            opens: u32::try_from(segment_use >> 32).expect("shifted"),
+            uses: u32::try_from(segment_use & u64::from(u32::MAX)).expect("masked"),
+            free: Vec::new(),
+        };
+        space.set_entries(index, units, segment_use);
+        space
+    }
+
+    /// The table: one entry for each unit, of an image from the piece's first on.
     pub(crate) fn entries(&self) -> &[SegmentEntry] {
         &self.entries
+    }
+
+    /// Length of the segment that begins at unit `index`.
+    pub(crate) fn units_of(&self, index: u32) -> u32 {
+        let at = index.checked_sub(self.first);
+        let entry = at.and_then(|at| self.entries.get(at as usize));
+        entry.map_or(1, |entry| entry.units.max(1))
+    }
+
+    /// The unit behind the last one of the table.
+    fn end(&self) -> u32 {
+        let len = u32::try_from(self.entries.len()).expect("fewer units than 16 TiB / 64 KiB");
+        self.first + len
+    }
+
+    fn set_entries(&mut self, index: u32, units: u32, segment_use: u64) {
+        for unit in 0..units {
+            let entry = SegmentEntry {
+                state: SegmentState::Log,
+                segment_use,
+                units: if unit == 0 { units } else { 0 },
+            };
+            match self.entries.get_mut((index - self.first + unit) as usize) {
+                Some(place) => *place = entry,
+                None => self.entries.push(entry),
+            }
+        }
     }
 
     /// The file's length as far as it has been allocated.
@@ -96,44 +143,30 @@ impl Space {
     ) -> Result<(u32, u64)> {
         let index = match (units, self.free.last()) {
             (1, Some(index)) if reusable(storage) => *index,
-            _ => u32::try_from(self.entries.len()).expect("fewer units than 16 TiB / 64 KiB"),
+            _ => self.end(),
         };
         let end = self.geometry.end(index, units).0;
         // Whether changes may go on has been decided before their first byte, by `reserve_beyond`.
         self.check_room(end, Room::Upkeep)?;
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
-        if (index as usize) < self.entries.len() {
+        if index < self.end() {
             self.free.pop();
         }
         self.uses += 1;
         let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
-        for unit in 0..units {
-            let entry = SegmentEntry {
-                state: SegmentState::Log,
-                segment_use,
-                units: if unit == 0 { units } else { 0 },
-            };
-            match self.entries.get_mut((index + unit) as usize) {
-                Some(place) => *place = entry,
-                None => self.entries.push(entry),
-            }
-        }
+        self.set_entries(index, units, segment_use);
         Ok((index, segment_use))
     }
 
-    /// These segments are named by nothing once the next checkpoint is durable: its table has them free.
+    /// These segments are named by nothing once the next checkpoint is durable: its table has them free,
+    /// and the next open may take them.
     pub(crate) fn retire(&mut self, segments: &[u32]) {
         for index in segments {
             if let Some(entry) = self.entries.get_mut(*index as usize) {
                 *entry = SegmentEntry::FREE;
             }
         }
-    }
-
-    /// That checkpoint is durable: they may be taken.
-    pub(crate) fn release(&mut self, segments: &[u32]) {
-        self.free.extend(segments.iter().rev());
     }
 
     /// Makes sure that the file is allocated up to `end`: in steps, so that few calls are needed.

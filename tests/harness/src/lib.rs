@@ -11,6 +11,7 @@
 //!   compares it with the oracle.
 //! * [`campaign`]: many seeds on all cores, from the command line.
 //! * [`subject`]: the real store behind that trait.
+//! * [`mod@crash`]: histories on a simulated disk, crashed at every operation, or with calls that fail.
 //! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
@@ -19,6 +20,7 @@
 pub mod answer;
 pub mod apply;
 pub mod campaign;
+pub mod crash;
 pub mod difference;
 pub mod encoding;
 pub mod generate;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use revtree_format::{ChangeId, LeaseId, Revision};
 
 use crate::answer::{

@@ -5,7 +5,7 @@ use revtree_format::Revision;
 
 use crate::answer::{
     Answer, Applied, Committed, Deleted, Event, Facts, Hash, HashKv, Kv, LeaseCall, Prev,
-    RangeAnswer, Rows, ViewFacts,
+    RangeAnswer, Refusal, Rows, ViewFacts,
 };
 use crate::state::State;
 
@@ -43,32 +43,38 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Why the store refused, if it did.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Outcome::Revision(answer) => answer.as_ref().err(),
+            Outcome::Deleted(answer) => answer.as_ref().err(),
+            Outcome::Kv(answer) => answer.as_ref().err(),
+            Outcome::Kvs(answer) => answer.as_ref().err(),
+            Outcome::Range(answer) => answer.as_ref().err(),
+            Outcome::Count(answer) => answer.as_ref().err(),
+            Outcome::Event(answer) => answer.as_ref().err(),
+            Outcome::Events(answer) => answer.as_ref().err(),
+            Outcome::Rows(answer) => answer.as_ref().err(),
+            Outcome::Row(answer) => answer.as_ref().err(),
+            Outcome::Committed(answer) => answer.as_ref().err(),
+            Outcome::Applied(answer) => answer.as_ref().err(),
+            Outcome::Hash(answer) => answer.as_ref().err(),
+            Outcome::HashKv(answer) => answer.as_ref().err(),
+            Outcome::HashKvs(answer) => answer.as_ref().err(),
+            Outcome::Facts(answer) => answer.as_ref().err(),
+            Outcome::View(answer) => answer.as_ref().err(),
+            Outcome::State(answer) => answer.as_ref().err(),
+            Outcome::Bool(answer) => answer.as_ref().err(),
+            Outcome::Unit(answer) => answer.as_ref().err(),
+            Outcome::LeaseCalls(_) | Outcome::Skipped(_) => None,
+        }
+    }
+
     /// Whether the store refused.
     #[must_use]
     pub fn refused(&self) -> bool {
-        match self {
-            Outcome::Revision(answer) => answer.is_err(),
-            Outcome::Deleted(answer) => answer.is_err(),
-            Outcome::Kv(answer) => answer.is_err(),
-            Outcome::Kvs(answer) => answer.is_err(),
-            Outcome::Range(answer) => answer.is_err(),
-            Outcome::Count(answer) => answer.is_err(),
-            Outcome::Event(answer) => answer.is_err(),
-            Outcome::Events(answer) => answer.is_err(),
-            Outcome::Rows(answer) => answer.is_err(),
-            Outcome::Row(answer) => answer.is_err(),
-            Outcome::Committed(answer) => answer.is_err(),
-            Outcome::Applied(answer) => answer.is_err(),
-            Outcome::Hash(answer) => answer.is_err(),
-            Outcome::HashKv(answer) => answer.is_err(),
-            Outcome::HashKvs(answer) => answer.is_err(),
-            Outcome::Facts(answer) => answer.is_err(),
-            Outcome::View(answer) => answer.is_err(),
-            Outcome::State(answer) => answer.is_err(),
-            Outcome::Bool(answer) => answer.is_err(),
-            Outcome::Unit(answer) => answer.is_err(),
-            Outcome::LeaseCalls(_) | Outcome::Skipped(_) => false,
-        }
+        self.refusal().is_some()
     }
 
     /// The same without what was before each change, for stores that do not tell it.

@@ -113,6 +113,22 @@ impl Store {
         .expect("a new store in memory")
     }
 
+    /// A new store in memory whose sizes follow from the seed.
+    ///
+    /// # Panics
+    ///
+    /// As [`Store::in_memory`].
+    #[must_use]
+    pub fn for_seed(seed: u64) -> Store {
+        let checkpoint_bytes = match seed % 4 {
+            0 => 4 << 10,
+            1 => 16 << 10,
+            2 => 64 << 10,
+            _ => 1 << 20,
+        };
+        Store::in_memory(64 << 10, checkpoint_bytes)
+    }
+
     /// The handle of the crate.
     ///
     /// # Panics
@@ -256,11 +272,12 @@ fn event(event: revtree::Event) -> Event {
             revtree::EventKind::Put => EventKind::Put,
             revtree::EventKind::Delete => EventKind::Delete,
         },
-        kv: kv(event.kv),
+        // Shared bytes would keep the file locked.
+        kv: kv(event.kv.unpinned()),
         prev: match event.prev {
             revtree::Prev::NotAsked => Prev::NotAsked,
             revtree::Prev::None => Prev::None,
-            revtree::Prev::Value(prev) => Prev::Value(kv(prev)),
+            revtree::Prev::Value(prev) => Prev::Value(kv(prev.unpinned())),
             revtree::Prev::Compacted => Prev::Compacted,
         },
     }
@@ -376,7 +393,10 @@ impl Subject for Store {
     }
 
     fn txn_roll_back(&mut self, slot: u8) -> Answer<()> {
-        let place = self.savepoints.iter().rposition(|(other, _)| *other == slot);
+        let place = self
+            .savepoints
+            .iter()
+            .rposition(|(other, _)| *other == slot);
         let place = place.ok_or(Refusal::NoSuchSlot(slot))?;
         self.savepoints.truncate(place + 1);
         let savepoint = self.savepoints[place].1.clone();

@@ -8,12 +8,24 @@ fn real() {
     let mut total = Stats::default();
     for seed in seeds(first, n) {
         let ops = generate(seed, 1000);
-        match std::panic::catch_unwind(|| run(seed, &ops, || Store::in_memory(1 << 16, 1 << [12, 14, 16, 20][(seed % 4) as usize]))) {
+        match std::panic::catch_unwind(|| {
+            run(seed, &ops, || {
+                Store::in_memory(1 << 16, 1 << [12, 14, 16, 20][(seed % 4) as usize])
+            })
+        }) {
             Ok(Ok(stats)) => total.add(&stats),
-            Ok(Err(difference)) => { bad += 1; println!("{difference}"); }
-            Err(_) => { bad += 1; println!("PANIC seed {seed}"); }
+            Ok(Err(difference)) => {
+                bad += 1;
+                println!("{difference}");
+            }
+            Err(_) => {
+                bad += 1;
+                println!("PANIC seed {seed}");
+            }
         }
-        if bad > 4 { break; }
+        if bad > 4 {
+            break;
+        }
     }
     println!("{total:?}");
     assert_eq!(bad, 0);

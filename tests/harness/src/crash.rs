@@ -1,0 +1,229 @@
+//! Crashes after every operation of a disk: each image is reopened and must be one accepted state.
+//!
+//! An image that is older than what was acknowledged is *lost*; one that is no accepted state, or that
+//! cannot be opened or read, is *wrong*. Recovery is crashed again, twice deep.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use revtree::storage::sim::{Mask, Sampled, SimDisk};
+
+use crate::model::Subject;
+use crate::random::Random;
+
+mod faults;
+mod history;
+
+pub use faults::faults;
+pub use history::{History, Mark, STORE, Setup, end_process, state_of, writes};
+
+/// What the crashes of a campaign did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrashSummary {
+    /// Disks that were reopened.
+    pub images: u64,
+    /// Images of a crash inside a recovery.
+    pub nested: u64,
+}
+
+/// Operations of one history.
+const HISTORY_OPS: usize = 60;
+/// Crashes inside crashes.
+const DEPTH_MAX: usize = 2;
+/// Up to so many sectors, all subsets are tried at every operation.
+const SECTORS_ALL: usize = 3;
+
+/// Crashes the history of a seed after each operation of its disk, and reopens what that leaves.
+///
+/// # Errors
+///
+/// The first image that is lost or wrong, as a text that says how to see it again.
+pub fn crash(seed: u64) -> Result<CrashSummary, String> {
+    let history = History::run(seed, HISTORY_OPS)?;
+    let mut crashes = Crashes {
+        random: Random::new(seed),
+        summary: CrashSummary::default(),
+        history: &history,
+    };
+    crashes.all()?;
+    Ok(crashes.summary)
+}
+
+struct Crashes<'h> {
+    history: &'h History,
+    random: Random,
+    summary: CrashSummary,
+}
+
+/// What a reopened disk may be.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    /// The oldest state, and the newest.
+    now: (usize, usize),
+    /// The same after a power cut inside the recovery.
+    cut: (usize, usize),
+}
+
+impl Crashes<'_> {
+    fn all(&mut self) -> Result<(), String> {
+        for operation in 0..=self.history.operations() {
+            let cut = self.history.after_power_cut(operation);
+            let disk = self.history.disk.clone();
+            let report = |history: &History, label: &str, error: String| {
+                format!(
+                    "{error}\n  after operation {operation} of the disk: {label}\n  {}",
+                    history.describe(operation)
+                )
+            };
+            for (label, image) in self.images(&disk, operation) {
+                let allowed = Allowed { now: cut, cut };
+                self.guarded(&image, allowed)
+                    .map_err(|error| report(self.history, &label, error))?;
+            }
+            let now = self.history.after_kill(operation);
+            let killed = disk.kill(operation);
+            self.guarded(&killed, Allowed { now, cut })
+                .map_err(|error| report(self.history, "killed", error))?;
+        }
+        Ok(())
+    }
+
+    /// Some of the disks that a power cut after this operation leaves.
+    fn images(&mut self, disk: &SimDisk, operation: u64) -> Vec<(String, SimDisk)> {
+        let sectors = disk.pending(operation);
+        let all = sectors <= SECTORS_ALL || sectors <= 8 && self.random.once_in(40);
+        if all {
+            return disk.images(operation, 3).collect();
+        }
+        let mut images = Vec::new();
+        let mut masks = vec![vec![false; sectors], vec![true; sectors]];
+        for _ in 0..3 {
+            let odd = self.random.index(sectors);
+            masks.push((0..sectors).map(|n| n != odd).collect());
+            masks.push((0..sectors).map(|n| n <= odd).collect());
+            masks.push((0..sectors).map(|n| n > odd).collect());
+            masks.push((0..sectors).map(|_| self.random.once_in(2)).collect());
+        }
+        for new in masks {
+            let (lengths, names) = (self.random.once_in(2), self.random.once_in(2));
+            let mut mask = Mask::new(new, lengths, names);
+            let image = disk.image(operation, &mut mask);
+            images.push((format!("{mask:?}"), image));
+        }
+        for _ in 0..6 {
+            let seed = self.random.bits();
+            let image = disk.image(operation, &mut Sampled::new(seed));
+            images.push((format!("sampled with {seed}"), image));
+        }
+        images
+    }
+
+    /// Checks an image; a panic is an error like others.
+    fn guarded(&mut self, image: &SimDisk, allowed: Allowed) -> Result<(), String> {
+        let check = || self.check(image, allowed, 0);
+        catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err("wrong: panicked".to_owned()))
+    }
+
+    /// Reopens a disk, compares, and goes on with it.
+    fn check(&mut self, disk: &SimDisk, allowed: Allowed, depth: usize) -> Result<(), String> {
+        self.summary.images += 1;
+        self.summary.nested += u64::from(depth > 0);
+        let before = disk.operations();
+        let setup = self.history.setup;
+        let wrong = |error: &dyn std::fmt::Display| format!("wrong: {error}");
+        let mut store = setup.open(disk).map_err(|error| wrong(&error))?;
+        let found = self.find(&mut store, allowed.now)?;
+        let opened = disk.operations();
+        if depth < DEPTH_MAX && self.random.once_in(12) {
+            self.nested(disk, before, opened, allowed, found, depth)?;
+        }
+        if self.random.once_in(2) {
+            // It goes on: a put is there after a clean close.
+            let (key, value) = (Bytes::from_static(b"after"), Bytes::from_static(b"crash"));
+            let rev = store
+                .put(&key, &value)
+                .map_err(|error| wrong(&format!("{error:?}")))?;
+            if rev != self.history.states[found].current.next() {
+                return Err(format!("wrong: the next revision is {rev}"));
+            }
+            let expected = state_of(&mut store)?;
+            store.close().map_err(|error| wrong(&error))?;
+            let mut store = setup.open(disk).map_err(|error| wrong(&error))?;
+            if !store.db().recovery().clean {
+                return Err("wrong: not clean after a close".to_owned());
+            }
+            if state_of(&mut store)? != expected {
+                return Err("wrong: another state after a clean close".to_owned());
+            }
+            end_process(store, disk);
+        } else {
+            end_process(store, disk);
+        }
+        Ok(())
+    }
+
+    /// Crashes the recovery that has just been done, at some of its operations.
+    fn nested(
+        &mut self,
+        disk: &SimDisk,
+        before: u64,
+        opened: u64,
+        allowed: Allowed,
+        found: usize,
+        depth: usize,
+    ) -> Result<(), String> {
+        for _ in 0..4 {
+            let operation = before + self.random.below(opened - before + 1);
+            // Recovery is complete at its end: what it showed stays.
+            let cut = if operation == opened {
+                (found, found)
+            } else {
+                allowed.cut
+            };
+            let now = if operation == opened {
+                (found, found)
+            } else {
+                allowed.now
+            };
+            let images = self.images(disk, operation);
+            let chosen = self.random.index(images.len());
+            if let Some((label, image)) = images.get(chosen) {
+                self.check(image, Allowed { now: cut, cut }, depth + 1)
+                    .map_err(|error| {
+                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}")
+                    })?;
+            }
+            self.check(&disk.kill(operation), Allowed { now, cut }, depth + 1)
+                .map_err(|error| {
+                    format!("{error}\n  in recovery, killed after its operation {operation} of {before}..{opened}")
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Which accepted state the store shows.
+    fn find(
+        &self,
+        store: &mut crate::subject::Store,
+        (least, most): (usize, usize),
+    ) -> Result<usize, String> {
+        let state = state_of(store).map_err(|error| format!("wrong: {error}"))?;
+        let states = &self.history.states;
+        if let Some(found) = (least..=most).rev().find(|n| states[*n] == state) {
+            return Ok(found);
+        }
+        if let Some(found) = states.iter().position(|known| *known == state) {
+            return Err(format!(
+                "lost: state {found} (revision {}) is there, {least} to {most} are allowed",
+                state.current
+            ));
+        }
+        let near = states
+            .iter()
+            .rev()
+            .find(|known| known.current == state.current);
+        Err(format!(
+            "wrong: no accepted state: {state:?}\n  the accepted one of that revision: {near:?}"
+        ))
+    }
+}

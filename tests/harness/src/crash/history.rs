@@ -1,0 +1,280 @@
+//! One history on a simulated disk, run beside the oracle: which states a crash may leave, and when.
+//!
+//! Every accepted commit leaves a state. Each operation of the history ends at some operation of the
+//! disk; up to there its commit may be on disk, and from there on it has been acknowledged.
+
+use std::path::Path;
+use std::time::Duration;
+
+use revtree::storage::sim::{Call, FaultPlan, SimDisk, SimOptions};
+use revtree::{Durability, Options};
+
+use crate::apply::{Surroundings, apply};
+use crate::generate::generate;
+use crate::model::{Subject, first_difference};
+use crate::op::Op;
+use crate::oracle::Oracle;
+use crate::random::Random;
+use crate::state::State;
+use crate::subject::Store;
+
+/// The store's name on each disk.
+pub const STORE: &str = "store";
+
+/// Address space of one store: many are opened, and none grows beyond.
+const STORE_BYTES_MAX: u64 = 1 << 27;
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// How durable a commit is.
+    pub durability: Durability,
+    /// Log bytes between two checkpoints.
+    pub checkpoint_bytes: u64,
+}
+
+impl Setup {
+    /// Some setup.
+    #[must_use]
+    pub fn draw(random: &mut Random) -> Setup {
+        let batched = Durability::Batched {
+            changes: 1000,
+            interval: Duration::from_secs(1000),
+        };
+        let few = Durability::Batched {
+            changes: 3,
+            interval: Duration::from_secs(1000),
+        };
+        let durabilities = [
+            Durability::Sync,
+            Durability::Sync,
+            Durability::Flushed,
+            batched,
+            few,
+        ];
+        Setup {
+            durability: *random.pick(&durabilities),
+            checkpoint_bytes: *random.pick(&[1, 2 << 10, 10 << 10, 40 << 10, 1 << 20]),
+        }
+    }
+
+    /// Opens the store on this disk, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open(self, disk: &SimDisk) -> revtree::Result<Store> {
+        let disk = std::sync::Arc::new(disk.clone());
+        Store::open(Path::new(STORE), move || {
+            Options::new()
+                .disk(disk.clone())
+                .durability(self.durability)
+                .segment_bytes(64 << 10)
+                .store_bytes_max(STORE_BYTES_MAX)
+                .checkpoint_bytes(self.checkpoint_bytes)
+        })
+    }
+
+    /// Whether every accepted commit survives the end of the process.
+    #[must_use]
+    pub fn survives_kill(self) -> bool {
+        matches!(self.durability, Durability::Sync | Durability::Flushed)
+    }
+}
+
+/// Where the disk and the states were when an operation of the history ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    /// Operations of the disk.
+    pub end: u64,
+    /// The newest accepted state.
+    pub accepted: usize,
+    /// The newest state that a power cut may not take.
+    pub durable: usize,
+}
+
+/// A history that has been run.
+#[derive(Debug)]
+pub struct History {
+    /// Its seed.
+    pub seed: u64,
+    /// How the store was opened.
+    pub setup: Setup,
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// The disk; what it did after the last mark is no part of the history.
+    pub disk: SimDisk,
+    /// After opening, and after each operation.
+    pub marks: Vec<Mark>,
+    /// Every accepted state, the empty store first.
+    pub states: Vec<State>,
+}
+
+/// The operations of a seed that change something or make it durable.
+#[must_use]
+pub fn writes(seed: u64, count: usize) -> Vec<Op> {
+    let changes = |op: &Op| {
+        matches!(
+            op,
+            Op::Put(..)
+                | Op::Delete(_)
+                | Op::DeleteRange(_)
+                | Op::Txn(..)
+                | Op::RaiseIndex(_)
+                | Op::Compact(_)
+                | Op::Sync
+                | Op::Reopen
+        )
+    };
+    let mut random = Random::new(seed ^ 0x5EED);
+    // Many worlds know neither: here every tenth operation is one of them.
+    let mut ops: Vec<Op> = generate(seed, count * 8)
+        .into_iter()
+        .filter(changes)
+        .collect();
+    ops.truncate(count);
+    for op in &mut ops {
+        match random.below(30) {
+            0 => *op = Op::Reopen,
+            1 => *op = Op::Sync,
+            2 => *op = Op::Compact(crate::op::When::Between(128)),
+            _ => {}
+        }
+    }
+    ops
+}
+
+impl History {
+    /// Runs the history of a seed.
+    ///
+    /// # Errors
+    ///
+    /// When the store answers other than the oracle, without any fault.
+    pub fn run(seed: u64, count: usize) -> Result<History, String> {
+        let mut random = Random::new(seed ^ 0x0D15C);
+        let setup = Setup::draw(&mut random);
+        let disk = SimDisk::new(SimOptions {
+            seed,
+            ..SimOptions::default()
+        });
+        let ops = writes(seed, count);
+        let mut store = setup
+            .open(&disk)
+            .map_err(|error| format!("seed {seed}: cannot make the store: {error}"))?;
+        let mut oracle = Oracle::new().keep_states();
+        let mut around = Surroundings::default();
+        let mut mark = Mark {
+            end: disk.operations(),
+            ..Mark::default()
+        };
+        let mut marks = vec![mark];
+        for (number, op) in ops.iter().enumerate() {
+            around.facts = oracle.numbers();
+            let expected = apply(&mut oracle, op, &around);
+            let found = apply(&mut store, op, &around);
+            if let Some(answer) = first_difference::<Store>(&expected, &found) {
+                return Err(format!(
+                    "seed {seed}, {setup:?}: operation {number}, {op:?}: expected {:?}, found {:?}",
+                    expected.get(answer),
+                    found.get(answer)
+                ));
+            }
+            around.after(op, &expected);
+            mark.accepted = oracle.states().len() - 1;
+            let synced = matches!(op, Op::Sync | Op::Reopen)
+                || matches!(op, Op::Compact(_))
+                    && !expected.iter().any(crate::outcome::Outcome::refused);
+            if synced || setup.durability == Durability::Sync {
+                mark.durable = mark.accepted;
+            }
+            let durable_rev = store.db().durable_rev();
+            let known = oracle
+                .states()
+                .partition_point(|state| state.current < durable_rev);
+            mark.durable = mark.durable.max(known);
+            mark.end = disk.operations();
+            marks.push(mark);
+        }
+        let states = oracle.states().to_vec();
+        end_process(store, &disk);
+        Ok(History {
+            seed,
+            setup,
+            ops,
+            disk,
+            marks,
+            states,
+        })
+    }
+
+    /// How many operations of the disk belong to it.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.marks.last().map_or(0, |mark| mark.end)
+    }
+
+    /// The states that a power cut after so many operations of the disk may leave: from the first to
+    /// the second.
+    #[must_use]
+    pub fn after_power_cut(&self, operations: u64) -> (usize, usize) {
+        let done = self.marks.partition_point(|mark| mark.end <= operations);
+        let last = self.marks.len() - 1;
+        let least = done.checked_sub(1).map_or(0, |n| self.marks[n].durable);
+        (least, self.marks[done.min(last)].accepted)
+    }
+
+    /// The states that the end of the process may leave.
+    #[must_use]
+    pub fn after_kill(&self, operations: u64) -> (usize, usize) {
+        let done = self.marks.partition_point(|mark| mark.end <= operations);
+        let (least, most) = self.after_power_cut(operations);
+        match done.checked_sub(1) {
+            Some(n) if self.setup.survives_kill() => (self.marks[n].accepted, most),
+            _ => (least, most),
+        }
+    }
+
+    /// The operations up to the one that was in flight, for a report.
+    #[must_use]
+    pub fn describe(&self, operations: u64) -> String {
+        let done = self.marks.partition_point(|mark| mark.end <= operations);
+        let shown = self.ops.len().min(done);
+        let mut text = format!("seed {}, {:?}\n", self.seed, self.setup);
+        for (number, op) in self.ops[..shown].iter().enumerate() {
+            let mark = self.marks[number + 1];
+            text += &format!("    {number}: {op:?} -> {mark:?}\n");
+        }
+        for number in operations.saturating_sub(8)..operations + 3 {
+            if let Some(line) = self.disk.describe(number + 1) {
+                text += &format!("    disk {}: {line}\n", number + 1);
+            }
+        }
+        text
+    }
+}
+
+/// Ends a store as the end of its process does: nothing more reaches the disk.
+pub fn end_process(store: Store, disk: &SimDisk) {
+    for call in [
+        Call::WriteAt,
+        Call::SyncData,
+        Call::SyncAll,
+        Call::Allocate,
+        Call::SetLen,
+    ] {
+        disk.fail(FaultPlan::sticky(call, 1, 5));
+    }
+    drop(store);
+    disk.clear_faults();
+}
+
+/// Everything the store shows.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn state_of(store: &mut Store) -> Result<State, String> {
+    store
+        .state()
+        .map_err(|error| format!("cannot be read: {error:?}"))
+}
