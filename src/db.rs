@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::Found;
+use crate::engine::{Found, lock};
 use crate::error::{Error, Result};
 use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
-    Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Store, Turn,
-    TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store,
+    Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Snapshot, Store,
+    Turn, TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store,
 };
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
@@ -69,7 +69,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
-    found: Found,
+    /// What the open of the present content found.
+    found: Mutex<Found>,
     closed: AtomicBool,
 }
 
@@ -103,7 +104,7 @@ impl Db {
     }
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
-        let (store, found) = open_store(&disk, path, &options)?;
+        let (store, found) = open_store(&disk, path, path, &options)?;
         if let Some(expected) = options.expect_at_least
             && store.engine.rev() < expected
         {
@@ -119,7 +120,7 @@ impl Db {
             options,
             disk,
             path: path.to_path_buf(),
-            found,
+            found: Mutex::new(found),
             closed: AtomicBool::new(false),
         });
         let db = Db { shared };
@@ -362,6 +363,86 @@ impl Db {
         store.compactions.all(&store).unwrap_or_default()
     }
 
+    /// An image of the store as it is now, while it goes on. Costs nothing before it is read.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(snapshot.revision().get(), 2);
+    /// let mut file = Vec::new();
+    /// snapshot.write_to(&mut file)?;
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::current(&self.store(), &self.shared.disk)
+    }
+
+    /// Puts the store file at `path`, a saved [`Snapshot`] or any other store, in place of the content: the
+    /// file gets this store's name, and `path` is gone. For all clones of this handle at once.
+    ///
+    /// It waits for the write transaction in flight. The new file is opened, checked and locked first, then
+    /// renamed. Views, snapshots and shared bytes stay on the old content, exact, and keep its file locked;
+    /// background work on it ends. The lessor is told of each live key with a lease, as at open; of the old
+    /// content's leases it is not told. The consistent index is that of the new content.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Db::open(dir.path().join("store"))?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.save(dir.path().join("received"))?;
+    /// db.put("a", "2")?;
+    /// let before = db.read()?;
+    /// let recovery = db.restore(dir.path().join("received"))?;
+    /// assert!(recovery.clean);
+    /// assert_eq!(db.get("a")?.unwrap().value, "1");
+    /// assert_eq!(before.get("a")?.unwrap().value(), b"2");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Options::open`] for what is found at `path`; [`Error::ReadOnly`], [`Error::InCallback`],
+    /// [`Error::Poisoned`], [`Error::Closed`] by this store; [`Error::Io`] when the file cannot be renamed,
+    /// as from another filesystem. Then the old content is untouched, and the new file where it was. Only
+    /// when the directory cannot be synced after the rename, the new content is in place all the same, and
+    /// a power loss may bring the old one back.
+    ///
+    /// # Panics
+    /// With the panic of a lessor's hook, once the new content is in place.
+    pub fn restore(&self, path: impl AsRef<Path>) -> Result<Recovery> {
+        let shared = &*self.shared;
+        let turn = self.take_turn()?;
+        // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
+        let options = Options {
+            create: Create::Never,
+            ..shared.options.clone()
+        };
+        let (store, found) = open_store(&shared.disk, path.as_ref(), &shared.path, &options)?;
+        store.leased(|_, _| {})?;
+        // 2. The name is the store's: from here on an open finds the new content, which we have locked.
+        shared
+            .disk
+            .rename(path.as_ref(), &shared.path)
+            .map_err(Error::on("rename the restored file"))?;
+        let synced = shared.disk.sync_directory(&shared.path);
+        // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
+        let recovery = Recovery::of(&found, store.engine.rev());
+        *lock(&shared.found) = found;
+        let old = shared.store.swap(Arc::clone(&store));
+        // 4. The old content's work ends; whoever waits for a sync of it may do so.
+        old.engine.retire();
+        old.end_worker();
+        let attached = store.attach_leases();
+        drop(turn);
+        synced.map_err(Error::on("sync the restored file's directory"))?;
+        attached?;
+        Ok(recovery)
+    }
+
     /// Counters and sizes. After a compaction the heads of all records are read to count live bytes.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -380,7 +461,7 @@ impl Db {
     /// What open found: a clean end, or what was recovered.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
-        Recovery::of(&self.shared.found, self.rev())
+        Recovery::of(&lock(&self.shared.found), self.rev())
     }
 
     /// A handle that does not keep the store open.
@@ -460,16 +541,6 @@ impl Db {
         options: Options,
     ) -> Result<ImportReport> {
         import_etcd(snapshot.as_ref(), store.as_ref(), options)
-    }
-
-    /// The turn and the store, for what replaces the content.
-    pub(crate) fn replace_store(&self, turn: &TurnHeld, store: Arc<Store>) -> Arc<Store> {
-        let _ = turn;
-        self.shared.store.swap(store)
-    }
-
-    pub(crate) fn turn_for_restore(&self) -> Result<TurnHeld> {
-        self.take_turn()
     }
 }
 

@@ -36,7 +36,7 @@ pub use lessor::{Lessor, NoLessor};
 pub use mvcc::{
     Commit, DEFAULT_IGNORES, Deleted, Event, EventKind, Events, Expect, Hash, HashKv, IgnoreKey,
     KeyRange, KeyValue, OwnedRecords, Prev, Range, RangeResult, ReadView, Record, Records,
-    Savepoint, Submitted, Table, TableIter, TableMut, View, WriteTxn,
+    Savepoint, Snapshot, Submitted, Table, TableIter, TableMut, View, WriteTxn,
 };
 pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
 pub use revtree_format::{ChangeId, LeaseId, Revision};

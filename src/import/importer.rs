@@ -71,7 +71,12 @@ impl Importer {
             threads: false,
             ..options.clone()
         };
-        let (store, _) = open_store(&options.files(), target.temporary(), &building)?;
+        let (store, _) = open_store(
+            &options.files(),
+            target.temporary(),
+            target.temporary(),
+            &building,
+        )?;
         Ok(Importer {
             store,
             target,

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use revtree_test_bbolt::{Options as Shape, vector_a, write};
 
+use super::{ImportReport, import_etcd};
+use crate::error::{Error, Result};
+use crate::options::{Create, Options};
 use crate::sys::Disk;
 use crate::sys::sim::{Call, FaultPlan, SimDisk, SimOptions};
-use crate::{Create, Db, Error, ImportReport, Options, Result};
 
 const SNAPSHOT: &str = "snapshot.db";
 const STORE: &str = "store";
@@ -37,7 +39,7 @@ fn options(disk: &SimDisk) -> Options {
 }
 
 fn import(disk: &SimDisk) -> Result<ImportReport> {
-    Db::import_etcd(SNAPSHOT, STORE, options(disk))
+    import_etcd(Path::new(SNAPSHOT), Path::new(STORE), options(disk))
 }
 
 /// Opens what has the store's name and reads it through.

@@ -68,9 +68,7 @@ use siphasher::sip::SipHasher13;
 
 pub(crate) use builder::{BuildFault, Builder, Scanned};
 pub(crate) use epoch::pin;
-#[cfg(test)]
-pub(crate) use image::ImageFault;
-pub(crate) use image::{EntryImage, LeafImage, from_leaves};
+pub(crate) use image::{EntryImage, ImageFault, KeyedEntry, LeafImage, from_leaves};
 pub(crate) use keys::Keys;
 pub(crate) use writer::IndexWriter;
 

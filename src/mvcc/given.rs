@@ -15,6 +15,7 @@ use crate::engine::{Room, Ticket, lock};
 use crate::error::Result;
 use crate::index::KeyId;
 use crate::options::{Applied, Durability};
+use crate::pager::Room;
 
 /// Nothing waits for a sync: what a crash leaves of an import has no name.
 const UNSYNCED: Durability = Durability::Batched {

@@ -12,7 +12,8 @@ use super::versions::RecordKeys;
 use crate::engine::{Config, Engine, Found};
 use crate::error::{Error, Result};
 use crate::index::{
-    BuildFault, Builder, EntryImage, IndexWriter, KeyIndex, LeafImage, Scanned, from_leaves,
+    BuildFault, Builder, EntryImage, ImageFault, IndexWriter, KeyIndex, LeafImage, Scanned,
+    from_leaves,
 };
 use crate::options::{Options, Progress, ProgressFn};
 use crate::pager::read_blob;
@@ -22,10 +23,11 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 /// Leaves read at a time: some 64 MiB.
 const LEAVES_A_WAVE: usize = 4096;
 
-/// Opens engine and index.
+/// Opens engine and index of the file at `path`, which has or will get the name `name`.
 pub(crate) fn open_store(
     disk: &Arc<dyn Disk>,
     path: &Path,
+    name: &Path,
     options: &Options,
 ) -> Result<(Arc<Store>, Found)> {
     let segment_bytes = options.check()?;
@@ -41,7 +43,9 @@ pub(crate) fn open_store(
         checkpoint_bytes: options.checkpoint_bytes,
     };
     let opened = Engine::open(&config)?;
-    let engine = Arc::new(opened.engine);
+    let mut engine = opened.engine;
+    engine.path = name.to_path_buf();
+    let engine = Arc::new(engine);
     let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
     let parts = StoreParts {
         engine,
@@ -180,9 +184,15 @@ fn rebuild(
         .finish(engine.medium.store_id, rev, &keys)
         .map_err(|fault| match fault {
             BuildFault::Keys(error) => error,
-            BuildFault::Image(_) => Error::LimitReached {
+            BuildFault::Image(ImageFault::TooManyKeys) => Error::LimitReached {
                 what: "keys",
                 max: 3 << 30,
+            },
+            BuildFault::Image(_) => Error::Corrupt {
+                offset: 0,
+                what: "keys that changed while they were read",
+                expected: 0,
+                found: 1,
             },
         })
 }

@@ -325,10 +325,7 @@ impl DoubleEndedIterator for Records<'_> {
         }
         // Where the limit cuts is known only once the records before it have been read.
         if self.held.is_none() {
-            let mut held = VecDeque::new();
-            while let Some(record) = self.next() {
-                held.push_back(record);
-            }
+            let held = self.by_ref().collect();
             self.held = Some(held);
         }
         self.held.as_mut().and_then(VecDeque::pop_back)

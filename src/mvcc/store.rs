@@ -402,17 +402,9 @@ impl Store {
     ) -> Result<Ticket> {
         let unsynced = appender.unsynced_changes() + changes;
         let ticket = appender.accept(state, changes, durability)?;
-        if let (
-            true,
-            Durability::Batched {
-                changes: most,
-                interval,
-            },
-        ) = (ticket.settled, durability)
-        {
+        if let (true, Durability::Batched { changes: most, .. }) = (ticket.settled, durability) {
             let due = unsynced >= u64::from(most.max(1));
-            if self.threads {
-                self.with_worker(interval, |worker| worker.changed(due));
+            if self.threads && self.with_worker(|worker| worker.changed(due)) {
                 // The thread cannot keep up: the writer waits for it, so that memory stays bounded.
                 if unsynced >= u64::from(most.max(1)) * 4 {
                     self.engine.sync_to(ticket.sequence)?;
@@ -424,43 +416,56 @@ impl Store {
         Ok(ticket)
     }
 
-    fn with_worker(&self, interval: Duration, call: impl FnOnce(&Worker)) {
+    /// Calls the thread, which is made when it is missing; `false` when the system gives none. Whoever
+    /// makes it, it keeps the interval of the store.
+    fn with_worker(&self, call: impl FnOnce(&Worker)) -> bool {
         let mut worker = lock(&self.worker);
         if worker.is_none() {
+            let interval = match self.engine.durability {
+                Durability::Batched { interval, .. } => interval,
+                // Nothing but a request wakes it.
+                Durability::Sync | Durability::Flushed => Duration::from_secs(3600),
+            };
             let engine: Weak<Engine> = Arc::downgrade(&self.engine);
             *worker = Worker::start(engine, interval, Arc::clone(&self.wakers)).ok();
         }
-        if let Some(worker) = &*worker {
-            call(worker);
-        }
+        worker.as_ref().map(call).is_some()
     }
 
     /// Waits for what a commit asked for, then does what has become due.
     pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
         let durable = self.engine.settle(ticket);
         self.wake();
-        if ticket.checkpoint_due && lock(&self.worker).is_none() {
-            // After the acknowledgement: a failure concerns the next write, and poisons then.
-            let _ = self.engine.maintain();
+        if ticket.checkpoint_due {
+            let worker = lock(&self.worker);
+            if let Some(worker) = &*worker {
+                // It does nothing of its own accord.
+                worker.changed(true);
+            } else {
+                drop(worker);
+                // After the acknowledgement: a failure concerns the next write, and poisons then.
+                let _ = self.engine.maintain();
+            }
         }
         durable
     }
 
     /// Whether a commit has settled; else the waker is called when that may have changed.
     pub(crate) fn poll_settled(&self, ticket: Ticket, waker: &Waker) -> Option<Result<bool>> {
-        if let Some(result) = self.engine.settled(ticket) {
-            return Some(result);
-        }
-        lock(&self.wakers).push(waker.clone());
-        // Looked at again: the sync may have ended between the look and the push.
-        if let Some(result) = self.engine.settled(ticket) {
-            return Some(result);
-        }
         if !self.threads {
-            return Some(self.engine.settle(ticket));
+            return Some(self.settle(ticket));
         }
-        self.with_worker(Duration::from_secs(3600), |worker| worker.changed(true));
-        None
+        let mut settled = self.engine.settled(ticket);
+        if settled.is_none() {
+            lock(&self.wakers).push(waker.clone());
+            // Looked at again: the sync may have ended between the look and the push.
+            settled = self.engine.settled(ticket);
+        }
+        let wanted = settled.is_none() || ticket.checkpoint_due;
+        if wanted && !self.with_worker(|worker| worker.changed(true)) {
+            return Some(self.settle(ticket));
+        }
+        settled
     }
 
     fn wake(&self) {
@@ -507,13 +512,18 @@ impl Store {
 
     /// Attaches every live key that has a lease: after open and restore.
     pub(crate) fn attach_leases(&self) -> Result<()> {
+        self.leased(|lease, key| self.in_callback(|lessor| lessor.attach(lease, key)))
+    }
+
+    /// Shows every live key that has a lease, in key order.
+    pub(crate) fn leased(&self, mut visit: impl FnMut(LeaseId, &[u8])) -> Result<()> {
         let rev = self.engine.rev();
         let mut scan = super::range::Scan::new(&super::keys::KeyRange::all(), rev, false);
         while let Some(found) = scan.next(self, false) {
             let (position, head) = found?;
             if head.lease != LeaseId::NONE {
                 let key = super::range::key_of(self, position)?;
-                self.in_callback(|lessor| lessor.attach(head.lease, &key));
+                visit(head.lease, &key);
             }
         }
         Ok(())
@@ -575,7 +585,7 @@ impl IndexRun for Store {
 }
 
 /// A leaf of the index as it goes into the file.
-fn to_format(leaf: LeafImage) -> IndexLeaf {
+pub(crate) fn to_format(leaf: LeafImage) -> IndexLeaf {
     let entries = leaf.entries.iter().map(|entry| revtree_format::IndexEntry {
         chunk: entry.chunk,
         hash: entry.hash,

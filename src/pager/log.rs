@@ -207,6 +207,11 @@ impl Log {
         }
     }
 
+    /// Everything before has been written to the file.
+    pub(crate) fn written(&self) -> Position {
+        self.written
+    }
+
     /// Makes sure that pieces (records and control items) of these lengths can be appended without a
     /// call that can fail for want of space. Nothing has been written when it fails (C-4).
     pub(crate) fn reserve(

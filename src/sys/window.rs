@@ -60,9 +60,12 @@ impl Storage for Window {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let Some(at) = offset.checked_sub(self.from.load(Ordering::Relaxed)) else {
+        let from = self.from.load(Ordering::Relaxed);
+        let before = usize::try_from(from.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let Some(buf) = buf.get(before..).filter(|buf| !buf.is_empty()) else {
             return Ok(());
         };
+        let at = offset.saturating_sub(from);
         let at = usize::try_from(at).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let end = at
             .checked_add(buf.len())
@@ -132,7 +135,7 @@ mod tests {
         let window = Window::closed();
         window.write_at(b"before", 4090).expect("dropped");
         window.open(4096);
-        window.write_at(b"first", 4096).expect("kept");
+        window.write_at(b"cut first", 4092).expect("kept in part");
         window.write_at(b"below", 0).expect("dropped");
         window.write_at(b"second", 4104).expect("kept");
         assert_eq!(window.take(), b"first\0\0\0second");

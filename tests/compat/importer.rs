@@ -303,6 +303,40 @@ fn never_in_place_of_a_file() {
     assert_eq!(db.get("a").unwrap().unwrap().value, "a at 2");
 }
 
+/// Goal: rows at their limit are taken, also where a segment is smaller than a row.
+#[test]
+fn longest_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || Options::new().segment_bytes(64 << 10);
+    let mut importer = begin(&folder, options());
+    let (key, value) = (vec![1; 65_535], vec![2; 16 << 20]);
+    importer.put(id(2, 0), &kv("a", 2, 2, 1)).unwrap();
+    for table in ["one", "two", "three"] {
+        importer.table_put(table, &key, &value).unwrap();
+        importer.table_put(table, b"", b"").unwrap();
+    }
+    let error = importer.table_put("four", b"", &value).unwrap_err();
+    assert!(matches!(error, Error::LimitReached { .. }), "{error}");
+    importer.put(id(3, 0), &kv("a", 2, 3, 2)).unwrap();
+    finish(importer, 3, None).unwrap().close().unwrap();
+    let db = options().open(folder.path().join("store")).unwrap();
+    let view = db.read().unwrap();
+    assert_eq!(view.tables().collect::<Vec<_>>(), ["one", "three", "two"]);
+    for table in ["one", "two", "three"] {
+        let found = view.table(table).get(&key).unwrap().unwrap();
+        assert!(found == value, "{table}");
+    }
+    assert_eq!(db.get("a").unwrap().unwrap().version, 2);
+    assert!(db.check().unwrap().is_clean());
+}
+
+/// Goal: an importer can be fed by another thread than the one that made it.
+#[test]
+fn importers_are_sent() {
+    fn check<T: Send + 'static>() {}
+    check::<Importer>();
+}
+
 /// Goal: two copies of one history are the same store to whoever asks.
 #[test]
 fn copies_agree() {

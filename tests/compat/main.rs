@@ -4,13 +4,14 @@
 //! what that one pins; where etcd is wrong, it says what is shown instead. Besides them:
 //!
 //! - `fixtures`: snapshots of real servers answer as those did
-//! - `import`: every shape of snapshot, and every kind of damage
+//! - `import`, `damage`: every shape of snapshot, and every kind of damage
 //! - `importer`: records given one by one
 //! - `vectors`: histories whose hashes a real etcd computed
 //! - `snapshot`: files to import, for the others
 
 mod backend;
 mod compaction;
+mod damage;
 mod fixtures;
 mod hash;
 mod import;
