@@ -11,7 +11,7 @@ use revtree_format::{ChangeId, Control, Revision};
 
 use super::store::{OpRef, Store};
 use super::versions::Version;
-use crate::engine::{Room, Ticket, lock};
+use crate::engine::{Ticket, lock};
 use crate::error::Result;
 use crate::index::KeyId;
 use crate::options::{Applied, Durability};
