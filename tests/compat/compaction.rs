@@ -1,6 +1,6 @@
 //! etcd's `kvstore_compaction_test.go` and `store_test.go`, and its issues about compaction.
 
-use revtree::{Db, Outcome};
+use revtree::{Applied, Db, Error, Options, Outcome, Revision};
 
 use crate::support::{
     Change, at, change_of, commit_at, history, memory, refusal, retained, row, rows,
@@ -80,8 +80,7 @@ fn compacted_and_reopened(rev: u64, crashed: bool) -> Option<u64> {
     db.compact_rev().map(|rev| rev.get())
 }
 
-/// TestScheduledCompact: the mark of a compaction survives a crash right behind it, also 0 and 1. (Larger
-/// numbers than a store can have by writing are for the importer.)
+/// TestScheduledCompact: the mark of a compaction survives a crash right behind it, also 0 and 1.
 #[test]
 fn scheduled_compact() {
     for rev in [0, 1, 4] {
@@ -89,13 +88,33 @@ fn scheduled_compact() {
     }
 }
 
-/// TestFinishedCompact: the compact revision survives a close, also 0 and 1; a store that was never
-/// compacted has none.
+/// TestFinishedCompact: the compact revision survives a close, also 0, 1 and the largest there can be; a
+/// store that was never compacted has none.
 #[test]
 fn finished_compact() {
     for rev in [0, 1, 4] {
         assert_eq!(compacted_and_reopened(rev, false), Some(rev));
     }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let last = Revision::new(i64::MAX.unsigned_abs() - 1);
+    let importer = Db::importer(&path, Options::new()).unwrap();
+    let db = importer
+        .finish(last, Some(last), Applied::default())
+        .unwrap();
+    assert_eq!((db.rev(), db.compact_rev()), (last, Some(last)));
+    db.close().unwrap();
+    let db = Db::open(&path).unwrap();
+    assert_eq!((db.rev(), db.compact_rev()), (last, Some(last)));
+    // There is no revision for another change; nothing is lost by asking.
+    assert!(matches!(
+        db.put("a", ""),
+        Err(Error::LimitReached {
+            what: "revision",
+            ..
+        })
+    ));
+    assert_eq!(db.rev(), last);
     assert_eq!(memory().compact_rev(), None);
     assert_eq!(memory().read().unwrap().first_rev(), None);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The modules of the integration test binary `compat`.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 9] = [
     "kv",
     "kvstore",
     "compaction",
@@ -13,6 +13,8 @@ const MODULES: [&str; 7] = [
     "index",
     "backend",
     "integration",
+    "import",
+    "snapshots",
 ];
 
 type Case = BTreeMap<String, String>;
