@@ -140,7 +140,9 @@ impl Crashes<'_> {
         if self.random.once_in(2) {
             // It goes on: a put is there after a clean close.
             let (key, value) = (Bytes::from_static(b"after"), Bytes::from_static(b"crash"));
-            let rev = store.put(&key, &value).map_err(|error| wrong(&format!("{error:?}")))?;
+            let rev = store
+                .put(&key, &value)
+                .map_err(|error| wrong(&format!("{error:?}")))?;
             if rev != self.history.states[found].current.next() {
                 return Err(format!("wrong: the next revision is {rev}"));
             }
@@ -216,7 +218,10 @@ impl Crashes<'_> {
                 state.current
             ));
         }
-        let near = states.iter().rev().find(|known| known.current == state.current);
+        let near = states
+            .iter()
+            .rev()
+            .find(|known| known.current == state.current);
         Err(format!(
             "wrong: no accepted state: {state:?}\n  the accepted one of that revision: {near:?}"
         ))

@@ -335,7 +335,10 @@ fn compare<S: Subject>(ops: &[Op], mut subject: S) -> Result<Stats, Box<Differen
     Ok(stats)
 }
 
-pub(crate) fn first_difference<S: Subject>(expected: &[Outcome], found: &[Outcome]) -> Option<usize> {
+pub(crate) fn first_difference<S: Subject>(
+    expected: &[Outcome],
+    found: &[Outcome],
+) -> Option<usize> {
     let agree = |(expected, found): (&Outcome, &Outcome)| {
         expected == found
             || *found == Outcome::LeaseCalls(None)

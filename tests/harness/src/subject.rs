@@ -393,7 +393,10 @@ impl Subject for Store {
     }
 
     fn txn_roll_back(&mut self, slot: u8) -> Answer<()> {
-        let place = self.savepoints.iter().rposition(|(other, _)| *other == slot);
+        let place = self
+            .savepoints
+            .iter()
+            .rposition(|(other, _)| *other == slot);
         let place = place.ok_or(Refusal::NoSuchSlot(slot))?;
         self.savepoints.truncate(place + 1);
         let savepoint = self.savepoints[place].1.clone();

@@ -31,5 +31,7 @@ fn main() -> ExitCode {
 /// A thousand operations beside the oracle.
 fn model(seed: u64) -> Result<u64, String> {
     let stats = run(seed, &generate(seed, 1000), || Store::for_seed(seed));
-    stats.map(|stats| stats.ops).map_err(|difference| difference.to_string())
+    stats
+        .map(|stats| stats.ops)
+        .map_err(|difference| difference.to_string())
 }

@@ -7,8 +7,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use revtree::storage::sim::{Call, FaultPlan, Mask, Sampled, SimDisk, SimOptions};
 use revtree::Durability;
+use revtree::storage::sim::{Call, FaultPlan, Mask, Sampled, SimDisk, SimOptions};
 
 use super::CrashSummary;
 use super::history::{Setup, end_process, state_of, writes};
@@ -59,7 +59,12 @@ pub fn faults(seed: u64) -> Result<CrashSummary, String> {
     let mut summary = CrashSummary::default();
     // Counts the calls, and the space.
     Run::new(seed, setup, &disk).run(&ops)?;
-    let space: usize = disk.paths().iter().filter_map(|path| disk.bytes(path)).map(|b| b.len()).sum();
+    let space: usize = disk
+        .paths()
+        .iter()
+        .filter_map(|path| disk.bytes(path))
+        .map(|b| b.len())
+        .sum();
     let mut faults: Vec<Fault> = (0..12)
         .map(|_| Fault::Full(random.below(space as u64 + 20_000)))
         .collect();
@@ -75,7 +80,11 @@ pub fn faults(seed: u64) -> Result<CrashSummary, String> {
             } else {
                 FaultPlan::sticky(call, nth, errno)
             };
-            let plan = if random.once_in(2) { plan.short() } else { plan };
+            let plan = if random.once_in(2) {
+                plan.short()
+            } else {
+                plan
+            };
             faults.push(Fault::Call(plan));
             nth += step;
         }
@@ -102,7 +111,10 @@ pub fn faults(seed: u64) -> Result<CrashSummary, String> {
                     .take(run.done + 1)
                     .map(|(number, op)| format!("    {number}: {op:?}\n"))
                     .collect();
-                format!("{error}\n  seed {seed}, {setup:?}, {fault:?}, in operation {}\n{shown}", run.done)
+                format!(
+                    "{error}\n  seed {seed}, {setup:?}, {fault:?}, in operation {}\n{shown}",
+                    run.done
+                )
             })?;
     }
     Ok(summary)
@@ -202,7 +214,10 @@ impl Run<'_> {
             drop(store.lease_calls());
             return Ok(Some(store));
         }
-        if !["CommitUnknown", "Poisoned", "Io {"].iter().any(|kind| text.contains(kind)) {
+        if !["CommitUnknown", "Poisoned", "Io {"]
+            .iter()
+            .any(|kind| text.contains(kind))
+        {
             return Err(format!("wrong: an unexpected error: {text}"));
         }
         if self.only_space {
@@ -273,24 +288,39 @@ impl Run<'_> {
         self.disk.set_capacity(None);
         for _ in 0..4 {
             let image = self.cut();
-            let mut store = self.setup.open(&image).map_err(|error| format!("wrong: after a power cut: {error}"))?;
+            let mut store = self
+                .setup
+                .open(&image)
+                .map_err(|error| format!("wrong: after a power cut: {error}"))?;
             self.find(&mut store, self.durable)?;
             end_process(store, &image);
         }
-        let mut store = self.setup.open(self.disk).map_err(|error| format!("wrong: opened again: {error}"))?;
+        let mut store = self
+            .setup
+            .open(self.disk)
+            .map_err(|error| format!("wrong: opened again: {error}"))?;
         let found = self.find(&mut store, self.same_boot())?;
         let (key, value) = (Bytes::from_static(b"after"), Bytes::from_static(b"faults"));
         for _ in 0..4 {
             let image = self.cut();
-            let mut store = self.setup.open(&image).map_err(|error| format!("wrong: opened, then a power cut: {error}"))?;
+            let mut store = self
+                .setup
+                .open(&image)
+                .map_err(|error| format!("wrong: opened, then a power cut: {error}"))?;
             let again = self.find(&mut store, found)?;
             if again != found {
-                return Err(format!("wrong: state {again} after state {found} was shown by an open"));
+                return Err(format!(
+                    "wrong: state {again} after state {found} was shown by an open"
+                ));
             }
-            store.put(&key, &value).map_err(|error| format!("wrong: {error:?}"))?;
+            store
+                .put(&key, &value)
+                .map_err(|error| format!("wrong: {error:?}"))?;
             store.close().map_err(|error| format!("wrong: {error}"))?;
         }
-        store.put(&key, &value).map_err(|error| format!("wrong: {error:?}"))?;
+        store
+            .put(&key, &value)
+            .map_err(|error| format!("wrong: {error:?}"))?;
         store.close().map_err(|error| format!("wrong: {error}"))
     }
 
@@ -300,9 +330,17 @@ impl Run<'_> {
         let sectors = self.disk.pending(operation);
         let metadata = self.random.once_in(2);
         match self.random.below(4) {
-            0 => self.disk.image(operation, &mut Mask::new(vec![false; sectors], metadata, metadata)),
-            1 => self.disk.image(operation, &mut Mask::new(vec![true; sectors], metadata, metadata)),
-            _ => self.disk.image(operation, &mut Sampled::new(self.random.bits())),
+            0 => self.disk.image(
+                operation,
+                &mut Mask::new(vec![false; sectors], metadata, metadata),
+            ),
+            1 => self.disk.image(
+                operation,
+                &mut Mask::new(vec![true; sectors], metadata, metadata),
+            ),
+            _ => self
+                .disk
+                .image(operation, &mut Sampled::new(self.random.bits())),
         }
     }
 
@@ -313,7 +351,9 @@ impl Run<'_> {
         let found = states.iter().rposition(|known| *known == state);
         match found {
             Some(found) if found >= least => Ok(found),
-            Some(found) => Err(format!("lost: state {found} is there, {least} was acknowledged")),
+            Some(found) => Err(format!(
+                "lost: state {found} is there, {least} was acknowledged"
+            )),
             None => Err(format!("wrong: no accepted state: {state:?}")),
         }
     }

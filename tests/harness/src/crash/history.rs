@@ -128,7 +128,10 @@ pub fn writes(seed: u64, count: usize) -> Vec<Op> {
     };
     let mut random = Random::new(seed ^ 0x5EED);
     // Many worlds know neither: here every tenth operation is one of them.
-    let mut ops: Vec<Op> = generate(seed, count * 8).into_iter().filter(changes).collect();
+    let mut ops: Vec<Op> = generate(seed, count * 8)
+        .into_iter()
+        .filter(changes)
+        .collect();
     ops.truncate(count);
     for op in &mut ops {
         match random.below(30) {
@@ -179,7 +182,8 @@ impl History {
             around.after(op, &expected);
             mark.accepted = oracle.states().len() - 1;
             let synced = matches!(op, Op::Sync | Op::Reopen)
-                || matches!(op, Op::Compact(_)) && !expected.iter().any(crate::outcome::Outcome::refused);
+                || matches!(op, Op::Compact(_))
+                    && !expected.iter().any(crate::outcome::Outcome::refused);
             if synced || setup.durability == Durability::Sync {
                 mark.durable = mark.accepted;
             }
@@ -270,5 +274,7 @@ pub fn end_process(store: Store, disk: &SimDisk) {
 ///
 /// When it cannot be read.
 pub fn state_of(store: &mut Store) -> Result<State, String> {
-    store.state().map_err(|error| format!("cannot be read: {error:?}"))
+    store
+        .state()
+        .map_err(|error| format!("cannot be read: {error:?}"))
 }
