@@ -164,9 +164,8 @@ impl Run<'_> {
 
     fn run(&mut self, ops: &[Op]) -> Result<(), String> {
         let opened = self.setup.open(self.disk);
-        let mut store = match opened {
-            Ok(store) => store,
-            Err(_) => return self.reopened(),
+        let Ok(mut store) = opened else {
+            return self.reopened();
         };
         for op in ops {
             let next = if matches!(op, Op::Reopen) {
