@@ -2,18 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::{Config, Engine, Found};
+use crate::engine::{Found, lock};
 use crate::error::{Error, Result};
+use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
-    Deleted, Hash, HashKv, IgnoreKey, KeyRange, KeyValue, ReadView, Store, StoreParts, Turn,
-    TurnHeld, WriteTxn, hash_all, hash_by_rev, load,
+    Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Snapshot, Store,
+    Turn, TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store,
 };
-use crate::options::{Applied, Options};
+use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sys::Disk;
 
@@ -68,9 +69,12 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
-    found: Found,
+    /// What the open of the present content found.
+    found: Mutex<Found>,
     closed: AtomicBool,
 }
+
+impl KeepOpen for Shared {}
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -100,7 +104,7 @@ impl Db {
     }
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
-        let (store, found) = open_store(&disk, path, &options)?;
+        let (store, found) = open_store(&disk, path, path, &options)?;
         if let Some(expected) = options.expect_at_least
             && store.engine.rev() < expected
         {
@@ -116,7 +120,7 @@ impl Db {
             options,
             disk,
             path: path.to_path_buf(),
-            found,
+            found: Mutex::new(found),
             closed: AtomicBool::new(false),
         });
         let db = Db { shared };
@@ -210,7 +214,7 @@ impl Db {
     /// [`Error::InCallback`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn write(&self) -> Result<WriteTxn> {
         let turn = self.take_turn()?;
-        WriteTxn::begin(self.store(), turn)
+        WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _)
     }
 
     /// The same without waiting: `None` when another transaction is open.
@@ -221,7 +225,9 @@ impl Db {
         Store::check_callback()?;
         self.store().engine.check_writable()?;
         match self.shared.turn.try_take() {
-            Some(turn) => WriteTxn::begin(self.store(), turn).map(Some),
+            Some(turn) => {
+                WriteTxn::begin(self.store(), turn, Arc::clone(&self.shared) as _).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -357,6 +363,86 @@ impl Db {
         store.compactions.all(&store).unwrap_or_default()
     }
 
+    /// An image of the store as it is now, while it goes on. Costs nothing before it is read.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(snapshot.revision().get(), 2);
+    /// let mut file = Vec::new();
+    /// snapshot.write_to(&mut file)?;
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::current(&self.store(), &self.shared.disk)
+    }
+
+    /// Puts the store file at `path`, a saved [`Snapshot`] or any other store, in place of the content: the
+    /// file gets this store's name, and `path` is gone. For all clones of this handle at once.
+    ///
+    /// It waits for the write transaction in flight. The new file is opened, checked and locked first, then
+    /// renamed. Views, snapshots and shared bytes stay on the old content, exact, and keep its file locked;
+    /// background work on it ends. The lessor is told of each live key with a lease, as at open; of the old
+    /// content's leases it is not told. The consistent index is that of the new content.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Db::open(dir.path().join("store"))?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.save(dir.path().join("received"))?;
+    /// db.put("a", "2")?;
+    /// let before = db.read()?;
+    /// let recovery = db.restore(dir.path().join("received"))?;
+    /// assert!(recovery.clean);
+    /// assert_eq!(db.get("a")?.unwrap().value, "1");
+    /// assert_eq!(before.get("a")?.unwrap().value(), b"2");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Options::open`] for what is found at `path`; [`Error::ReadOnly`], [`Error::InCallback`],
+    /// [`Error::Poisoned`], [`Error::Closed`] by this store; [`Error::Io`] when the file cannot be renamed,
+    /// as from another filesystem. Then the old content is untouched, and the new file where it was. Only
+    /// when the directory cannot be synced after the rename, the new content is in place all the same, and
+    /// a power loss may bring the old one back.
+    ///
+    /// # Panics
+    /// With the panic of a lessor's hook, once the new content is in place.
+    pub fn restore(&self, path: impl AsRef<Path>) -> Result<Recovery> {
+        let shared = &*self.shared;
+        let turn = self.take_turn()?;
+        // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
+        let options = Options {
+            create: Create::Never,
+            ..shared.options.clone()
+        };
+        let (store, found) = open_store(&shared.disk, path.as_ref(), &shared.path, &options)?;
+        store.leased(|_, _| {})?;
+        // 2. The name is the store's: from here on an open finds the new content, which we have locked.
+        shared
+            .disk
+            .rename(path.as_ref(), &shared.path)
+            .map_err(Error::on("rename the restored file"))?;
+        let synced = shared.disk.sync_directory(&shared.path);
+        // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
+        let recovery = Recovery::of(&found, store.engine.rev());
+        *lock(&shared.found) = found;
+        let old = shared.store.swap(Arc::clone(&store));
+        // 4. The old content's work ends; whoever waits for a sync of it may do so.
+        old.engine.retire();
+        old.end_worker();
+        let attached = store.attach_leases();
+        drop(turn);
+        synced.map_err(Error::on("sync the restored file's directory"))?;
+        attached?;
+        Ok(recovery)
+    }
+
     /// Counters and sizes. After a compaction the heads of all records are read to count live bytes.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -375,7 +461,7 @@ impl Db {
     /// What open found: a clean end, or what was recovered.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
-        Recovery::of(&self.shared.found, self.rev())
+        Recovery::of(&lock(&self.shared.found), self.rev())
     }
 
     /// A handle that does not keep the store open.
@@ -403,14 +489,83 @@ impl Db {
         store.engine.close(&*store)
     }
 
-    /// The turn and the store, for what replaces the content.
-    pub(crate) fn replace_store(&self, turn: &TurnHeld, store: Arc<Store>) -> Arc<Store> {
-        let _ = turn;
-        self.shared.store.swap(store)
+    /// Builds a new store at `store`, where there must be none, from records with their revisions (etcd's
+    /// `WriteKV`, with deletes and side tables too).
+    ///
+    /// The options say how the store is made, and how [`Importer::finish`] opens it.
+    ///
+    /// ```
+    /// use revtree::{Applied, ChangeId, Db, KeyValue, LeaseId, Options, Revision};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// let kv = KeyValue::new("a".into(), "1".into(), 7.into(), 7.into(), 1, LeaseId::NONE);
+    /// importer.put(ChangeId::new(Revision::new(7), 0), &kv)?;
+    /// let db = importer.finish(Revision::new(7), None, Applied::default())?;
+    /// assert_eq!(db.get("a")?.unwrap().mod_revision.get(), 7);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `AlreadyExists` when there is a file; [`Error::ReadOnly`] by the options;
+    /// otherwise as [`Options::open`].
+    pub fn importer(store: impl AsRef<Path>, options: Options) -> Result<Importer> {
+        Importer::new(store.as_ref(), options)
     }
 
-    pub(crate) fn turn_for_restore(&self) -> Result<TurnHeld> {
-        self.take_turn()
+    /// Makes a new store at `store`, where there must be none, of an etcd snapshot (`etcdctl snapshot
+    /// save`) or of a plain copy of etcd's database, and leaves it closed.
+    ///
+    /// The bucket `key` becomes the store's history, every other bucket a side table, byte for byte. The
+    /// store answers as an etcd would that opens the snapshot: the same revisions, ranges, events and
+    /// HashKV. A compaction that was not finished is completed. (The one exception is the record without
+    /// a key that `snapshot restore --bump-revision` adds: it raises the revision and is not kept, so
+    /// HashKV differs from that of a bumped etcd by it.)
+    ///
+    /// Memory does not depend on the snapshot's size but for the key index; the snapshot is only read.
+    ///
+    /// ```no_run
+    /// use revtree::{Db, Options};
+    /// let report = Db::import_etcd("snapshot.db", "store", Options::new())?;
+    /// println!("{} keys at revision {}", report.keys, report.revision);
+    /// let db = Db::open("store")?;
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Import`] with the offset of what is damaged, contradicts itself, or passes a limit of the
+    /// store: then nothing is left at `store`. [`Error::Io`] with `AlreadyExists` when there is a file;
+    /// [`Error::NoSpace`], [`Error::StoreFull`], and as [`Db::importer`].
+    pub fn import_etcd(
+        snapshot: impl AsRef<Path>,
+        store: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<ImportReport> {
+        import_etcd(snapshot.as_ref(), store.as_ref(), options)
+    }
+}
+
+impl Importer {
+    /// Completes the store and opens it. `current` is its revision, at or above the last change's;
+    /// `compacted` its compact revision, at or below that; `applied` its consistent index.
+    ///
+    /// The store gets its name when everything in it is durable.
+    ///
+    /// # Errors
+    /// [`Error::Import`] when the revisions do not fit; [`Error::Io`] with `AlreadyExists` when another
+    /// file has got the name meanwhile; and what writing and opening can fail with. There is no store
+    /// then, unless it is the opening that failed.
+    pub fn finish(
+        self,
+        current: Revision,
+        compacted: Option<Revision>,
+        applied: Applied,
+    ) -> Result<Db> {
+        let Sealed {
+            disk,
+            path,
+            options,
+        } = self.seal(current, compacted, applied)?;
+        Db::open_on(disk, &path, options.create(Create::Never))
     }
 }
 
@@ -427,35 +582,4 @@ impl std::fmt::Debug for WeakDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WeakDb").finish_non_exhaustive()
     }
-}
-
-/// Opens engine and index.
-pub(crate) fn open_store(
-    disk: &Arc<dyn Disk>,
-    path: &Path,
-    options: &Options,
-) -> Result<(Arc<Store>, Found)> {
-    let segment_bytes = options.check()?;
-    let config = Config {
-        disk: Arc::clone(disk),
-        path: path.to_path_buf(),
-        read_only: options.read_only,
-        create: options.create,
-        durability: options.durability,
-        read_mode: options.read_mode,
-        segment_bytes,
-        store_bytes_max: options.store_bytes_max,
-        checkpoint_bytes: options.checkpoint_bytes,
-    };
-    let opened = Engine::open(&config)?;
-    let engine = Arc::new(opened.engine);
-    let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
-    let parts = StoreParts {
-        engine,
-        index,
-        writer,
-        lessor: Arc::clone(&options.lessor),
-        threads: options.threads,
-    };
-    Ok((Store::new(parts), opened.found))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use revtree_format::etcd::EtcdError;
 use revtree_format::{ChangeId, FormatError, LeaseId, Revision};
 
 use crate::KeyValue;
@@ -151,9 +152,10 @@ pub enum Error {
         /// What it is.
         found: u64,
     },
-    /// The file to be imported is damaged or not what it should be.
+    /// What is to be imported is damaged or not what it should be.
     Import {
-        /// Where in that file.
+        /// Where in the file; with an [`Importer`](crate::Importer), how many records and rows were taken
+        /// before.
         offset: u64,
         /// What is wrong.
         what: String,
@@ -352,6 +354,15 @@ impl From<FormatError> for Error {
             what,
             expected,
             found,
+        }
+    }
+}
+
+impl From<EtcdError> for Error {
+    fn from(error: EtcdError) -> Error {
+        Error::Import {
+            offset: error.offset,
+            what: error.what.to_string(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod db;
 mod engine;
 mod error;
+mod import;
 mod index;
 mod lessor;
 mod mvcc;
@@ -30,11 +31,12 @@ mod tree;
 
 pub use db::{Db, WeakDb};
 pub use error::{Error, ErrorKind, Result};
+pub use import::{ImportReport, Importer};
 pub use lessor::{Lessor, NoLessor};
 pub use mvcc::{
     Commit, DEFAULT_IGNORES, Deleted, Event, EventKind, Events, Expect, Hash, HashKv, IgnoreKey,
     KeyRange, KeyValue, OwnedRecords, Prev, Range, RangeResult, ReadView, Record, Records,
-    Savepoint, Submitted, Table, TableIter, TableMut, View, WriteTxn,
+    Savepoint, Snapshot, Submitted, Table, TableIter, TableMut, View, WriteTxn,
 };
 pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
 pub use revtree_format::{ChangeId, LeaseId, Revision};

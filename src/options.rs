@@ -127,7 +127,7 @@ pub struct Options {
 /// Address space reserved, and so the largest store, unless the options say otherwise.
 const STORE_BYTES_DEFAULT: u64 = 1 << 40;
 /// Log between two checkpoints, unless the options say otherwise.
-const CHECKPOINT_BYTES_DEFAULT: u64 = 64 << 20;
+pub(crate) const CHECKPOINT_BYTES_DEFAULT: u64 = 64 << 20;
 
 impl Options {
     /// The defaults: create if missing, `Sync`, no lessor, memory map, 4 MiB segments, at most 1 TiB.
@@ -192,8 +192,9 @@ impl Options {
         self
     }
 
-    /// How large the file may become, in bytes; beyond it writes fail with
-    /// [`Error::StoreFull`]. Default: 1 TiB; at most 16 TiB.
+    /// How large the file may become by writing, in bytes; beyond it writes fail with
+    /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
+    /// more. Default: 1 TiB; at most 16 TiB.
     #[must_use]
     pub fn store_bytes_max(mut self, bytes: u64) -> Self {
         self.store_bytes_max = bytes;
@@ -238,8 +239,7 @@ impl Options {
     /// [`Error::FormatTooNew`], [`Error::Corrupt`] and [`Error::RolledBack`] by what the file holds,
     /// [`Error::Io`] with the operating system's answer.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
-        let disk = self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk));
-        Db::open_on(disk, path.as_ref(), self)
+        Db::open_on(self.files(), path.as_ref(), self)
     }
 
     /// Opens an empty store in memory, with the same code: for the tests of its users.
@@ -251,6 +251,11 @@ impl Options {
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
         let disk = Arc::new(MemoryDisk::new());
         Db::open_on(disk, Path::new("memory"), self)
+    }
+
+    /// Where files live.
+    pub(crate) fn files(&self) -> Arc<dyn Disk> {
+        self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk))
     }
 
     /// Checks what the setters were given.

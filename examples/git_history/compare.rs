@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use revtree::{EventKind, KeyRange, ReadView, Revision};
 
-use super::git::{Blobs, Git, PLAIN};
+use super::git::{Blobs, Git, Leaf, PLAIN};
 use super::{BLOB_BYTES_MAX, COMMIT, PATH_BYTES_MAX, mode_key};
 
 /// At most so many differences are printed.
@@ -44,7 +44,7 @@ pub(crate) fn tree(
     compared: &mut Compared,
 ) -> Result<()> {
     let mut expected = BTreeMap::new();
-    for (path, entry, size) in git.tree(commit)? {
+    for Leaf { path, entry, size } in git.tree(commit)? {
         if path.len() > PATH_BYTES_MAX {
             continue;
         }

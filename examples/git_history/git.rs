@@ -33,6 +33,14 @@ impl Entry {
     }
 }
 
+/// What a tree has at a path.
+pub(crate) struct Leaf {
+    pub(crate) path: Vec<u8>,
+    pub(crate) entry: Entry,
+    /// A submodule has none.
+    pub(crate) size: Option<u64>,
+}
+
 /// What a commit did at one path; `None`: nothing is there.
 pub(crate) struct Change {
     pub(crate) path: Vec<u8>,
@@ -148,7 +156,7 @@ impl Git {
     }
 
     /// All paths of a commit in the order of their bytes, each with its size where it has one.
-    pub(crate) fn tree(&self, commit: &str) -> Result<Vec<(Vec<u8>, Entry, Option<u64>)>> {
+    pub(crate) fn tree(&self, commit: &str) -> Result<Vec<Leaf>> {
         let list = self.output(&["ls-tree", "-r", "-z", "-l", "--full-tree", commit])?;
         let mut entries = Vec::new();
         for line in list
@@ -168,9 +176,13 @@ impl Git {
                 mode: mode.to_owned(),
                 id: id.to_owned(),
             };
-            entries.push((line[tab + 1..].to_vec(), entry, size.parse().ok()));
+            entries.push(Leaf {
+                path: line[tab + 1..].to_vec(),
+                entry,
+                size: size.parse().ok(),
+            });
         }
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        entries.sort_by(|a: &Leaf, b| a.path.cmp(&b.path));
         Ok(entries)
     }
 

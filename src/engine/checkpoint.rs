@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use revtree_format::limits::SEGMENTS_START;
-use revtree_format::{
-    Control, FrameKind, IndexLeaf, PageRef, Root, RootKind, Superblock, encode_segments,
-};
+use revtree_format::{FrameKind, PageRef, Root, RootKind, Superblock};
 
+use super::pages::{write_index, write_segments, write_tables};
 use super::{Checkpoint, Engine, IndexRun, State, lock};
 use crate::error::{Error, Result};
-use crate::pager::{BlobWriter, Superblocks};
+use crate::pager::{Room, Superblocks};
 
 impl Engine {
     /// Whether so much log has been written since the last checkpoint that another is due.
@@ -36,7 +35,8 @@ impl Engine {
 
     /// Writes a checkpoint if one is due and none is being written.
     pub(crate) fn maintain(&self) -> Result<()> {
-        if !self.is_checkpoint_due() || self.check_writable().is_err() {
+        let retired = self.retired.load(Ordering::Acquire);
+        if retired || !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
         let Ok(checkpoint) = self.checkpoint.try_lock() else {
@@ -63,7 +63,7 @@ impl Engine {
         // 1.
         let (head, state, tails, commits) = {
             let mut append = self.append()?;
-            append.log.reserve(std::iter::once(64))?;
+            append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             let (fresh, tails) = self.tree.freeze();
@@ -90,21 +90,31 @@ impl Engine {
         roots.extend(tree_root);
         roots.extend(self.write_tables(&checkpoint, &state)?);
         if let Some(run) = run {
-            roots.push(self.write_index(run, state.rev.get())?);
+            let limit = self.append()?.log.chunk_bytes();
+            roots.push(write_index(run, state.rev.get(), limit, &mut append_page)?);
         }
-        let noted = self.append()?.log.head().segment_use;
-        let (segments, segment_count) = self.write_segments()?;
+        let idle = || commits == self.counters.commits.load(Ordering::Relaxed);
+        let mut noted = self.append()?.log.head().segment_use;
+        let (mut segments, mut segment_count) = self.write_segments()?;
+        for _ in 0..TABLE_RETRIES {
+            let last = self.append()?.log.head().segment_use;
+            if last == noted || !idle() {
+                break;
+            }
+            // Its own frames began another segment, which it does not know: written again, it does.
+            noted = last;
+            (segments, segment_count) = self.write_segments()?;
+        }
         roots.push(segments);
         // 3.
         let end = {
             let mut append = self.append()?;
-            append.log.reserve(std::iter::once(64))?;
+            append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
-            let idle = commits == self.counters.commits.load(Ordering::Relaxed);
             // Nothing was committed since step 1: replay need not pass over the pages, if the table
             // knows the segments that they are in (B-86).
-            if idle && group.head.segment_use == noted {
+            if idle() && group.head.segment_use == noted {
                 group.head
             } else {
                 head
@@ -145,7 +155,9 @@ impl Engine {
     fn append_page(&self, kind: FrameKind, body: &[u8]) -> Result<PageRef> {
         self.check_writable()?;
         let mut append = self.append()?;
-        append.log.reserve(std::iter::once(body.len()))?;
+        append
+            .log
+            .reserve(std::iter::once(body.len()), Room::Upkeep)?;
         let page = append.log.append_page(kind, body);
         self.poisons(page)
     }
@@ -162,67 +174,17 @@ impl Engine {
         if state.tables.same(&checkpoint.tables) {
             return Ok(checkpoint.superblock.root(RootKind::Tables).copied());
         }
-        let mut blob = BlobWriter::default();
         let limit = self.append()?.log.chunk_bytes();
-        let (mut items, mut body) = (0, Vec::new());
-        let mut add = |item: Control<'_>, blob: &mut BlobWriter| -> Result<()> {
-            if items > 0 && body.len() + item.encoded_len() > limit {
-                blob.chunk(items, &body, |kind, body| self.append_page(kind, body))?;
-                body.clear();
-                items = 0;
-            }
-            item.encode(&mut body);
-            items += 1;
-            Ok(())
-        };
-        for (table, entries) in state.tables.iter() {
-            add(Control::TableCreate { table }, &mut blob)?;
-            for (key, value) in entries {
-                add(Control::TablePut { table, key, value }, &mut blob)?;
-            }
-        }
-        blob.chunk(items, &body, |kind, body| self.append_page(kind, body))?;
-        blob.finish(RootKind::Tables, 0, |kind, body| {
+        write_tables(&state.tables, limit, &mut |kind, body| {
             self.append_page(kind, body)
         })
         .map(Some)
     }
 
-    fn write_index(&self, run: &dyn IndexRun, rev: u64) -> Result<Root> {
-        let mut blob = BlobWriter::default();
-        let limit = self.append()?.log.chunk_bytes();
-        let (mut keys, mut body) = (0, Vec::new());
-        run.dump(&mut |leaf: &IndexLeaf| {
-            leaf.encode(&mut body);
-            keys += leaf.entries.len() as u64;
-            if body.len() >= limit {
-                blob.chunk(keys, &body, |kind, body| self.append_page(kind, body))?;
-                body.clear();
-                keys = 0;
-            }
-            Ok(())
-        })?;
-        blob.chunk(keys, &body, |kind, body| self.append_page(kind, body))?;
-        blob.finish(RootKind::Index, rev, |kind, body| {
-            self.append_page(kind, body)
-        })
-    }
-
     /// The table as it is now: segments that its own frames still take are in the chain behind the head.
     fn write_segments(&self) -> Result<(Root, u32)> {
         let entries = self.append()?.log.space().entries().to_vec();
-        let mut blob = BlobWriter::default();
-        for part in entries.chunks(SEGMENTS_A_CHUNK) {
-            let body = encode_segments(part);
-            blob.chunk(part.len() as u64, &body, |kind, body| {
-                self.append_page(kind, body)
-            })?;
-        }
-        let root = blob.finish(RootKind::Segments, 0, |kind, body| {
-            self.append_page(kind, body)
-        })?;
-        let count = u32::try_from(entries.len()).expect("fewer units than 16 TiB / 64 KiB");
-        Ok((root, count))
+        write_segments(&entries, &mut |kind, body| self.append_page(kind, body))
     }
 
     /// Ends the store: everything durable, a checkpoint with the key index, the file cut behind the log.
@@ -239,8 +201,8 @@ impl Engine {
     fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
         self.check_writable()?;
         let unchanged = {
-            let append = self.append()?;
             let checkpoint = lock(&self.checkpoint);
+            let append = self.append()?;
             let appended = append.log.appended() > 0;
             (!appended || append.log.head() == checkpoint.superblock.head)
                 && append.accepted_sequence < append.log.sequence()
@@ -261,5 +223,6 @@ impl Engine {
     }
 }
 
-/// Entries of the segment table in one chunk: 32 KiB, which fits the smallest segment.
-const SEGMENTS_A_CHUNK: usize = 2048;
+/// How often the segment table is written again because its frames began a segment. Once is enough for
+/// a table that fits one; a larger one is found by replay, and the next open copies the tail.
+const TABLE_RETRIES: u32 = 2;

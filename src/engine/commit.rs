@@ -27,6 +27,7 @@ use revtree_format::{Control, NewRecord, Position};
 use super::{Append, Engine, State, lock};
 use crate::error::{Error, Result};
 use crate::options::Durability;
+use crate::pager::Room;
 
 /// The append lock, held for one commit.
 #[derive(Debug)]
@@ -51,12 +52,16 @@ pub(crate) struct Ticket {
 
 impl Engine {
     /// Step 1: the append lock, with room for pieces of these lengths.
-    pub(crate) fn begin(&self, pieces: impl Iterator<Item = usize>) -> Result<Appender<'_>> {
+    pub(crate) fn begin(
+        &self,
+        pieces: impl Iterator<Item = usize>,
+        room: Room,
+    ) -> Result<Appender<'_>> {
         self.check_writable()?;
         let mut append = self.append()?;
         // Looked at again under the lock: nothing is appended behind a failure.
         self.check_writable()?;
-        append.log.reserve(pieces)?;
+        append.log.reserve(pieces, room)?;
         Ok(Appender {
             engine: self,
             append,
@@ -86,31 +91,34 @@ impl Engine {
         }
         sync.leading = true;
         drop(sync);
+        let leading = Leading { engine: self };
         let led = self.lead();
-        let mut sync = lock(&self.sync);
-        sync.leading = false;
         let result = match led {
             Ok(durable) => {
+                let mut sync = lock(&self.sync);
                 sync.durable = sync.durable.max(durable);
                 Ok(())
             }
-            Err(cause) => {
+            // Nothing was written: there was no room even to end the group. Another try may find some.
+            Err(error @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => Err(error),
+            Err(error) => {
+                let cause = cause_of(error);
                 self.poison(Arc::clone(&cause));
                 Err(Error::Poisoned { cause })
             }
         };
-        drop(sync);
-        self.synced.notify_all();
+        drop(leading);
         result
     }
 
     /// Seals, writes and syncs one group; gives the number of the first frame that is not durable.
-    fn lead(&self) -> std::result::Result<u64, Arc<io::Error>> {
-        let mut append = self.append().map_err(cause_of)?;
+    fn lead(&self) -> Result<u64> {
+        let mut append = self.append()?;
         if append.torn {
-            return Err(Arc::new(io::Error::other("an append failed half-way")));
+            let cause = io::Error::other("an append failed half-way");
+            return Err(Error::io("append", cause));
         }
-        let group = append.log.seal().map_err(cause_of)?;
+        let group = append.log.seal()?;
         let accepted = append.accepted.clone();
         append.unsynced_changes = 0;
         let commits = self.counters.commits.load(Ordering::Relaxed);
@@ -119,9 +127,10 @@ impl Engine {
             .group_max
             .fetch_max(commits - before, Ordering::Relaxed);
         drop(append);
-        self.medium.storage.sync_data().map_err(Arc::new)?;
+        let synced = self.medium.storage.sync_data();
+        synced.map_err(Error::on("sync"))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        let mut append = self.append().map_err(cause_of)?;
+        let mut append = self.append()?;
         append.log.synced(group.head.sequence);
         let durable_segments = append.log.take_durable();
         self.durable_rev
@@ -185,12 +194,27 @@ impl Engine {
         }
         match self.sync_to(ticket.sequence) {
             Ok(()) => Ok(true),
-            Err(Error::Poisoned { cause }) => Err(Error::CommitUnknown {
-                revision: ticket.rev,
-                cause,
-            }),
-            Err(other) => Err(other),
+            Err(error) => {
+                let (revision, cause) = (ticket.rev, cause_of(error));
+                Err(Error::CommitUnknown { revision, cause })
+            }
         }
+    }
+}
+
+/// The leader's part; given back also when it panics, so that nobody waits for ever.
+struct Leading<'e> {
+    engine: &'e Engine,
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let cause = io::Error::other("a sync was given up half-way");
+            self.engine.poison(Arc::new(cause));
+        }
+        lock(&self.engine.sync).leading = false;
+        self.engine.synced.notify_all();
     }
 }
 

@@ -11,7 +11,7 @@ use revtree_format::{FrameKind, Link, NewRecord, Position, parse_record};
 
 use super::Engine;
 use crate::error::Result;
-use crate::pager::{Tail, replay};
+use crate::pager::{Room, Tail, replay};
 
 impl Engine {
     /// Copies the unsynced frames of `tail` behind the log's end and writes a checkpoint.
@@ -39,7 +39,7 @@ impl Engine {
                 return Ok(());
             }
             let lens = copies.iter().map(|(_, head, ..)| head.record_len());
-            let mut appender = self.begin(lens)?;
+            let mut appender = self.begin(lens, Room::Upkeep)?;
             appender.set_revision(rev);
             for (from, head, key, value) in copies {
                 let relink = |link: Option<Link>| {

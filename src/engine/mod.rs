@@ -12,6 +12,7 @@ mod checkpoint;
 mod commit;
 mod copy;
 mod open;
+mod pages;
 mod state;
 mod worker;
 
@@ -25,8 +26,11 @@ use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use commit::{Appender, Ticket};
 pub(crate) use open::{Config, Found};
+pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
 pub(crate) use worker::Worker;
+
+pub(crate) use crate::pager::Room;
 
 use crate::error::{Error, Result};
 use crate::options::Durability;
@@ -48,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) path: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) read_only: bool,
+    /// Writable opens so far, this one included.
+    pub(crate) opens: u32,
     /// `None` for a store opened for reading only.
     append: Option<Mutex<Append>>,
     checkpoint: Mutex<Checkpoint>,
@@ -59,6 +65,8 @@ pub(crate) struct Engine {
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
+    /// Another file has taken the place of this one: no more checkpoints.
+    retired: AtomicBool,
     pub(crate) counters: Counters,
     checkpoint_bytes: u64,
     _lock: Option<open::WriterLock>,
@@ -169,6 +177,13 @@ impl Engine {
 
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poison.get().is_some()
+    }
+
+    /// The content has been replaced: nobody will open this file again. A checkpoint that is being written
+    /// is waited for, and none is begun; what was accepted can still be synced, for those who wait for it.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        drop(lock(&self.checkpoint));
     }
 
     /// Bytes of the file, and of it bytes in free segments.

@@ -16,8 +16,8 @@ use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock
 use crate::error::{Error, Result};
 use crate::options::{Applied, Create, Durability, ReadMode};
 use crate::pager::{
-    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, claim, create, read_blob, replay,
-    walk,
+    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
+    read_blob, replay, walk,
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage};
 use crate::tree::{Spine, Tree};
@@ -127,19 +127,17 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Err(Error::io("create the store", error.into()))
         }
         (_, true) => Ok(false),
-        (Create::Never, false) => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
-        (_, false) if config.read_only => Err(Error::io(
-            "open the store",
-            std::io::ErrorKind::NotFound.into(),
-        )),
+        (Create::Never, false) => Err(Error::io("open the store", missing())),
+        (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
             create(&*config.disk, &config.path, config.segment_bytes)?;
             Ok(true)
         }
     }
+}
+
+fn missing() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file")
 }
 
 fn open_error(config: &Config, error: std::io::Error) -> Error {
@@ -248,7 +246,12 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             .get(head.segment as usize)
             .map_or(1, |entry| entry.units);
         let mut extent = claim(&medium, head.segment, units.max(1))?;
-        show(&medium, &mut extent, start, head.position.0)?;
+        if medium.copies() {
+            // The log goes on in memory of its own, so what lies before in the segment is brought there.
+            load(&medium, &mut extent, start, head.position.0)?;
+        } else {
+            show(&medium, &mut extent, start, head.position.0)?;
+        }
         Log::resume(
             Arc::clone(&medium),
             space(segments),
@@ -282,6 +285,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         path: config.path.clone(),
         durability: config.durability,
         read_only: false,
+        opens: superblock.opens,
         append: Some(Mutex::new(Append {
             accepted_sequence: 0,
             sync_sequence: 0,
@@ -302,6 +306,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         state: ArcSwap::from_pointee(recovered.state),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
+        retired: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: Some(writer_lock),
@@ -354,6 +359,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         path: config.path.clone(),
         durability: config.durability,
         read_only: true,
+        opens: superblock.opens,
         append: None,
         sync: Mutex::new(SyncState::default()),
         synced: Condvar::new(),
@@ -362,6 +368,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         state: ArcSwap::from_pointee(recovered.state),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
+        retired: AtomicBool::new(false),
         counters: Counters::default(),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: None,
@@ -416,7 +423,7 @@ fn medium(
     let wanted = if config.read_only {
         segment_bytes
     } else {
-        config.store_bytes_max
+        bytes_with_upkeep(config.store_bytes_max, segment_bytes)
     };
     let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {
         Error::OutOfMemory {
@@ -647,14 +654,17 @@ fn show(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) 
             .show(extent, start, whole - start)
             .map_err(Error::on("map the file"))?;
     }
-    if whole < end {
-        // The file was cut inside a block.
-        let mut rest = vec![0; usize::try_from(end - whole).expect("less than a block")];
-        medium
-            .storage
-            .read_at(&mut rest, whole)
-            .map_err(Error::on("read the file"))?;
-        let _ = extent.write(whole, &rest);
+    // The file may have been cut inside a block.
+    load(medium, extent, whole.max(start), end)
+}
+
+/// Copies the file's bytes from `start` to `end` into memory and lets readers see them.
+fn load(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) -> Result<()> {
+    if start < end {
+        let mut bytes = vec![0; usize::try_from(end - start).expect("within a segment")];
+        let read = medium.storage.read_at(&mut bytes, start);
+        read.map_err(Error::on("read the file"))?;
+        let _ = extent.write(start, &bytes);
     }
     extent.publish(end.max(start));
     Ok(())

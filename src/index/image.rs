@@ -11,12 +11,13 @@ use revtree_format::{Position, Revision};
 use siphasher::sip::SipHasher13;
 
 use super::heads::Heads;
-use super::leaf::{ENTRIES, Leaf, Piece};
+use super::leaf::{ENTRIES, Leaf, Piece, between};
 use super::map::Map;
 use super::meter::Meter;
 use super::node::Tree;
+use super::prefix::{chunk, shared};
 use super::writer::KEYS_MAX;
-use super::{IndexWriter, KeyId, KeyIndex, pin, tree};
+use super::{IndexWriter, KeyId, KeyIndex, pin, tree, upper};
 
 /// A leaf of the tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +41,46 @@ pub(crate) struct EntryImage {
     pub(crate) live: bool,
     /// The newest record.
     pub(crate) position: Position,
+}
+
+/// A key and what an index says of it: for leaves that are made from keys in order.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyedEntry {
+    pub(crate) key: Vec<u8>,
+    /// [`KeyIndex::hash`] of the key.
+    pub(crate) hash: u64,
+    /// The newest record is a put.
+    pub(crate) live: bool,
+    /// The newest record.
+    pub(crate) position: Position,
+}
+
+impl LeafImage {
+    /// Entries of a full leaf.
+    pub(crate) const ENTRIES: usize = ENTRIES;
+
+    /// The leaf of these keys, which ascend; `before` is the last key of the leaf before it.
+    pub(crate) fn of(before: Option<&[u8]>, keys: &[KeyedEntry]) -> LeafImage {
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+            return LeafImage {
+                separator: Vec::new(),
+                prefix: Vec::new(),
+                entries: Vec::new(),
+            };
+        };
+        let prefix = shared(&first.key, &last.key);
+        let entry = |entry: &KeyedEntry| EntryImage {
+            chunk: chunk(entry.key.get(prefix..).unwrap_or_default()),
+            hash: upper(entry.hash),
+            live: entry.live,
+            position: entry.position,
+        };
+        LeafImage {
+            separator: before.map_or(Vec::new(), |before| between(before, &first.key).into()),
+            prefix: first.key[..prefix].to_vec(),
+            entries: keys.iter().map(entry).collect(),
+        }
+    }
 }
 
 /// Why a list of leaves cannot be an index.

@@ -68,7 +68,7 @@ use siphasher::sip::SipHasher13;
 
 pub(crate) use builder::{BuildFault, Builder, Scanned};
 pub(crate) use epoch::pin;
-pub(crate) use image::{EntryImage, LeafImage, from_leaves};
+pub(crate) use image::{EntryImage, ImageFault, KeyedEntry, LeafImage, from_leaves};
 pub(crate) use keys::Keys;
 pub(crate) use writer::IndexWriter;
 
@@ -148,12 +148,20 @@ impl KeyIndex {
     }
 
     /// The position of the key's newest record.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the cleaner, which moves records")
+    )]
     pub(crate) fn head(&self, id: KeyId) -> Position {
         self.heads.load(id)
     }
 
     /// Says that the record at `from` has been copied to `to`. False, and without effect, if the
     /// key has moved on, so that both copies are superseded.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the cleaner, which moves records")
+    )]
     pub(crate) fn relocate(&self, id: KeyId, from: Position, to: Position) -> bool {
         self.heads.replace(id, from, to)
     }

@@ -172,7 +172,7 @@ impl<'v> Events<'v> {
         let compact = store.engine.compact_rev();
         check_revision(to, view.store_rev(), None)?;
         check_revision(from, view.store_rev(), compact)?;
-        let pinned = ReadView::at(store, from.max(Revision::new(1)))?;
+        let pinned = ReadView::pinned(store, from.max(Revision::new(1)))?;
         let changes = Changes {
             keys,
             compact,

@@ -1,25 +1,64 @@
-//! Building the key index at open: from the run in the file, or from all heads, in parallel.
+//! Opening a store: the engine, then the key index from the run in the file, or from all heads, in
+//! parallel.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use revtree_format::{ChangeId, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record};
 
+use super::store::{Store, StoreParts};
 use super::versions::RecordKeys;
-use crate::engine::Engine;
+use crate::engine::{Config, Engine, Found};
 use crate::error::{Error, Result};
 use crate::index::{
-    BuildFault, Builder, EntryImage, IndexWriter, KeyIndex, LeafImage, Scanned, from_leaves,
+    BuildFault, Builder, EntryImage, ImageFault, IndexWriter, KeyIndex, LeafImage, Scanned,
+    from_leaves,
 };
-use crate::options::{Progress, ProgressFn};
+use crate::options::{Options, Progress, ProgressFn};
 use crate::pager::read_blob;
+use crate::sys::Disk;
 use crate::tree::{Direction, LeafCursor, LeafRecords};
 
 /// Leaves read at a time: some 64 MiB.
 const LEAVES_A_WAVE: usize = 4096;
 
+/// Opens engine and index of the file at `path`, which has or will get the name `name`.
+pub(crate) fn open_store(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    name: &Path,
+    options: &Options,
+) -> Result<(Arc<Store>, Found)> {
+    let segment_bytes = options.check()?;
+    let config = Config {
+        disk: Arc::clone(disk),
+        path: path.to_path_buf(),
+        read_only: options.read_only,
+        create: options.create,
+        durability: options.durability,
+        read_mode: options.read_mode,
+        segment_bytes,
+        store_bytes_max: options.store_bytes_max,
+        checkpoint_bytes: options.checkpoint_bytes,
+    };
+    let opened = Engine::open(&config)?;
+    let mut engine = opened.engine;
+    engine.path = name.to_path_buf();
+    let engine = Arc::new(engine);
+    let (index, writer) = load(&engine, opened.run, options.progress.as_ref())?;
+    let parts = StoreParts {
+        engine,
+        index,
+        writer,
+        lessor: Arc::clone(&options.lessor),
+        threads: options.threads,
+    };
+    Ok((Store::new(parts), opened.found))
+}
+
 /// The index of an open engine.
-pub(crate) fn load(
+fn load(
     engine: &Engine,
     run: Option<Root>,
     progress: Option<&ProgressFn>,
@@ -145,9 +184,15 @@ fn rebuild(
         .finish(engine.medium.store_id, rev, &keys)
         .map_err(|fault| match fault {
             BuildFault::Keys(error) => error,
-            BuildFault::Image(_) => Error::LimitReached {
+            BuildFault::Image(ImageFault::TooManyKeys) => Error::LimitReached {
                 what: "keys",
                 max: 3 << 30,
+            },
+            BuildFault::Image(_) => Error::Corrupt {
+                offset: 0,
+                what: "keys that changed while they were read",
+                expected: 0,
+                found: 1,
             },
         })
 }

@@ -5,12 +5,16 @@
 
 mod check;
 mod events;
+mod given;
 mod hash;
+mod image;
 mod keys;
 mod load;
+mod marks;
 mod pins;
 mod range;
 mod record;
+mod snapshot;
 mod space;
 mod store;
 mod submitted;
@@ -25,6 +29,7 @@ pub use hash::{DEFAULT_IGNORES, Hash, HashKv, IgnoreKey};
 pub use keys::KeyRange;
 pub use range::{OwnedRecords, Range, RangeResult, Records};
 pub use record::{KeyValue, Record};
+pub use snapshot::Snapshot;
 pub use submitted::Submitted;
 pub use table::{Table, TableIter, TableMut};
 pub use txn::{Commit, Deleted, Expect, Savepoint, WriteTxn};
@@ -32,9 +37,9 @@ pub use view::{ReadView, View};
 
 pub(crate) use check::check_records;
 pub(crate) use hash::{hash_all, hash_by_rev};
-pub(crate) use load::load;
+pub(crate) use load::open_store;
 pub(crate) use space::record_space;
-pub(crate) use store::{Store, StoreParts};
+pub(crate) use store::{OpRef, Store};
 pub(crate) use table::{check_name, check_row};
 pub(crate) use turn::{Turn, TurnHeld};
-pub(crate) use txn::check_lengths;
+pub(crate) use txn::{KeepOpen, check_lengths};

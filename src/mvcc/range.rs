@@ -120,14 +120,16 @@ impl<'v> Range<'v> {
             return Ok(self);
         }
         match &self.source {
-            Source::View { view, .. } => {
+            Source::View {
+                view, store_rev, ..
+            } => {
                 let view: &'v ReadView = view;
                 check_revision(rev, view.store_rev(), view.store().engine.compact_rev())?;
-                let pinned = ReadView::at(view.store(), rev)?;
+                let pinned = ReadView::pinned(view.store(), rev)?;
                 self.source = Source::View {
                     view,
                     rev,
-                    store_rev: view.store_rev(),
+                    store_rev: *store_rev,
                     _pinned: Some(pinned),
                 };
             }
@@ -188,7 +190,7 @@ impl<'v> Range<'v> {
         };
         Records {
             of: scan,
-            left: self.limit.unwrap_or(usize::MAX),
+            left: self.limit,
             with_values: self.with_values,
             held: None,
         }
@@ -255,7 +257,8 @@ impl<'v> IntoIterator for &Range<'v> {
 #[derive(Debug)]
 pub struct Records<'v> {
     of: RecordsOf<'v>,
-    left: usize,
+    /// How many the limit still allows; `None`: there is no limit.
+    left: Option<usize>,
     with_values: bool,
     /// With a limit and reading from the back: the records up to the limit.
     held: Option<VecDeque<Result<Record<'v>>>>,
@@ -306,26 +309,23 @@ impl<'v> Iterator for Records<'v> {
         if let Some(held) = &mut self.held {
             return held.pop_front();
         }
-        if self.left == 0 {
+        if self.left == Some(0) {
             return None;
         }
         let record = self.read(false)?;
-        self.left -= 1;
+        self.left = self.left.map(|left| left - 1);
         Some(record)
     }
 }
 
 impl DoubleEndedIterator for Records<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        if self.left == usize::MAX && self.held.is_none() {
+        if self.left.is_none() {
             return self.read(true);
         }
         // Where the limit cuts is known only once the records before it have been read.
         if self.held.is_none() {
-            let mut held = VecDeque::new();
-            while let Some(record) = self.next() {
-                held.push_back(record);
-            }
+            let held = self.by_ref().collect();
             self.held = Some(held);
         }
         self.held.as_mut().and_then(VecDeque::pop_back)

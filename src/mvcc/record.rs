@@ -87,7 +87,7 @@ pub(crate) struct Lender {
     pub(crate) medium: Arc<Medium>,
     pub(crate) handles: Arc<SharedHandles>,
     /// Keeps the file open and locked while bytes of it are held.
-    pub(crate) keep: Arc<dyn Keep>,
+    pub(crate) _keep: Arc<dyn Keep>,
 }
 
 /// Whatever has to live as long as shared bytes do.
@@ -137,7 +137,6 @@ enum Body<'v> {
         position: Position,
         bytes: Stored<'v>,
         lender: &'v Lender,
-        with_value: bool,
     },
     /// A put of an open transaction.
     Pending {
@@ -180,7 +179,6 @@ impl<'v> Record<'v> {
                 position,
                 bytes,
                 lender,
-                with_value,
             },
         })
     }

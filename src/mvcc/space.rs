@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 use revtree_format::{LeafRun, RecordKind, Revision};
 
-use super::hash::{Superseded, for_waves, mark_superseded};
+use super::hash::{for_waves, mark_superseded};
+use super::marks::RecordMarks;
 use super::store::Store;
 use crate::error::Result;
 use crate::tree::LeafRecords;
@@ -44,7 +45,7 @@ fn dead_bytes(
     store: &Store,
     leaf: LeafRun,
     floor: Revision,
-    superseded: &Superseded,
+    superseded: &RecordMarks,
 ) -> Result<u64> {
     if leaf.first.main > floor {
         return Ok(0);
@@ -55,7 +56,7 @@ fn dead_bytes(
         let is_dead = head.id.main <= floor
             && match head.kind {
                 RecordKind::Tombstone => head.id.main < floor,
-                _ => superseded.has(store, position),
+                _ => superseded.has(position),
             };
         if is_dead {
             dead += head.record_len() as u64;

@@ -18,7 +18,7 @@ use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
-use crate::engine::{Appender, Engine, IndexRun, State, Ticket, Worker, lock};
+use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, lock};
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
 use crate::lessor::Lessor;
@@ -29,7 +29,7 @@ pub(crate) struct Store {
     pub(crate) engine: Arc<Engine>,
     pub(crate) index: Arc<KeyIndex>,
     /// The index's one writer; only the holder of the turn locks it, so nobody waits.
-    writer: Mutex<IndexWriter>,
+    pub(super) writer: Mutex<IndexWriter>,
     pub(crate) pins: Arc<Pins>,
     pub(crate) lender: Lender,
     pub(crate) lessor: Arc<dyn Lessor>,
@@ -92,7 +92,7 @@ impl Store {
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
             handles: Arc::new(SharedHandles::default()),
-            keep: Arc::clone(&engine) as Arc<dyn Keep>,
+            _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
         Arc::new(Store {
             engine,
@@ -168,8 +168,8 @@ impl Store {
         self.engine.check_writable()?;
         let base = self.find(key)?;
         let (ticket, rev) = {
-            let most = RECORD_HEAD_BYTES_MAX + key.len() + value.len() + 8;
-            let mut appender = self.engine.begin(std::iter::once(most))?;
+            let most = OpRef::len_max(key, value);
+            let mut appender = self.engine.begin(std::iter::once(most), Room::Changes)?;
             let mut state = appender.accepted().clone();
             state.rev = next_revision(state.rev)?;
             let (create, version) = match &base {
@@ -178,8 +178,6 @@ impl Store {
                 }
                 _ => (state.rev, 1),
             };
-            appender.begin_transaction(most)?;
-            appender.set_revision(state.rev);
             let op = OpRef {
                 key,
                 kind: RecordKind::Put,
@@ -189,16 +187,8 @@ impl Store {
                 version,
             };
             let id = ChangeId::new(state.rev, 0);
-            let mut chain = Chain::of(base.as_ref());
             let mut writer = lock(&self.writer);
-            self.write_op(&mut appender, &mut writer, id, &op, &mut chain)?;
-            if base
-                .as_ref()
-                .is_some_and(|(_, (_, head))| head.kind != RecordKind::Put)
-                && let Some(id) = chain.id
-            {
-                writer.set_live(key, id, true);
-            }
+            self.append_one(&mut appender, &mut writer, id, &op, base.as_ref())?;
             writer.publish(state.rev);
             drop(writer);
             let rev = state.rev;
@@ -263,12 +253,13 @@ impl Store {
 
     /// Appends the transaction and swings the index.
     fn append(&self, txn: &WriteTxn, state: State, applied_changed: bool) -> Result<Ticket> {
-        let most = |op: &Op| RECORD_HEAD_BYTES_MAX + op.key.len() + op.value.len() + 8;
+        let most = |op: &Op| OpRef::len_max(&op.key, &op.value);
         let records = txn.ops.iter().map(most);
         let items = txn.table_ops.iter().map(|op| op.as_control().encoded_len());
-        let mut appender = self
-            .engine
-            .begin(records.chain(items).chain(std::iter::once(64)))?;
+        let mut appender = self.engine.begin(
+            records.chain(items).chain(std::iter::once(64)),
+            Room::Changes,
+        )?;
         let bytes = txn.ops.iter().map(most).sum::<usize>()
             + txn
                 .table_ops
@@ -318,6 +309,28 @@ impl Store {
         drop(writer);
         let changes = txn.ops.len() as u64;
         self.accept(appender, state, changes, txn.durability)
+    }
+
+    /// Appends one record as a transaction of its own, behind the key's newest, `base`.
+    pub(super) fn append_one(
+        &self,
+        appender: &mut Appender<'_>,
+        writer: &mut IndexWriter,
+        id: ChangeId,
+        op: &OpRef<'_>,
+        base: Option<&(KeyId, Version)>,
+    ) -> Result<()> {
+        appender.begin_transaction(OpRef::len_max(op.key, op.value))?;
+        appender.set_revision(id.main);
+        let mut chain = Chain::of(base);
+        self.write_op(appender, writer, id, op, &mut chain)?;
+        let live = op.kind == RecordKind::Put;
+        if let Some((key, (_, head))) = base
+            && (head.kind == RecordKind::Put) != live
+        {
+            writer.set_live(op.key, *key, live);
+        }
+        Ok(())
     }
 
     /// Writes one record behind the key's newest and makes it the newest.
@@ -389,17 +402,9 @@ impl Store {
     ) -> Result<Ticket> {
         let unsynced = appender.unsynced_changes() + changes;
         let ticket = appender.accept(state, changes, durability)?;
-        if let (
-            true,
-            Durability::Batched {
-                changes: most,
-                interval,
-            },
-        ) = (ticket.settled, durability)
-        {
+        if let (true, Durability::Batched { changes: most, .. }) = (ticket.settled, durability) {
             let due = unsynced >= u64::from(most.max(1));
-            if self.threads {
-                self.with_worker(interval, |worker| worker.changed(due));
+            if self.threads && self.with_worker(|worker| worker.changed(due)) {
                 // The thread cannot keep up: the writer waits for it, so that memory stays bounded.
                 if unsynced >= u64::from(most.max(1)) * 4 {
                     self.engine.sync_to(ticket.sequence)?;
@@ -411,43 +416,56 @@ impl Store {
         Ok(ticket)
     }
 
-    fn with_worker(&self, interval: Duration, call: impl FnOnce(&Worker)) {
+    /// Calls the thread, which is made when it is missing; `false` when the system gives none. Whoever
+    /// makes it, it keeps the interval of the store.
+    fn with_worker(&self, call: impl FnOnce(&Worker)) -> bool {
         let mut worker = lock(&self.worker);
         if worker.is_none() {
+            let interval = match self.engine.durability {
+                Durability::Batched { interval, .. } => interval,
+                // Nothing but a request wakes it.
+                Durability::Sync | Durability::Flushed => Duration::from_secs(3600),
+            };
             let engine: Weak<Engine> = Arc::downgrade(&self.engine);
             *worker = Worker::start(engine, interval, Arc::clone(&self.wakers)).ok();
         }
-        if let Some(worker) = &*worker {
-            call(worker);
-        }
+        worker.as_ref().map(call).is_some()
     }
 
     /// Waits for what a commit asked for, then does what has become due.
     pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
         let durable = self.engine.settle(ticket);
         self.wake();
-        if ticket.checkpoint_due && lock(&self.worker).is_none() {
-            // After the acknowledgement: a failure concerns the next write, and poisons then.
-            let _ = self.engine.maintain();
+        if ticket.checkpoint_due {
+            let worker = lock(&self.worker);
+            if let Some(worker) = &*worker {
+                // It does nothing of its own accord.
+                worker.changed(true);
+            } else {
+                drop(worker);
+                // After the acknowledgement: a failure concerns the next write, and poisons then.
+                let _ = self.engine.maintain();
+            }
         }
         durable
     }
 
     /// Whether a commit has settled; else the waker is called when that may have changed.
     pub(crate) fn poll_settled(&self, ticket: Ticket, waker: &Waker) -> Option<Result<bool>> {
-        if let Some(result) = self.engine.settled(ticket) {
-            return Some(result);
-        }
-        lock(&self.wakers).push(waker.clone());
-        // Looked at again: the sync may have ended between the look and the push.
-        if let Some(result) = self.engine.settled(ticket) {
-            return Some(result);
-        }
         if !self.threads {
-            return Some(self.engine.settle(ticket));
+            return Some(self.settle(ticket));
         }
-        self.with_worker(Duration::from_secs(3600), |worker| worker.changed(true));
-        None
+        let mut settled = self.engine.settled(ticket);
+        if settled.is_none() {
+            lock(&self.wakers).push(waker.clone());
+            // Looked at again: the sync may have ended between the look and the push.
+            settled = self.engine.settled(ticket);
+        }
+        let wanted = settled.is_none() || ticket.checkpoint_due;
+        if wanted && !self.with_worker(|worker| worker.changed(true)) {
+            return Some(self.settle(ticket));
+        }
+        settled
     }
 
     fn wake(&self) {
@@ -494,13 +512,18 @@ impl Store {
 
     /// Attaches every live key that has a lease: after open and restore.
     pub(crate) fn attach_leases(&self) -> Result<()> {
+        self.leased(|lease, key| self.in_callback(|lessor| lessor.attach(lease, key)))
+    }
+
+    /// Shows every live key that has a lease, in key order.
+    pub(crate) fn leased(&self, mut visit: impl FnMut(LeaseId, &[u8])) -> Result<()> {
         let rev = self.engine.rev();
         let mut scan = super::range::Scan::new(&super::keys::KeyRange::all(), rev, false);
         while let Some(found) = scan.next(self, false) {
             let (position, head) = found?;
             if head.lease != LeaseId::NONE {
                 let key = super::range::key_of(self, position)?;
-                self.in_callback(|lessor| lessor.attach(head.lease, &key));
+                visit(head.lease, &key);
             }
         }
         Ok(())
@@ -509,7 +532,7 @@ impl Store {
     /// The compact revision is raised by one small durable commit.
     pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
         let ticket = {
-            let mut appender = self.engine.begin(std::iter::once(64))?;
+            let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
             let mut state = appender.accepted().clone();
             let current = self.engine.rev();
             if rev > current {
@@ -562,7 +585,7 @@ impl IndexRun for Store {
 }
 
 /// A leaf of the index as it goes into the file.
-fn to_format(leaf: LeafImage) -> IndexLeaf {
+pub(crate) fn to_format(leaf: LeafImage) -> IndexLeaf {
     let entries = leaf.entries.iter().map(|entry| revtree_format::IndexEntry {
         chunk: entry.chunk,
         hash: entry.hash,
@@ -592,16 +615,22 @@ impl Chain {
 }
 
 /// One change, borrowed.
-struct OpRef<'a> {
-    key: &'a [u8],
-    kind: RecordKind,
-    value: &'a [u8],
-    lease: LeaseId,
-    create: Revision,
-    version: u64,
+#[derive(Clone, Copy)]
+pub(crate) struct OpRef<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) kind: RecordKind,
+    pub(crate) value: &'a [u8],
+    pub(crate) lease: LeaseId,
+    pub(crate) create: Revision,
+    pub(crate) version: u64,
 }
 
 impl<'a> OpRef<'a> {
+    /// The most bytes that the record of a put or delete takes.
+    pub(super) fn len_max(key: &[u8], value: &[u8]) -> usize {
+        RECORD_HEAD_BYTES_MAX + key.len() + value.len() + 8
+    }
+
     fn of(op: &'a Op) -> OpRef<'a> {
         OpRef {
             key: &op.key,

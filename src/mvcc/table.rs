@@ -27,7 +27,7 @@ pub struct Table<'v> {
     borrowed: PhantomData<&'v ()>,
 }
 
-impl Table<'_> {
+impl<'v> Table<'v> {
     pub(crate) fn new(map: Option<&TableMap>) -> Self {
         Table {
             map: map.cloned(),
@@ -45,7 +45,7 @@ impl Table<'_> {
 
     /// All rows in key order.
     #[must_use]
-    pub fn iter(&self) -> TableIter<'_> {
+    pub fn iter(&self) -> TableIter<'v> {
         let rows = self.map.iter().flat_map(TableMap::iter);
         let rows = rows
             .map(|(key, value)| (key.clone(), value.clone()))
@@ -133,8 +133,8 @@ impl<'t> TableMut<'t> {
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`] by the limits of side tables (65,535 bytes and
-    /// 16 MiB), [`Error::LimitReached`] when all tables together would pass 64 MiB. The transaction is
-    /// as before then.
+    /// 16 MiB), [`Error::LimitReached`] when all tables together would pass 64 MiB,
+    /// [`Error::TransactionTooLarge`]. The transaction is as before then.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         check_row(key, value)?;
         self.txn.table_put(&self.name, key, value)

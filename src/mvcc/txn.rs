@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use revtree_format::limits::{
@@ -46,15 +47,26 @@ pub struct WriteTxn {
     base: ReadView,
     pub(crate) ops: Vec<Op>,
     pub(crate) keys: BTreeMap<Bytes, PendingKey>,
-    undo: Vec<Option<PendingKey>>,
+    undo: Vec<Undo>,
     bytes: u64,
     pub(crate) tables: Tables,
     pub(crate) table_ops: Vec<TableOp>,
+    /// The way on which each of `table_ops` was made.
+    table_ways: Vec<u64>,
+    /// Which transaction of this process it is: a savepoint knows its own.
+    number: u64,
+    /// How often it went back: what is made afterwards lies on another way.
+    way: u64,
     pub(crate) applied: Applied,
     pub(crate) durability: Durability,
-    // Last: the turn is given back when everything else is gone.
-    pub(crate) turn: TurnHeld,
+    // The turn is given back when everything else is gone, but for the store itself, which a transaction
+    // keeps open.
+    _turn: TurnHeld,
+    _open: Arc<dyn KeepOpen>,
 }
+
+/// Whatever keeps a store open while it lives.
+pub(crate) trait KeepOpen: Send + Sync {}
 
 /// One change of the transaction.
 #[derive(Debug)]
@@ -66,6 +78,18 @@ pub(crate) struct Op {
     pub(crate) create: Revision,
     pub(crate) version: u64,
 }
+
+/// What takes one operation back.
+#[derive(Debug)]
+struct Undo {
+    /// The key as it was before; `None`: not touched.
+    before: Option<PendingKey>,
+    /// The way on which the operation was made.
+    way: u64,
+}
+
+/// Numbers the transactions of this process.
+static TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// A key that the transaction has touched.
 #[derive(Clone, Debug)]
@@ -105,6 +129,8 @@ pub(crate) enum Item {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Savepoint {
+    number: u64,
+    way: u64,
     ops: usize,
     table_ops: usize,
     tables: Tables,
@@ -179,7 +205,11 @@ pub struct Commit {
 }
 
 impl WriteTxn {
-    pub(crate) fn begin(store: Arc<Store>, turn: TurnHeld) -> Result<WriteTxn> {
+    pub(crate) fn begin(
+        store: Arc<Store>,
+        turn: TurnHeld,
+        open: Arc<dyn KeepOpen>,
+    ) -> Result<WriteTxn> {
         store.engine.check_writable()?;
         let state: State = store.engine.accepted()?;
         let (tables, applied) = (state.tables.clone(), state.applied);
@@ -194,9 +224,13 @@ impl WriteTxn {
             bytes: 0,
             tables,
             table_ops: Vec::new(),
+            table_ways: Vec::new(),
+            number: TRANSACTIONS.fetch_add(1, Ordering::Relaxed),
+            way: 0,
             applied,
             durability,
-            turn,
+            _turn: turn,
+            _open: open,
         })
     }
 
@@ -405,28 +439,36 @@ impl WriteTxn {
         check_name(name)?;
         if self.tables.get(name).is_none() {
             self.tables.create(name);
-            self.table_ops.push(TableOp::Create(name.to_owned()));
+            self.push_table_op(TableOp::Create(name.to_owned()));
         }
         Ok(TableMut::new(self, name))
     }
 
     pub(crate) fn table_put(&mut self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        let bytes = (key.len() + value.len()) as u64;
+        self.check_bytes(bytes)?;
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         self.tables.put(name, key.clone(), value.clone())?;
-        self.table_ops
-            .push(TableOp::Put(name.to_owned(), key, value));
+        // Every overwriting of a row is written, so it counts, whatever all tables may hold.
+        self.bytes += bytes;
+        self.push_table_op(TableOp::Put(name.to_owned(), key, value));
         Ok(())
     }
 
     pub(crate) fn table_delete(&mut self, name: &str, key: &[u8]) -> bool {
         let deleted = self.tables.delete(name, key);
         if deleted {
-            self.table_ops.push(TableOp::Delete(
+            self.push_table_op(TableOp::Delete(
                 name.to_owned(),
                 Bytes::copy_from_slice(key),
             ));
         }
         deleted
+    }
+
+    fn push_table_op(&mut self, op: TableOp) {
+        self.table_ops.push(op);
+        self.table_ways.push(self.way);
     }
 
     /// The consistent index and term that this commit saves; neither is ever lowered.
@@ -439,6 +481,8 @@ impl WriteTxn {
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
         Savepoint {
+            number: self.number,
+            way: self.way,
             ops: self.ops.len(),
             table_ops: self.table_ops.len(),
             tables: self.tables.clone(),
@@ -450,28 +494,42 @@ impl WriteTxn {
     /// Takes everything back that came after the savepoint.
     ///
     /// # Errors
-    /// [`Error::LimitReached`] when the transaction has been taken back beyond the savepoint already.
+    /// [`Error::LimitReached`] when the transaction has been taken back beyond the savepoint already, or
+    /// the savepoint is another transaction's.
     pub fn roll_back_to(&mut self, savepoint: Savepoint) -> Result<()> {
-        if savepoint.ops > self.ops.len() || savepoint.table_ops > self.table_ops.len() {
+        if !self.has_passed(&savepoint) {
             let max = self.ops.len() as u64;
             return Err(Error::LimitReached {
                 what: "savepoint of what was taken back",
                 max,
             });
         }
+        self.way += 1;
         while self.ops.len() > savepoint.ops {
             let op = self.ops.pop().expect("longer than the savepoint");
-            let before = self.undo.pop().expect("one for each operation");
-            match before {
+            let undo = self.undo.pop().expect("one for each operation");
+            match undo.before {
                 Some(before) => self.keys.insert(op.key, before),
                 None => self.keys.remove(&op.key),
             };
         }
         self.table_ops.truncate(savepoint.table_ops);
+        self.table_ways.truncate(savepoint.table_ops);
         self.tables = savepoint.tables;
         self.applied = savepoint.applied;
         self.bytes = savepoint.bytes;
         Ok(())
+    }
+
+    /// Whether all that led to the savepoint is still there: the newest operation before it is, unless
+    /// it was made after the savepoint, in place of one that was taken back.
+    fn has_passed(&self, savepoint: &Savepoint) -> bool {
+        let made_before = |ways: Option<u64>| ways.is_some_and(|way| way <= savepoint.way);
+        let op = savepoint.ops.checked_sub(1);
+        let table_op = savepoint.table_ops.checked_sub(1);
+        savepoint.number == self.number
+            && op.is_none_or(|last| made_before(self.undo.get(last).map(|undo| undo.way)))
+            && table_op.is_none_or(|last| made_before(self.table_ways.get(last).copied()))
     }
 
     /// Makes this commit [`Durability::Sync`] whatever the store's is.
@@ -645,7 +703,8 @@ impl WriteTxn {
             ..pending
         };
         let before = self.keys.insert(op.key.clone(), touched);
-        self.undo.push(before);
+        let way = self.way;
+        self.undo.push(Undo { before, way });
         self.ops.push(op);
     }
 
@@ -663,6 +722,10 @@ impl WriteTxn {
                 max,
             });
         }
+        self.check_bytes(bytes)
+    }
+
+    fn check_bytes(&self, bytes: u64) -> Result<()> {
         if self.bytes + bytes > TRANSACTION_BYTES_MAX {
             let max = TRANSACTION_BYTES_MAX;
             return Err(Error::TransactionTooLarge { what: "bytes", max });

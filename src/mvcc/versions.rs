@@ -112,6 +112,33 @@ pub(crate) fn version_at(tree: &Tree, newest: Version, rev: Revision) -> Result<
     Ok(Some((position, head)))
 }
 
+/// The key's newest record at or before `rev`, also a delete that a later put hides from
+/// [`version_at`], which asks only what lives. `None` when it is not there: the key was not yet, or
+/// compaction at `compact` has dropped it.
+pub(crate) fn record_at(
+    tree: &Tree,
+    newest: Version,
+    rev: Revision,
+    compact: Option<Revision>,
+) -> Result<Option<Version>> {
+    let (mut position, mut head) = newest;
+    while head.id.main > rev {
+        let Some(prev) = head.prev else {
+            return Ok(None);
+        };
+        let link = head.skip.filter(|skip| skip.id.main > rev).unwrap_or(prev);
+        (position, head) = if compact.is_some_and(|compact| link.id.main <= compact) {
+            match locate(tree, position, link)? {
+                Some(found) => found,
+                None => return Ok(None),
+            }
+        } else {
+            follow(tree, position, link)?
+        };
+    }
+    Ok(Some((position, head)))
+}
+
 /// The put that counts at `rev`; `None` when the key does not exist then.
 pub(crate) fn live_at(tree: &Tree, newest: Version, rev: Revision) -> Result<Option<Version>> {
     let found = version_at(tree, newest, rev)?;

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use revtree_format::{ChangeId, Revision};
 
 use super::events::{Event, Events};
@@ -92,6 +91,11 @@ impl ReadView {
             return ReadView::current(store);
         }
         store.check_open()?;
+        ReadView::pinned(store, rev)
+    }
+
+    /// The same for who holds a view already, which stays readable when the store is closed.
+    pub(crate) fn pinned(store: &Arc<Store>, rev: Revision) -> Result<ReadView> {
         let pin = store.pins.pin(rev);
         let (current, state) = store.engine.published();
         check_revision(rev, current, state.compact)?;
@@ -232,12 +236,6 @@ impl ReadView {
     /// The names of the side tables, ascending.
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.inner.state.tables.iter().map(|(name, _)| name)
-    }
-
-    /// The rows of all side tables: name, key, value.
-    pub(crate) fn table_rows(&self) -> impl Iterator<Item = (&str, &Bytes, &Bytes)> {
-        let tables = self.inner.state.tables.iter();
-        tables.flat_map(|(name, map)| map.iter().map(move |(key, value)| (name, key, value)))
     }
 }
 

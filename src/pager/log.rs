@@ -16,7 +16,7 @@ use revtree_format::{
 };
 
 use super::medium::Medium;
-use super::space::Space;
+use super::space::{Room, Space};
 use crate::error::{Error, Result};
 use crate::sys::Extent;
 
@@ -110,17 +110,8 @@ impl Log {
         extent: Extent,
     ) -> Log {
         let geometry = medium.geometry;
-        let units = space
-            .entries()
-            .get(head.segment as usize)
-            .map_or(1, |entry| entry.units);
-        let active = Active::new(
-            geometry,
-            head.segment,
-            units.max(1),
-            head.segment_use,
-            extent,
-        );
+        let units = space.units_of(head.segment);
+        let active = Active::new(geometry, head.segment, units, head.segment_use, extent);
         Log {
             revision,
             closed_revision: revision,
@@ -148,15 +139,12 @@ impl Log {
         head: LogHead,
         revision: Revision,
     ) -> Result<Log> {
-        let units = space
-            .entries()
-            .get(head.segment as usize)
-            .map_or(1, |entry| entry.units);
-        let extent = claim(&medium, head.segment, units.max(1))?;
+        let units = space.units_of(head.segment);
+        let extent = claim(&medium, head.segment, units)?;
         medium.set_use(head.segment, head.segment_use);
         let mut log = Log::resume(medium, space, opens, head, revision, extent);
         let start = log.medium.geometry.start(head.segment);
-        log.begin_segment(start, head.segment, units.max(1), head.segment_use);
+        log.begin_segment(start, head.segment, units, head.segment_use);
         Ok(log)
     }
 
@@ -219,9 +207,18 @@ impl Log {
         }
     }
 
+    /// Everything before has been written to the file.
+    pub(crate) fn written(&self) -> Position {
+        self.written
+    }
+
     /// Makes sure that pieces (records and control items) of these lengths can be appended without a
     /// call that can fail for want of space. Nothing has been written when it fails (C-4).
-    pub(crate) fn reserve(&mut self, pieces: impl Iterator<Item = usize>) -> Result<()> {
+    pub(crate) fn reserve(
+        &mut self,
+        pieces: impl Iterator<Item = usize>,
+        room: Room,
+    ) -> Result<()> {
         let open = self.frame.as_ref();
         let mut at = open.map_or(self.next, |frame| frame.end);
         at = at.plus(open.map_or(0, |frame| frame.controls.len()) as u64);
@@ -248,7 +245,7 @@ impl Log {
         }
         self.space.allocate(storage, self.active.end.0)?;
         let file_end = self.space.entries().len() as u64 * geometry.segment_bytes();
-        self.space.reserve_beyond(storage, file_end + further)
+        self.space.reserve_beyond(storage, file_end + further, room)
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.
@@ -268,17 +265,7 @@ impl Log {
     /// frame closed here is continued.
     pub(crate) fn append(&mut self, record: &NewRecord<'_>, in_run: bool) -> Result<Appended> {
         let len = record.record_len();
-        let full = self.frame.as_ref().is_some_and(|frame| {
-            let body = frame.end.0 - frame.position.0 + frame.controls.len() as u64;
-            frame.records > 0 && body + len as u64 > FRAME_BODY_BYTES as u64
-        });
-        if full {
-            self.close_frame(FrameFlags {
-                continued: in_run,
-                ..FrameFlags::default()
-            })?;
-        }
-        self.open_frame(len, in_run)?;
+        self.make_room(len, in_run)?;
         let frame = self.frame.as_mut().expect("opened above");
         let position = frame.end;
         let target = self
@@ -304,6 +291,30 @@ impl Log {
             segment_use: self.active.segment_use,
             begins_leaf,
         })
+    }
+
+    /// Opens the frame into which a record of `len` bytes will go, in another segment if it has to be.
+    pub(crate) fn make_room(&mut self, len: usize, in_run: bool) -> Result<()> {
+        let full = self.frame.as_ref().is_some_and(|frame| {
+            let body = frame.end.0 - frame.position.0 + frame.controls.len() as u64;
+            frame.records > 0 && body + len as u64 > FRAME_BODY_BYTES as u64
+        });
+        if full {
+            self.close_frame(FrameFlags {
+                continued: in_run,
+                ..FrameFlags::default()
+            })?;
+        }
+        self.open_frame(len, in_run)
+    }
+
+    /// Makes sure that frames of together `len` bytes, headers included, will lie in one segment.
+    pub(crate) fn keep_together(&mut self, len: usize) -> Result<()> {
+        self.close_frame(FrameFlags::default())?;
+        if self.next.0 + len as u64 > self.active.limit.0 {
+            self.next_segment(len)?;
+        }
+        Ok(())
     }
 
     /// Adds a control item to the frame of the commit.
@@ -376,7 +387,7 @@ impl Log {
             body_crc: crc32c::crc32c(body),
             prev_crc: self.prev_crc,
             sequence: self.sequence,
-            synced_up_to: self.synced_up_to,
+            synced_up_to: self.synced_up_to.min(self.sequence),
             revision: frame.revision,
             body_len: narrow(body_len as u64),
             records_len: narrow(records_len),
@@ -418,7 +429,7 @@ impl Log {
             body_crc: crc32c::crc32c(body),
             prev_crc: self.prev_crc,
             sequence: self.sequence,
-            synced_up_to: self.synced_up_to,
+            synced_up_to: self.synced_up_to.min(self.sequence),
             revision: self.closed_revision,
             body_len: u32::try_from(body.len()).expect("a page is at most 300 MiB"),
             records_len: 0,
@@ -498,7 +509,7 @@ impl Log {
         Ok(Group { head: self.head() })
     }
 
-    /// Records that a sync covered all frames before `sequence`.
+    /// Records that a sync covered all frames before `sequence`; of an image all ever will be.
     pub(crate) fn synced(&mut self, sequence: u64) {
         self.synced_up_to = self.synced_up_to.max(sequence);
     }
@@ -517,6 +528,16 @@ impl Log {
     /// The store's revision after the commit whose pieces are appended next.
     pub(crate) fn set_revision(&mut self, revision: Revision) {
         self.revision = revision;
+    }
+
+    /// What pages and closing frames carry.
+    pub(crate) fn closed_revision(&self) -> Revision {
+        self.closed_revision
+    }
+
+    /// The store's revision is above that of the last commit: pages carry it from now on.
+    pub(crate) fn raise_revision(&mut self, revision: Revision) {
+        self.closed_revision = self.closed_revision.max(revision);
     }
 
     /// Goes on in another segment: the closing frame names it, and everything is written out.

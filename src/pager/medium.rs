@@ -139,16 +139,6 @@ impl Medium {
         self.with_head(position, |head, _| *head)
     }
 
-    /// The whole record at `position` with its checked head; the value is not checked.
-    pub(crate) fn record(&self, position: Position) -> Result<(RecordHead, Raw<'_>)> {
-        let fixed = self.bytes(position, RECORD_HEAD_BYTES)?;
-        let len = head_and_key_len(&fixed, position)?;
-        let start = self.bytes(position, len)?;
-        let (head, _) = parse_record(&start, position)?;
-        let raw = self.bytes(position, head.value_at() + head.value_len as usize)?;
-        Ok((head, raw))
-    }
-
     /// The body of the page that `page` names, checked against what its parent says.
     pub(crate) fn page(&self, page: &PageRef, kind: FrameKind) -> Result<Raw<'_>> {
         let at = page.position;

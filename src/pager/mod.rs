@@ -5,6 +5,7 @@
 
 mod blob;
 mod growing;
+mod image;
 mod log;
 mod medium;
 mod recover;
@@ -13,8 +14,9 @@ mod superblocks;
 
 pub(crate) use blob::{BlobWriter, read_blob};
 pub(crate) use growing::Growing;
-pub(crate) use log::{Log, claim};
+pub(crate) use image::{ImageLog, Reach, SegmentStart};
+pub(crate) use log::{Appended, Log, claim};
 pub(crate) use medium::{Medium, Raw};
 pub(crate) use recover::{Replayed, Tail, TailFrame, replay, walk};
-pub(crate) use space::Space;
+pub(crate) use space::{Room, Space, bytes_with_upkeep};
 pub(crate) use superblocks::{Superblocks, create};

@@ -3,7 +3,6 @@
 //! One walk serves open, read-only open and check. It reads by positioned reads into buffers of its own,
 //! because nothing is published yet, and it writes nothing.
 
-use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES_MAX};
 use revtree_format::{
     Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
     Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, Superblock,
@@ -503,5 +502,3 @@ enum Stop {
     /// The storage failed.
     Failed(Error),
 }
-
-const _: () = assert!(FRAME_BODY_BYTES_MAX as u64 % BLOCK_BYTES == 0);

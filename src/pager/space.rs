@@ -13,6 +13,8 @@ use crate::sys::{LockByte, LockMode, Storage};
 #[derive(Debug)]
 pub(crate) struct Space {
     geometry: Geometry,
+    /// The unit of the first entry: 0 but for a piece of an image.
+    first: u32,
     entries: Vec<SegmentEntry>,
     /// The file is allocated up to here.
     allocated: u64,
@@ -23,6 +25,22 @@ pub(crate) struct Space {
     uses: u32,
     /// Segments that were in no use when the store was opened, and are not mapped.
     free: Vec<u32>,
+}
+
+/// What space is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// Changes of users: up to the limit that they gave.
+    Changes,
+    /// Checkpoints, compactions, recovery: a full store can still do them, and so be closed, opened and
+    /// compacted.
+    Upkeep,
+}
+
+/// How large a file may become with its upkeep, when changes may fill `store_bytes_max`.
+pub(crate) fn bytes_with_upkeep(store_bytes_max: u64, segment_bytes: u64) -> u64 {
+    let upkeep = (store_bytes_max / 8).max(8 * segment_bytes);
+    store_bytes_max.saturating_add(upkeep).min(STORE_BYTES_MAX)
 }
 
 /// Smallest and greatest step by which the file is allocated ahead.
@@ -46,6 +64,7 @@ impl Space {
         let store_bytes_max = store_bytes_max.min(STORE_BYTES_MAX);
         Space {
             geometry,
+            first: 0,
             entries,
             allocated: file_bytes,
             store_bytes_max,
@@ -55,9 +74,53 @@ impl Space {
         }
     }
 
-    /// The table: one entry for each unit.
+    /// The space of an image from the segment of `units` units at `index` on, whose use is
+    /// `segment_use`: segments follow each other, and nothing is allocated.
+    pub(crate) fn of_image(geometry: Geometry, index: u32, units: u32, segment_use: u64) -> Space {
+        let mut space = Space {
+            geometry,
+            first: index,
+            entries: Vec::new(),
+            allocated: u64::MAX,
+            store_bytes_max: STORE_BYTES_MAX,
+            opens: u32::try_from(segment_use >> 32).expect("shifted"),
+            uses: u32::try_from(segment_use & u64::from(u32::MAX)).expect("masked"),
+            free: Vec::new(),
+        };
+        space.set_entries(index, units, segment_use);
+        space
+    }
+
+    /// The table: one entry for each unit, of an image from the piece's first on.
     pub(crate) fn entries(&self) -> &[SegmentEntry] {
         &self.entries
+    }
+
+    /// Length of the segment that begins at unit `index`.
+    pub(crate) fn units_of(&self, index: u32) -> u32 {
+        let at = index.checked_sub(self.first);
+        let entry = at.and_then(|at| self.entries.get(at as usize));
+        entry.map_or(1, |entry| entry.units.max(1))
+    }
+
+    /// The unit behind the last one of the table.
+    fn end(&self) -> u32 {
+        let len = u32::try_from(self.entries.len()).expect("fewer units than 16 TiB / 64 KiB");
+        self.first + len
+    }
+
+    fn set_entries(&mut self, index: u32, units: u32, segment_use: u64) {
+        for unit in 0..units {
+            let entry = SegmentEntry {
+                state: SegmentState::Log,
+                segment_use,
+                units: if unit == 0 { units } else { 0 },
+            };
+            match self.entries.get_mut((index - self.first + unit) as usize) {
+                Some(place) => *place = entry,
+                None => self.entries.push(entry),
+            }
+        }
     }
 
     /// The file's length as far as it has been allocated.
@@ -80,33 +143,19 @@ impl Space {
     ) -> Result<(u32, u64)> {
         let index = match (units, self.free.last()) {
             (1, Some(index)) if reusable(storage) => *index,
-            _ => u32::try_from(self.entries.len()).expect("fewer units than 16 TiB / 64 KiB"),
+            _ => self.end(),
         };
         let end = self.geometry.end(index, units).0;
-        if end > self.store_bytes_max {
-            return Err(Error::StoreFull {
-                needed: end,
-                max: self.store_bytes_max,
-            });
-        }
+        // Whether changes may go on has been decided before their first byte, by `reserve_beyond`.
+        self.check_room(end, Room::Upkeep)?;
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
-        if (index as usize) < self.entries.len() {
+        if index < self.end() {
             self.free.pop();
         }
         self.uses += 1;
         let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
-        for unit in 0..units {
-            let entry = SegmentEntry {
-                state: SegmentState::Log,
-                segment_use,
-                units: if unit == 0 { units } else { 0 },
-            };
-            match self.entries.get_mut((index + unit) as usize) {
-                Some(place) => *place = entry,
-                None => self.entries.push(entry),
-            }
-        }
+        self.set_entries(index, units, segment_use);
         Ok((index, segment_use))
     }
 
@@ -143,14 +192,25 @@ impl Space {
     }
 
     /// Allocates up to `end`, where segments will be that are still to be taken.
-    pub(crate) fn reserve_beyond(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
-        if end > self.store_bytes_max {
-            return Err(Error::StoreFull {
-                needed: end,
-                max: self.store_bytes_max,
-            });
-        }
+    pub(crate) fn reserve_beyond(
+        &mut self,
+        storage: &dyn Storage,
+        end: u64,
+        room: Room,
+    ) -> Result<()> {
+        self.check_room(end, room)?;
         self.allocate(storage, end)
+    }
+
+    fn check_room(&self, end: u64, room: Room) -> Result<()> {
+        let max = match room {
+            Room::Changes => self.store_bytes_max,
+            Room::Upkeep => bytes_with_upkeep(self.store_bytes_max, self.geometry.segment_bytes()),
+        };
+        if end > max {
+            return Err(Error::StoreFull { needed: end, max });
+        }
+        Ok(())
     }
 
     /// Cuts the file behind the log's end, when nothing lies behind it.

@@ -147,23 +147,29 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
     let file = disk
         .create_new(temporary)
         .map_err(Error::on("create the store"))?;
-    file.allocate(0, SEGMENTS_START)
-        .map_err(Error::on("create the store"))?;
-    let bytes = superblock.encode();
-    for slot in pair(&superblock) {
-        file.write_at(&bytes[..], slot)
-            .map_err(Error::on("create the store"))?;
-    }
-    file.sync_all().map_err(Error::on("create the store"))?;
-    match disk.rename_new(temporary, path) {
-        // Somebody else was first: their store is opened.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return disk
-                .remove(temporary)
-                .map_err(Error::on("create the store"));
+    let built = fill(&*file, &superblock).and_then(|()| {
+        match disk.rename_new(temporary, path) {
+            // Somebody else was first: their store is opened.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                disk.remove(temporary)
+            }
+            Ok(()) => disk.sync_directory(path),
+            failed => failed,
         }
-        other => other.map_err(Error::on("create the store"))?,
+    });
+    if built.is_err() {
+        // It may have got its name: then it is not there under this one.
+        let _ = disk.remove(temporary);
     }
-    disk.sync_directory(path)
-        .map_err(Error::on("create the store"))
+    built.map_err(Error::on("create the store"))
+}
+
+/// Writes the file of an empty store, durable but for its name.
+fn fill(file: &dyn Storage, superblock: &Superblock) -> std::io::Result<()> {
+    file.allocate(0, SEGMENTS_START)?;
+    let bytes = superblock.encode();
+    for slot in pair(superblock) {
+        file.write_at(&bytes[..], slot)?;
+    }
+    file.sync_all()
 }

@@ -90,6 +90,17 @@ struct RealFile {
     file: File,
 }
 
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        // Locks belong to the open file, of which a child that has been forked and not yet replaced by
+        // its program holds a copy: without this it would keep them for a moment after us.
+        let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+        for byte in [LockByte::Readers, LockByte::WriterAlive] {
+            let _ = syscall::unlock_byte(self.file.as_fd(), byte);
+        }
+    }
+}
+
 impl Storage for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())

@@ -18,6 +18,7 @@ mod region;
 pub mod sim;
 mod storage;
 mod syscall;
+mod window;
 
 pub use clock::{Clock, ManualClock, RealClock};
 pub use extent::Extent;
@@ -26,3 +27,4 @@ pub use memory::MemoryDisk;
 pub(crate) use process::memory_bytes;
 pub use region::Region;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
+pub(crate) use window::Window;

@@ -64,21 +64,30 @@ fn many_segments_and_large_values() {
             })
     };
     let db = options().open(&path).unwrap();
-    for n in 0..2000usize {
-        let len = if n % 97 == 0 { 200_000 } else { n % 700 };
-        db.put(format!("k{}", n % 333), vec![n as u8; len]).unwrap();
+    for n in 0..2000u64 {
+        db.put(format!("k{}", n % 333), value(n)).unwrap();
     }
     let hash = db.hash_by_rev(0).unwrap();
     db.close().unwrap();
     let db = options().open(&path).unwrap();
     assert_eq!(db.hash_by_rev(0).unwrap(), hash);
     for rev in (2..=2001u64).step_by(13) {
-        let n = rev as usize - 2;
-        let len = if n % 97 == 0 { 200_000 } else { n % 700 };
+        let n = rev - 2;
         let view = db.read_at(rev).unwrap();
         let record = view.get(format!("k{}", n % 333)).unwrap().unwrap();
-        assert_eq!(record.value(), vec![n as u8; len]);
+        assert_eq!(record.value(), value(n));
     }
     let events = db.read().unwrap().history("k5").unwrap().count();
     assert_eq!(events, 6);
+}
+
+/// The value of put `n`: now and then one that needs a long segment.
+fn value(n: u64) -> Vec<u8> {
+    let len = if n.is_multiple_of(97) {
+        200_000
+    } else {
+        n % 700
+    };
+    let byte = n.to_le_bytes()[0];
+    (0..len).map(|_| byte).collect()
 }

@@ -1,3 +1,6 @@
 //! The public door, rule by rule.
 
 mod basic;
+mod restore;
+mod rules;
+mod snapshot;

@@ -92,6 +92,11 @@ impl<P: Pages> Bbolt<P> {
         &self.meta
     }
 
+    /// The pages.
+    pub fn pages(&self) -> &P {
+        &self.pages
+    }
+
     /// The pages, back.
     pub fn into_pages(self) -> P {
         self.pages

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             // What was printed before the failure is still right.
             let _ = output.finish();
-            eprintln!("revtree: {failure}");
+            output::reason(&failure);
             ExitCode::from(failure.status())
         }
     }

@@ -3,7 +3,7 @@
 //! Text is for people: keys and values as they are when they are text, escaped otherwise, with tabs
 //! between fields. JSON has etcd's field names, base64 bytes and plain numbers, an object on each line.
 
-use std::fmt::Arguments;
+use std::fmt::{Arguments, Display};
 use std::io::{self, BufWriter, Stdout, Write};
 
 use revtree::{Error, Event, EventKind, KeyValue, Record, Revision};
@@ -98,7 +98,7 @@ impl Output {
     /// Tells of damage behind which the command goes on.
     pub(crate) fn damage(&mut self, error: &Error) {
         self.damage = true;
-        eprintln!("revtree: {error}");
+        reason(error);
     }
 
     /// Writes out what is buffered.
@@ -218,6 +218,11 @@ impl Output {
         }
         self.line(format_args!("{}\t{}", readable(key), readable(value)))
     }
+}
+
+/// A reason on stderr, in one line. Nobody may be left to read it.
+pub(crate) fn reason(text: &impl Display) {
+    let _ = writeln!(io::stderr(), "revtree: {text}");
 }
 
 fn kind(event: &Event) -> &'static str {

@@ -17,15 +17,6 @@ impl Bar {
         move |progress| bar.show(progress)
     }
 
-    /// Shows that `work` goes on, which cannot say how far it is, until it ends.
-    pub(crate) fn during<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
-        let bar = ProgressBar::new_spinner().with_message(what);
-        bar.enable_steady_tick(TICK);
-        let result = work();
-        bar.finish_and_clear();
-        result
-    }
-
     /// Shows how far something is.
     pub(crate) fn show(&self, progress: Progress) {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,6 +43,24 @@ impl Bar {
         if let Some(bar) = slot.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Shows that work goes on which cannot say how far it is, until it is dropped.
+pub(crate) struct Spinner(ProgressBar);
+
+impl Spinner {
+    /// For the work named so.
+    pub(crate) fn new(what: &'static str) -> Spinner {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(TICK);
+        Spinner(bar)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

@@ -82,18 +82,55 @@ fn run_programs(steps: &mut Steps) {
     let campaign = |arguments: &[&str]| program(&built.join("campaign"), arguments);
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
-    steps.command("tool", program(&built.join("revtree"), &["--help"]));
+    steps.call("tool", || tool(&built.join("revtree")));
     match examples() {
         Ok(names) => {
             for name in names {
                 let path = built.join("examples").join(&name);
                 steps.command(&format!("example {name}"), program(&path, &[]));
             }
+            // Once more on a repository with one of each thing that is odd.
+            let odd = program(&built.join("examples/git_history"), &["--made"]);
+            steps.command("example git_history --made", odd);
         }
         Err(why) => {
             steps.call("examples", || Err(why));
         }
     }
+}
+
+/// Two puts, a compaction, the rest of the history, a check and a dump: each command on the file
+/// that the one before left.
+fn tool(revtree: &Path) -> Result<()> {
+    let store = target().join("tool.rvt");
+    let store = store.to_str().ok_or("the path of the build is not UTF-8")?;
+    let _ = std::fs::remove_file(store);
+    for (arguments, expected) in [
+        (&["put", store, "color", "red"][..], None),
+        (&["put", store, "color", "blue"], None),
+        (&["get", store, "color", "--rev", "2"], Some("red")),
+        (&["compact", store, "3"], None),
+        (&["get", store, "color"], Some("blue")),
+        (&["history", store, "color"], Some("3")),
+        (&["check", store], None),
+        (&["dump", store], Some("superblock")),
+    ] {
+        let says =
+            |what: &dyn std::fmt::Display| format!("revtree {}: {what}", arguments.join(" "));
+        let output = program(revtree, arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| says(&error))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("$ revtree {}\n{}", arguments.join(" "), text.trim_end());
+        if !output.status.success() {
+            return Err(says(&String::from_utf8_lossy(&output.stderr)));
+        }
+        if let Some(expected) = expected.filter(|expected| !text.contains(expected)) {
+            return Err(says(&format!("no {expected:?} in what it prints")));
+        }
+    }
+    std::fs::remove_file(store).map_err(|error| format!("{store}: {error}"))
 }
 
 fn program(path: &Path, arguments: &[&str]) -> Command {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Result};
 use crate::output::Output;
-use crate::progress::Bar;
+use crate::progress::Spinner;
 use crate::store::Store;
 
 /// What `check` takes.
@@ -21,7 +21,9 @@ impl Check {
     /// Prints what was read and what is wrong; damage refuses.
     pub(crate) fn run(&self, output: &mut Output) -> Result {
         let store = Store::to_read(&self.store)?;
-        let report = store.told(Bar::during("checking", || store.db.check()))?;
+        let spinner = Spinner::new("checking");
+        let report = store.told(store.db.check())?;
+        drop(spinner);
         let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         let mut fields = vec![
             ("revision", report.revision.get().into()),
@@ -37,18 +39,18 @@ impl Check {
             fields.push(("damage", Value::from(damage.clone())));
         }
         output.numbers(&fields)?;
-        match damage.as_slice() {
-            [] => Ok(()),
-            [only] => Err(Failure::file(&self.store, only)),
-            [first, rest @ ..] => {
-                let more = format!("{first} (and {} more)", rest.len());
-                if !output.is_json() {
-                    for place in &damage {
-                        output.line(format_args!("{place}"))?;
-                    }
-                }
-                Err(Failure::file(&self.store, &more))
+        let Some(first) = damage.first() else {
+            return Ok(());
+        };
+        if !output.is_json() {
+            for place in &damage {
+                output.line(format_args!("{place}"))?;
             }
         }
+        let reason = match damage.len() {
+            1 => first.clone(),
+            n => format!("{first} (and {} more)", n - 1),
+        };
+        Err(Failure::file(&self.store, &reason))
     }
 }

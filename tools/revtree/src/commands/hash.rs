@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::failure::Result;
 use crate::output::{Output, compact_number};
-use crate::progress::Bar;
+use crate::progress::Spinner;
 use crate::store::Store;
 
 /// What `hash` takes.
@@ -23,8 +23,9 @@ impl Hash {
     /// Prints the hash and the two revisions that it depends on.
     pub(crate) fn run(&self, output: &mut Output) -> Result {
         let store = Store::to_read(&self.store)?;
-        let found = Bar::during("hashing", || store.db.hash_by_rev(self.rev));
-        let found = store.told(found)?;
+        let spinner = Spinner::new("hashing");
+        let found = store.told(store.db.hash_by_rev(self.rev))?;
+        drop(spinner);
         output.numbers(&[
             ("hash", found.hash.into()),
             ("hash_revision", found.revision.get().into()),

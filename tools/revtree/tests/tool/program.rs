@@ -10,6 +10,9 @@ use revtree::{Applied, Db, LeaseId, Options};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What a test does with an open store; the error is boxed, as it is large.
+pub(crate) type Worked<R> = Result<R, Box<dyn std::error::Error>>;
+
 /// Held while the store is open in this process, and while a program is started: a child that has not
 /// begun its program yet holds copies of our descriptors, and with them the lock of a store that was
 /// closed meanwhile.
@@ -56,7 +59,7 @@ impl Bench {
             txn.put_with_lease("colour", "red\nand green", LeaseId(7))?;
             txn.commit()?;
             db.delete("size")?;
-            db.put("size", "small")
+            Ok(db.put("size", "small")?)
         });
         bench
     }
@@ -72,7 +75,7 @@ impl Bench {
     }
 
     /// Calls `with` with the store, opened through the library, and closes it.
-    pub(crate) fn with<R>(&self, with: impl FnOnce(&Db) -> revtree::Result<R>) -> R {
+    pub(crate) fn with<R>(&self, with: impl FnOnce(&Db) -> Worked<R>) -> R {
         self.with_options(Options::new(), with)
     }
 
@@ -80,7 +83,7 @@ impl Bench {
     pub(crate) fn with_options<R>(
         &self,
         options: Options,
-        with: impl FnOnce(&Db) -> revtree::Result<R>,
+        with: impl FnOnce(&Db) -> Worked<R>,
     ) -> R {
         let _alone = FORKS.lock().unwrap_or_else(PoisonError::into_inner);
         let db = options.open(self.store()).expect("the store opens");

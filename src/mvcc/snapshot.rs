@@ -1,0 +1,266 @@
+//! A pinned image of the store, to be sent, saved and restored (SPEC.md, S-1 to S-6).
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use revtree_format::Revision;
+
+use super::image::Image;
+use super::pins::Pin;
+use super::store::Store;
+use crate::engine::{State, lock};
+use crate::error::{Error, Result};
+use crate::options::Applied;
+use crate::sys::{Access, Disk, Storage};
+
+/// A complete store file of one revision, made while the store goes on. Restoring it is opening it.
+///
+/// It holds what can be read at its revision: every retained revision, side tables, consistent index and
+/// compact revision; not what was compacted away. Taking one costs nothing. At the first [`Snapshot::len`]
+/// or read it is laid out, for which all records are read once; from then on any part of it can be read,
+/// and the same snapshot gives the same bytes each time. It needs about eight bytes of memory for each
+/// record, a sixtieth of the file and one segment; until it is dropped it keeps the space of what it
+/// holds from being reclaimed, and the store's file open and locked.
+///
+/// ```
+/// let dir = tempfile::tempdir().unwrap();
+/// let db = revtree::Db::open(dir.path().join("store"))?;
+/// db.put("a", "1")?;
+/// let snapshot = db.snapshot()?;
+/// db.put("a", "2")?;
+/// snapshot.save(dir.path().join("copy"))?;
+/// let copy = revtree::Db::open(dir.path().join("copy"))?;
+/// assert_eq!(copy.get("a")?.unwrap().value, "1");
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    image: OnceLock<Image>,
+    /// Held while the image is laid out, so that it is done once.
+    planning: Mutex<()>,
+    state: State,
+    disk: Arc<dyn Disk>,
+    /// Given back before the store, which it belongs to.
+    _pin: Pin,
+    store: Arc<Store>,
+}
+
+impl Snapshot {
+    /// A snapshot of the current revision.
+    pub(crate) fn current(store: &Arc<Store>, disk: &Arc<dyn Disk>) -> Result<Snapshot> {
+        store.check_open()?;
+        loop {
+            let (_, state) = store.engine.published();
+            // What is live at the compact revision stays. The pin first, then the look: a compaction that
+            // does not see the pin has raised the revision by then.
+            let pin = store.pins.pin(state.compact.unwrap_or_default());
+            let compact = state.compact;
+            let (rev, state) = store.engine.published();
+            if state.compact != compact {
+                continue;
+            }
+            let state = State {
+                rev,
+                ..State::clone(&state)
+            };
+            return Ok(Snapshot {
+                inner: Arc::new(Inner {
+                    image: OnceLock::new(),
+                    planning: Mutex::new(()),
+                    state,
+                    disk: Arc::clone(disk),
+                    _pin: pin,
+                    store: Arc::clone(store),
+                }),
+            });
+        }
+    }
+
+    /// The revision that it holds as the current one.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.inner.state.rev
+    }
+
+    /// The consistent index at that revision.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        self.inner.state.applied
+    }
+
+    /// Its length in bytes, known before the first byte is read.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// let mut bytes = Vec::new();
+    /// assert_eq!(snapshot.write_to(&mut bytes)?, snapshot.len()?);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Io`] when a record that belongs into it cannot be read,
+    /// [`Error::OutOfMemory`].
+    #[expect(clippy::len_without_is_empty, reason = "a store file is never empty")]
+    pub fn len(&self) -> Result<u64> {
+        Ok(self.image()?.len())
+    }
+
+    /// Fills `buf` with the bytes from `offset` on, and says how many there were: fewer than asked for
+    /// only at the end, 0 behind it. For transfer in chunks, in any order, from any thread.
+    ///
+    /// Bytes are made a segment at a time, and the segment made last is kept: reading on is cheap, jumping
+    /// costs a segment.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// let mut magic = [0; 8];
+    /// assert_eq!(snapshot.read_at(&mut magic, 0)?, 8);
+    /// assert_eq!(&magic, b"REVTREE1");
+    /// assert_eq!(snapshot.read_at(&mut magic, snapshot.len()?)?, 0);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::len`].
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.image()?.read_at(&self.inner.store, buf, offset)
+    }
+
+    /// Writes all of it and gives its length. `to` is flushed.
+    ///
+    /// # Errors
+    /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
+    pub fn write_to(&self, mut to: impl Write) -> Result<u64> {
+        let failed = Error::on("write the snapshot");
+        let written = self.each_chunk(|bytes, _| to.write_all(bytes));
+        let len = written?;
+        to.flush().map_err(failed)?;
+        Ok(len)
+    }
+
+    /// Saves it as the file `path`, where the store's files live, and gives its length. It is written under
+    /// another name, synced and renamed into place, so that a crash leaves all of it or what was there
+    /// before. A file that has the name loses it, unless it is a store that is open for writing.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Db::open(dir.path().join("store"))?;
+    /// let len = db.snapshot()?.save(dir.path().join("backup"))?;
+    /// assert_eq!(std::fs::metadata(dir.path().join("backup")).unwrap().len(), len);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::len`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
+    /// [`Error::Io`], after which the unfinished file is removed.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
+        let (path, disk) = (path.as_ref(), &*self.inner.disk);
+        let _kept = self.check_target(path)?;
+        let name = disk.entropy().map_err(Error::on("draw a name"))?;
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{:08x}.new", crc32c::crc32c(&name)));
+        let temporary = PathBuf::from(temporary);
+        let file = disk
+            .create_new(&temporary)
+            .map_err(Error::on("create the snapshot's file"))?;
+        let saved = self.fill(&*file).and_then(|len| {
+            disk.rename(&temporary, path)
+                .map_err(Error::on("rename the snapshot's file"))?;
+            Ok(len)
+        });
+        if saved.is_err() {
+            let _ = disk.remove(&temporary);
+            return saved;
+        }
+        disk.sync_directory(path)
+            .map_err(Error::on("sync the snapshot's directory"))?;
+        saved
+    }
+
+    /// Writes and syncs the file.
+    fn fill(&self, file: &dyn Storage) -> Result<u64> {
+        let len = self.len()?;
+        file.allocate(0, len).map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => Error::NoSpace { needed: len },
+            _ => Error::io("allocate the snapshot's file", error),
+        })?;
+        self.each_chunk(|bytes, offset| file.write_at(bytes, offset))?;
+        file.sync_all()
+            .map_err(Error::on("sync the snapshot's file"))?;
+        Ok(len)
+    }
+
+    /// Refuses to take the name of a store that somebody writes; else that name's file, locked, so that
+    /// nobody begins to.
+    fn check_target(&self, path: &Path) -> Result<Option<Arc<dyn Storage>>> {
+        let Ok(file) = self.inner.disk.open(path, Access::ReadOnly) else {
+            return Ok(None);
+        };
+        if file
+            .try_lock_writer()
+            .map_err(Error::on("lock the file in the way"))?
+        {
+            return Ok(Some(file));
+        }
+        let own = self.inner.store.engine.storage().identity().ok();
+        let by_this_process = own.is_some() && file.identity().ok() == own;
+        Err(Error::Locked {
+            path: path.to_path_buf(),
+            by_this_process,
+        })
+    }
+
+    /// Gives all bytes in order, some at a time.
+    fn each_chunk(&self, mut visit: impl FnMut(&[u8], u64) -> std::io::Result<()>) -> Result<u64> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut offset = 0;
+        loop {
+            let read = self.read_at(&mut chunk, offset)?;
+            if read == 0 {
+                return Ok(offset);
+            }
+            visit(&chunk[..read], offset).map_err(Error::on("write the snapshot"))?;
+            offset += read as u64;
+        }
+    }
+
+    fn image(&self) -> Result<&Image> {
+        let inner = &*self.inner;
+        if let Some(image) = inner.image.get() {
+            return Ok(image);
+        }
+        let _planning = lock(&inner.planning);
+        if let Some(image) = inner.image.get() {
+            return Ok(image);
+        }
+        let image = Image::plan(&inner.store, &inner.state)?;
+        Ok(inner.image.get_or_init(|| image))
+    }
+}
+
+/// Bytes written at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("revision", &self.revision())
+            .field("applied", &self.applied())
+            .finish_non_exhaustive()
+    }
+}
+
+// What the door promises of it.
+const _: () = {
+    const fn shared<T: Clone + Send + Sync + 'static>() {}
+    shared::<Snapshot>();
+};

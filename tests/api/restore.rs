@@ -1,0 +1,268 @@
+//! Restore: another store file takes the place of the content, or nothing changes (SPEC.md, S-7).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use revtree::{Applied, Db, Durability, Error, LeaseId, Lessor, Options};
+
+/// A store at `dir/store` and a saved snapshot of it at `dir/saved`; the store has gone on since.
+fn store_and_snapshot(dir: &Path, options: Options) -> (Db, PathBuf) {
+    let db = options.open(dir.join("store")).unwrap();
+    let mut txn = db.write().unwrap();
+    txn.put("a", "saved").unwrap();
+    txn.put_with_lease("leased", "saved", LeaseId(5)).unwrap();
+    txn.table("raft").unwrap().put(b"row", b"saved").unwrap();
+    txn.set_applied(Applied { index: 10, term: 2 });
+    txn.commit().unwrap();
+    let saved = dir.join("saved");
+    db.snapshot().unwrap().save(&saved).unwrap();
+    let mut txn = db.write().unwrap();
+    txn.put("a", "newer").unwrap();
+    txn.put("b", "newer").unwrap();
+    txn.table("raft").unwrap().put(b"row", b"newer").unwrap();
+    txn.set_applied(Applied { index: 20, term: 3 });
+    txn.commit().unwrap();
+    (db, saved)
+}
+
+fn value(db: &Db, key: &str) -> Option<bytes::Bytes> {
+    db.get(key).unwrap().map(|kv| kv.value)
+}
+
+fn assert_is_newer(db: &Db) {
+    assert_eq!(db.rev().get(), 3);
+    assert_eq!(value(db, "a").unwrap(), "newer");
+    assert_eq!(db.consistent_index(), Applied { index: 20, term: 3 });
+}
+
+#[test]
+fn the_handle_goes_over_and_what_was_held_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new());
+    let clone = db.clone();
+    let view = db.read().unwrap();
+    let shared = view.get("b").unwrap().unwrap().share();
+    let snapshot = db.snapshot().unwrap();
+    let recovery = db.restore(&saved).unwrap();
+    assert!(recovery.clean && !recovery.created);
+    assert_eq!(recovery.revision.get(), 2);
+    assert_eq!(db.recovery(), recovery);
+    assert!(!saved.exists());
+    for db in [&db, &clone] {
+        assert_eq!(db.rev().get(), 2);
+        assert_eq!(value(db, "a").unwrap(), "saved");
+        assert_eq!(value(db, "b"), None);
+        assert_eq!(db.consistent_index(), Applied { index: 10, term: 2 });
+        let row = db.read().unwrap().table("raft").get(b"row").unwrap();
+        assert_eq!(row.unwrap(), "saved");
+    }
+    // The old content.
+    assert_eq!(view.get("a").unwrap().unwrap().value(), b"newer");
+    assert_eq!(shared.value, "newer");
+    let old = dir.path().join("old");
+    snapshot.save(&old).unwrap();
+    assert_is_newer(&Db::open(&old).unwrap());
+    // The new content is written to, by the transaction that the log entry asks for.
+    assert!(db.write_at_index(10).unwrap().is_none());
+    let mut txn = db.write_at_index(11).unwrap().unwrap();
+    txn.put("c", "after").unwrap();
+    assert_eq!(txn.commit().unwrap().revision.get(), 3);
+    assert_eq!(value(&clone, "c").unwrap(), "after");
+    drop((view, shared, snapshot));
+    db.close().unwrap();
+    assert!(matches!(clone.put("d", ""), Err(Error::Closed)));
+    drop(clone);
+    let db = Db::open(dir.path().join("store")).unwrap();
+    assert!(db.recovery().clean);
+    assert_eq!(value(&db, "c").unwrap(), "after");
+    assert_eq!(value(&db, "a").unwrap(), "saved");
+    assert!(db.check().unwrap().damage.is_empty());
+}
+
+#[test]
+fn both_files_are_locked_for_as_long_as_they_are_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new());
+    let (store, old_name) = (dir.path().join("store"), dir.path().join("old"));
+    // A second name of the old file, so that it can be found when its own is gone.
+    std::fs::hard_link(&store, &old_name).unwrap();
+    let locked = |path: &Path| {
+        matches!(
+            Db::open(path),
+            Err(Error::Locked {
+                by_this_process: true,
+                ..
+            })
+        )
+    };
+    let view = db.read().unwrap();
+    db.restore(&saved).unwrap();
+    assert!(locked(&store) && locked(&old_name));
+    drop(view);
+    assert!(locked(&store));
+    let old = Db::open(&old_name).unwrap();
+    assert_is_newer(&old);
+    drop(old);
+    drop(db);
+    Db::open(&store).unwrap();
+}
+
+#[test]
+fn an_error_leaves_everything_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new());
+    let other = dir.path().join("other");
+    assert!(matches!(db.restore(&other), Err(Error::Io { .. })));
+    assert!(!other.exists(), "a missing file is not made");
+    assert!(matches!(
+        db.restore(dir.path()),
+        Err(Error::NotAStore { .. })
+    ));
+    std::fs::write(&other, vec![7; 100_000]).unwrap();
+    assert!(matches!(db.restore(&other), Err(Error::NotAStore { .. })));
+    let own = db.restore(dir.path().join("store")).unwrap_err();
+    assert!(matches!(
+        own,
+        Error::Locked {
+            by_this_process: true,
+            ..
+        }
+    ));
+    // A page that an open reads, damaged.
+    let mut bytes = std::fs::read(&saved).unwrap();
+    let last = bytes.len() - 4096;
+    let at = bytes[last..].iter().rposition(|byte| *byte != 0).unwrap() + last;
+    for byte in &mut bytes[16_384 + 64..=at] {
+        *byte ^= 0x55;
+    }
+    std::fs::write(&other, &bytes).unwrap();
+    assert!(matches!(db.restore(&other), Err(Error::Corrupt { .. })));
+    assert!(other.exists());
+    let open_elsewhere = Db::open(&saved).unwrap();
+    assert!(matches!(db.restore(&saved), Err(Error::Locked { .. })));
+    drop(open_elsewhere);
+    assert_is_newer(&db);
+    db.put("c", "still").unwrap();
+    // What was in the way is gone: now it works.
+    db.restore(&saved).unwrap();
+    assert_eq!(value(&db, "a").unwrap(), "saved");
+    assert_eq!(value(&db, "c"), None);
+}
+
+#[test]
+fn a_handle_for_reading_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new());
+    db.close().unwrap();
+    let db = Options::new()
+        .read_only()
+        .open(dir.path().join("store"))
+        .unwrap();
+    assert!(matches!(db.restore(&saved), Err(Error::ReadOnly)));
+    assert!(saved.exists());
+}
+
+#[test]
+fn it_waits_for_the_transaction_in_flight() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new());
+    let mut txn = db.write().unwrap();
+    txn.put("late", "1").unwrap();
+    std::thread::scope(|scope| {
+        let restore = scope.spawn(|| db.restore(&saved).unwrap());
+        // Whatever the threads do, the commit comes first: it has the turn.
+        let commit = txn.commit().unwrap();
+        assert_eq!(commit.revision.get(), 4);
+        restore.join().unwrap();
+    });
+    assert_eq!(db.rev().get(), 2);
+    assert_eq!(value(&db, "late"), None);
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Lessor for Log {
+    fn attach(&self, lease: LeaseId, key: &[u8]) {
+        let line = format!("+{} {}", lease.0, key.escape_ascii());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn detach(&self, lease: LeaseId, key: &[u8]) {
+        let line = format!("-{} {}", lease.0, key.escape_ascii());
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[test]
+fn the_lessor_is_told_of_the_new_contents_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(Log::default());
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new().lessor(log.clone()));
+    db.delete("leased").unwrap();
+    log.0.lock().unwrap().clear();
+    assert!(db.restore(dir.path().join("missing")).is_err());
+    assert!(log.0.lock().unwrap().is_empty());
+    db.restore(&saved).unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["+5 leased"]);
+    db.delete("leased").unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["+5 leased", "-5 leased"]);
+}
+
+#[test]
+fn under_batched_the_new_content_goes_on_being_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let interval = std::time::Duration::from_millis(2);
+    let batched = Durability::Batched {
+        changes: 3,
+        interval,
+    };
+    let (db, saved) = store_and_snapshot(dir.path(), Options::new().durability(batched));
+    for n in 0..20 {
+        db.put("old", n.to_string()).unwrap();
+    }
+    db.restore(&saved).unwrap();
+    for n in 0..20 {
+        db.put("new", n.to_string()).unwrap();
+    }
+    assert_eq!(db.sync().unwrap().get(), 22);
+    assert_eq!(db.durable_rev().get(), 22);
+    db.compact(10).unwrap();
+    drop(db);
+    let db = Db::open(dir.path().join("store")).unwrap();
+    assert_eq!(db.rev().get(), 22);
+    assert_eq!(value(&db, "new").unwrap(), "19");
+    assert_eq!(value(&db, "old"), None);
+}
+
+#[test]
+fn a_store_in_memory_saves_and_restores_in_memory() {
+    let db = Options::new().open_in_memory().unwrap();
+    db.put("a", "1").unwrap();
+    db.snapshot().unwrap().save("saved").unwrap();
+    db.put("a", "2").unwrap();
+    db.restore("saved").unwrap();
+    assert_eq!(value(&db, "a").unwrap(), "1");
+    assert!(db.restore("saved").is_err());
+    assert!(!Path::new("saved").exists());
+}
+
+#[test]
+fn a_store_of_another_identity_can_be_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, _) = store_and_snapshot(dir.path(), Options::new());
+    let other = dir.path().join("other");
+    {
+        let other = Options::new().segment_bytes(64 << 10).open(&other).unwrap();
+        for n in 0..500 {
+            other.put(format!("{n}"), vec![1; 500]).unwrap();
+        }
+    }
+    db.restore(&other).unwrap();
+    assert_eq!(db.rev().get(), 501);
+    assert_eq!(db.read().unwrap().range(..).count().unwrap(), 500);
+    db.put("a", "1").unwrap();
+    drop(db);
+    let db = Db::open(dir.path().join("store")).unwrap();
+    assert_eq!(db.rev().get(), 502);
+}

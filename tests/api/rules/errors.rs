@@ -1,0 +1,301 @@
+//! What cannot be opened, and why, by name; what must be asked for differently.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use revtree::{Create, Db, Durability, Error, ErrorKind, Options, Result};
+
+/// A closed store with a hundred keys.
+fn store(dir: &tempfile::TempDir) -> PathBuf {
+    let path = dir.path().join("store");
+    let db = Options::new().segment_bytes(64 << 10).open(&path).unwrap();
+    for n in 0..100 {
+        db.put(format!("k{n}"), vec![b'v'; 2000]).unwrap();
+    }
+    db.close().unwrap();
+    path
+}
+
+/// Opens in every way there is; all must fail the same way, and leave the file as it was.
+fn refused(path: &Path, expected: impl Fn(&Error) -> bool) {
+    let before = fs::read(path).ok();
+    let ways: [fn() -> Options; 3] = [
+        Options::new,
+        || Options::new().read_only(),
+        || Options::new().create(Create::Never),
+    ];
+    for way in ways {
+        match way().open(path) {
+            Ok(_) => panic!("it opened"),
+            Err(error) => assert!(expected(&error), "{error:?}"),
+        }
+    }
+    assert_eq!(fs::read(path).ok(), before, "the file was changed");
+}
+
+/// Foreign files, empty files and directories are no stores.
+#[test]
+fn not_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_none = |error: &Error| matches!(error, Error::NotAStore { .. });
+    let path = dir.path().join("file");
+    for len in [0, 1, 100, 4096, 16 << 10, 200_000] {
+        fs::write(&path, vec![b'#'; len]).unwrap();
+        refused(&path, is_none);
+        fs::write(&path, vec![0; len]).unwrap();
+        refused(&path, is_none);
+    }
+    refused(dir.path(), is_none);
+}
+
+/// A store that was cut off is refused at every length, or opens with a mark that bytes are missing; it
+/// never opens as if it were whole.
+#[test]
+fn a_truncated_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(&dir);
+    let whole = fs::read(&path).unwrap();
+    let cut = dir.path().join("cut");
+    for part in 0..40 {
+        let len = whole.len() * part / 40;
+        fs::write(&cut, &whole[..len]).unwrap();
+        for read_only in [true, false] {
+            fs::write(&cut, &whole[..len]).unwrap();
+            let options = Options::new();
+            let options = if read_only {
+                options.read_only()
+            } else {
+                options
+            };
+            match options.open(&cut) {
+                Err(Error::NotAStore { .. }) => assert!(len < 16 << 10, "at {len}"),
+                Err(Error::Corrupt { .. }) => {}
+                Err(other) => panic!("at {len}: {other:?}"),
+                Ok(db) => panic!("at {len} of {}: it opened at {}", whole.len(), db.rev()),
+            }
+        }
+    }
+}
+
+/// CRC-32, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(crc & 1))
+        })
+    });
+    !crc
+}
+
+/// A store of a newer format is refused with both versions, whatever else it holds.
+#[test]
+fn a_newer_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(&dir);
+    let mut bytes = fs::read(&path).unwrap();
+    for slot in 0..4 {
+        let slot = &mut bytes[slot * 4096..][..4096];
+        if slot.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        // Magic, two checksums of what follows, the version.
+        slot[16..20].copy_from_slice(&7u32.to_le_bytes());
+        let sums = [crc32(&slot[16..]), crc32c::crc32c(&slot[16..])];
+        slot[8..12].copy_from_slice(&sums[0].to_le_bytes());
+        slot[12..16].copy_from_slice(&sums[1].to_le_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    refused(&path, |error| {
+        matches!(
+            error,
+            Error::FormatTooNew {
+                found: 7,
+                newest: 1
+            }
+        )
+    });
+}
+
+/// A file in use is refused for writing, naming this process; reading beside the writer is allowed.
+#[test]
+fn a_file_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(&dir);
+    let db = Db::open(&path).unwrap();
+    match Db::open(&path) {
+        Err(Error::Locked {
+            path: locked,
+            by_this_process,
+        }) => assert_eq!((locked, by_this_process), (path.clone(), true)),
+        other => panic!("{other:?}"),
+    }
+    db.put("more", "1").unwrap();
+    let reader = Options::new().read_only().open(&path).unwrap();
+    assert_eq!(reader.rev(), db.rev());
+    assert_eq!(reader.get("more").unwrap().unwrap().value, "1");
+    db.put("more", "2").unwrap();
+    assert_eq!(reader.get("more").unwrap().unwrap().value, "1");
+    // It reads only.
+    let writes: [fn(&Db) -> Result<()>; 7] = [
+        |db| db.put("a", "1").map(|_| ()),
+        |db| db.delete("a").map(|_| ()),
+        |db| db.write().map(|_| ()),
+        |db| db.try_write().map(|_| ()),
+        |db| db.compact(2).map(|_| ()),
+        |db| db.raise_consistent_index(9).map(|_| ()),
+        |db| db.sync().map(|_| ()),
+    ];
+    for write in writes {
+        assert!(matches!(write(&reader), Err(Error::ReadOnly)));
+    }
+    assert_eq!(reader.hash_by_rev(0).unwrap().revision, reader.rev());
+    reader.close().unwrap();
+    db.put("more", "3").unwrap();
+}
+
+/// A file without permission to write is refused by the operating system's answer, and opens for reading.
+/// (A user who may write everything is not refused, and shows nothing here.)
+#[test]
+fn a_file_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(&dir);
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    if fs::OpenOptions::new().write(true).open(&path).is_err() {
+        match Db::open(&path) {
+            Err(Error::Io { cause, .. }) => {
+                assert_eq!(cause.kind(), std::io::ErrorKind::PermissionDenied);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let reader = Options::new().read_only().open(&path).unwrap();
+    assert_eq!(reader.read().unwrap().range(..).count().unwrap(), 100);
+}
+
+/// Whether a store may be made is decided by `create`, and a missing folder is an error.
+#[test]
+fn creating() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let kind = |result: Result<Db>| match result {
+        Err(Error::Io { cause, .. }) => cause.kind(),
+        other => panic!("{other:?}"),
+    };
+    let open = |create| Options::new().create(create).open(&path);
+    let missing = std::io::ErrorKind::NotFound;
+    assert_eq!(kind(open(Create::Never)), missing);
+    assert_eq!(kind(Options::new().read_only().open(&path)), missing);
+    assert!(!path.exists());
+    assert!(open(Create::New).unwrap().recovery().created);
+    assert_eq!(kind(open(Create::New)), std::io::ErrorKind::AlreadyExists);
+    assert!(!open(Create::IfMissing).unwrap().recovery().created);
+    assert_eq!(kind(Db::open(dir.path().join("no/store"))), missing);
+}
+
+/// Options out of their limits are refused, with the limit.
+#[test]
+fn options_out_of_limits() {
+    for bytes in [0, 1000, 32 << 10, 100_000, 128 << 20] {
+        let opened = Options::new().segment_bytes(bytes).open_in_memory();
+        assert!(matches!(opened, Err(Error::LimitReached { .. })), "{bytes}");
+    }
+}
+
+/// A store older than expected is refused with both revisions, and is free again afterwards.
+#[test]
+fn expect_at_least() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = store(&dir);
+    for rev in [102u64, 1000, u64::MAX] {
+        let opened = Options::new().expect_at_least(rev).open(&path);
+        match opened {
+            Err(Error::RolledBack { found, expected }) => {
+                assert_eq!((found.get(), expected.get()), (101, rev));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for rev in [0u64, 1, 101] {
+        let db = Options::new().expect_at_least(rev).open(&path).unwrap();
+        assert_eq!(db.rev().get(), 101);
+    }
+}
+
+/// A revision that is not there yet or no more is refused by name, the future first; with both numbers.
+#[test]
+fn revisions_that_cannot_be_read() {
+    let db = super::memory();
+    for n in 0..8 {
+        db.put("a", n.to_string()).unwrap();
+    }
+    db.compact(5).unwrap();
+    let future = |error: Error| match error {
+        Error::FutureRevision { requested, current } => (requested.get(), current.get()),
+        other => panic!("{other}"),
+    };
+    assert_eq!(future(db.read_at(10).unwrap_err()), (10, 9));
+    assert_eq!(future(db.hash_by_rev(u64::MAX).unwrap_err()), (u64::MAX, 9));
+    assert_eq!(future(db.compact(10).unwrap_err()), (10, 9));
+    let compacted = |error: Error| match error {
+        Error::Compacted {
+            requested,
+            compacted,
+        } => (requested.get(), compacted.get()),
+        other => panic!("{other}"),
+    };
+    assert_eq!(compacted(db.read_at(4).unwrap_err()), (4, 5));
+    assert_eq!(compacted(db.hash_by_rev(1).unwrap_err()), (1, 5));
+    assert_eq!(compacted(db.compact(5).unwrap_err()), (5, 5));
+    let error = db.read_at(4).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AskDifferently);
+    let text = error.to_string();
+    assert!(text.contains('4') && text.contains('5'), "{text}");
+    assert_eq!(std::io::Error::from(error).to_string(), text);
+}
+
+/// A record that is damaged on the medium is named where it lies; the others are read.
+#[test]
+fn a_damaged_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let db = Options::new()
+        .durability(Durability::Flushed)
+        .open(&path)
+        .unwrap();
+    for n in 0..10 {
+        db.put(format!("k{n}"), format!("the value number {n}"))
+            .unwrap();
+    }
+    db.close().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let value = b"the value number 4";
+    let place = bytes
+        .windows(value.len())
+        .position(|part| part == value)
+        .unwrap();
+    bytes[place + 3] ^= 0x20;
+    fs::write(&path, bytes).unwrap();
+    let db = Db::open(&path).unwrap();
+    let error = db.get("k4").unwrap_err();
+    let near = |offset: u64| offset.abs_diff(place as u64) < 200;
+    assert!(
+        matches!(error, Error::Corrupt { offset, .. } if near(offset)),
+        "{error}"
+    );
+    assert_eq!(error.kind(), ErrorKind::Restore);
+    let view = db.read().unwrap();
+    let good = view.range(..).iter().filter(Result::is_ok).count();
+    assert_eq!((good, view.range(..).iter().count()), (9, 10));
+    assert_eq!(
+        view.range(..)
+            .keys_only()
+            .iter()
+            .filter(Result::is_ok)
+            .count(),
+        10
+    );
+    assert!(matches!(db.hash_by_rev(0), Err(Error::Corrupt { .. })));
+    assert_eq!(db.get("k5").unwrap().unwrap().value, "the value number 5");
+}

@@ -1,0 +1,10 @@
+//! Many threads, many tasks, several processes on one store.
+//!
+//! `counted` stops the engine inside its calls and counts them, `history` records what threads saw and
+//! compares it with a replay, `processes` kills writers and reads beside them, `tasks` awaits commits.
+
+mod counted;
+mod gate;
+mod history;
+mod processes;
+mod tasks;
