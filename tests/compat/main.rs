@@ -21,5 +21,6 @@ mod integration;
 mod kv;
 mod kvstore;
 mod snapshot;
+mod snapshots;
 mod support;
 mod vectors;

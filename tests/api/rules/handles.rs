@@ -3,8 +3,8 @@
 use std::future::Future;
 
 use revtree::{
-    Compaction, Db, Error, Event, KeyValue, OwnedRecords, ReadView, Record, Records, Submitted,
-    View, WeakDb, WriteTxn,
+    Compaction, Db, Error, Event, KeyValue, OwnedRecords, ReadView, Record, Records, Snapshot,
+    Submitted, View, WeakDb, WriteTxn,
 };
 
 const fn cloned_and_shared<T: Clone + Send + Sync + 'static>() {}
@@ -20,6 +20,7 @@ const _: () = {
     cloned_and_shared::<KeyValue>();
     cloned_and_shared::<Event>();
     cloned_and_shared::<Error>();
+    cloned_and_shared::<Snapshot>();
 
     sent::<WriteTxn>();
     sent::<Compaction>();
