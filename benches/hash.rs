@@ -10,7 +10,7 @@ fn hash(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(db.stats().live_bytes));
     group.sample_size(20);
     group.bench_function("hash_by_rev", |b| {
-        b.iter(|| db.hash_by_rev(0).expect("hash"))
+        b.iter(|| db.hash_by_rev(0).expect("hash"));
     });
     group.finish();
 }

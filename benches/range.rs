@@ -25,7 +25,7 @@ fn range(c: &mut Criterion) {
     }
     group.throughput(Throughput::Elements(1));
     group.bench_function("count_all", |b| {
-        b.iter(|| view.range(..).count().expect("count"))
+        b.iter(|| view.range(..).count().expect("count"));
     });
     group.finish();
 }

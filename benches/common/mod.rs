@@ -8,12 +8,12 @@ use revtree::{Db, Durability, Options};
 use tempfile::TempDir;
 
 /// Keys of a store under a bench, each with [`REVISIONS`] versions.
-pub const KEYS: u64 = 20_000;
+pub(crate) const KEYS: u64 = 20_000;
 /// Versions of each key.
-pub const REVISIONS: u64 = 5;
+pub(crate) const REVISIONS: u64 = 5;
 
 /// `Batched` as etcd does it.
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     let interval = Duration::from_millis(100);
     Options::new().durability(Durability::Batched {
         changes: 10_000,
@@ -22,12 +22,12 @@ pub fn options() -> Options {
 }
 
 /// Key `n`.
-pub fn key(n: u64) -> String {
+pub(crate) fn key(n: u64) -> String {
     format!("/registry/pods/ns-{:04}/pod-{n:08}", n % 1000)
 }
 
 /// A value that no two calls share.
-pub fn value(seed: u64) -> [u8; 512] {
+pub(crate) fn value(seed: u64) -> [u8; 512] {
     let mut state = seed;
     let mut value = [0; 512];
     for word in value.chunks_mut(8) {
@@ -37,7 +37,7 @@ pub fn value(seed: u64) -> [u8; 512] {
 }
 
 /// SplitMix64: a number that follows from the state alone.
-pub fn split_mix(state: &mut u64) -> u64 {
+pub(crate) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -46,7 +46,7 @@ pub fn split_mix(state: &mut u64) -> u64 {
 }
 
 /// A store with all keys and versions in a scattered order, and the folder that it lies in.
-pub fn loaded() -> (TempDir, Db) {
+pub(crate) fn loaded() -> (TempDir, Db) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder under target");
     let db = options()
         .open(dir.path().join("store"))

@@ -223,7 +223,8 @@ fn batch_tx_range() {
     db.put("foo2", "bar2").unwrap();
     let mut txn = db.write().unwrap();
     txn.put("foo1", "bar1").unwrap();
-    let table: [(KeyRange, usize, &[(&str, &str)]); 9] = [
+    type Row<'a> = (KeyRange, usize, &'a [(&'a str, &'a str)]);
+    let table: [Row<'_>; 9] = [
         ("foo".into(), 9, &all[..1]),
         ("doo".into(), 9, &[]),
         (("foo".."foo1").into(), 9, &all[..1]),

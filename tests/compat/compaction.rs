@@ -77,7 +77,7 @@ fn compacted_and_reopened(rev: u64, crashed: bool) -> Option<u64> {
         std::fs::rename(&path, &copy).unwrap();
     }
     let db = Db::open(&copy).unwrap();
-    db.compact_rev().map(|rev| rev.get())
+    db.compact_rev().map(revtree::Revision::get)
 }
 
 /// TestScheduledCompact: the mark of a compaction survives a crash right behind it, also 0 and 1.

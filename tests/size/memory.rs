@@ -1,1 +1,2 @@
+//! Memory, counted by an allocator.
 fn main() {}
