@@ -4,7 +4,7 @@
 //! the oracle can say is translated, anything else stays text and agrees with nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -319,8 +319,6 @@ fn facts_of(view: &ReadView) -> ViewFacts {
 }
 
 impl Subject for Store {
-    const SNAPSHOTS: bool = false;
-
     fn put(&mut self, key: &Bytes, value: &Bytes) -> Answer<Revision> {
         answer(self.db().put(key, value))
     }
@@ -576,13 +574,22 @@ impl Subject for Store {
 
     fn snapshot(&mut self, slot: u8) -> Answer<Facts> {
         let path = self.snapshot_path(slot);
+        let snapshot = answer(self.db().snapshot())?;
+        answer(snapshot.save(&path))?;
         self.snapshots.insert(slot, path);
-        Err(Refusal::Other("this version has no snapshots".to_owned()))
+        Ok(Facts {
+            current: snapshot.revision(),
+            compact: self.db().compact_rev(),
+            applied: applied(snapshot.applied()),
+        })
     }
 
     fn restore(&mut self, slot: u8) -> Answer<()> {
-        let _from: &Path = self.snapshots.get(&slot).ok_or(Refusal::NoSuchSlot(slot))?;
-        Err(Refusal::Other("this version has no snapshots".to_owned()))
+        let path = self.snapshots.get(&slot).ok_or(Refusal::NoSuchSlot(slot))?;
+        answer(self.db().restore(path))?;
+        // Restoring took the file; the content as it is now is its copy.
+        let again = answer(self.db().snapshot())?;
+        answer(again.save(path)).map(drop)
     }
 
     fn sync(&mut self) -> Answer<Revision> {
