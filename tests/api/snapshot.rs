@@ -304,10 +304,7 @@ fn after_a_compaction_what_it_dropped_is_left_out_and_nothing_else_changes() {
     // Taken before the compactions, and still exact.
     let copy = open_saved(&before, &dir.path().join("before"));
     assert_eq!(copy.compact_rev(), None);
-    assert_eq!(
-        copy.read_at(2).unwrap().range(..).count().unwrap() > 0,
-        true
-    );
+    assert!(copy.read_at(2).unwrap().range(..).count().unwrap() > 0);
 }
 
 #[test]

@@ -207,8 +207,12 @@ fn a_write_inside_a_hook_is_refused() {
 fn a_panic_in_a_hook_leaves_the_commit() {
     let writes: [fn(&Db); 4] = [
         |db| put(db, "k", 2).unwrap(),
-        |db| drop(db.put("k", "v").unwrap()),
-        |db| drop(db.delete("k").unwrap()),
+        |db| {
+            db.put("k", "v").unwrap();
+        },
+        |db| {
+            db.delete("k").unwrap();
+        },
         |db| {
             let mut txn = db.write().unwrap();
             txn.put_with_lease("k", "v", LeaseId(3)).unwrap();

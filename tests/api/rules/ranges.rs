@@ -47,7 +47,8 @@ fn limits_from_both_ends() {
     // The same keys in a transaction that made some of them.
     txn.delete("d").unwrap();
     txn.put("d", "again").unwrap();
-    let table: [(&str, fn(Range<'_>) -> Range<'_>, &str); 12] = [
+    type Row = (&'static str, fn(Range<'_>) -> Range<'_>, &'static str);
+    let table: [Row; 12] = [
         ("<<<<<<<<", |range| range, "acdefgh"),
         (">>>>>>>>", |range| range, "hgfedca"),
         ("<><><><>", |range| range, "ahcgdfe"),
@@ -96,9 +97,9 @@ fn ends_meet() {
             let found = number(record.unwrap().unwrap().key());
             assert_eq!(number(&kv.unwrap().unwrap().key), found);
             if back {
-                high.push(found)
+                high.push(found);
             } else {
-                low.push(found)
+                low.push(found);
             }
         }
         assert!(records.next().is_none() && records.next_back().is_none());
