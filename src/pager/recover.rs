@@ -171,6 +171,10 @@ impl Walk<'_> {
             opens = frame.header.opens;
             tail.frames.push(frame);
             tail.synced_up_to = tail.synced_up_to.max(frame.header.synced_up_to);
+            if self.is_root(&frame) {
+                // The superblock was written after a sync that covered what it names.
+                tail.synced_up_to = tail.synced_up_to.max(frame.header.sequence + 1);
+            }
             at.sequence += 1;
             at.prev_crc = crc;
             at.position = frame.header.next_position(frame.position);
@@ -193,6 +197,14 @@ impl Walk<'_> {
             tail.damage = Some(bad);
         }
         Ok(tail)
+    }
+
+    /// Whether the superblock names this frame: then it and all before it are durable, also when no
+    /// later frame says so; without this, recovery would free the segments that the pages lie in.
+    fn is_root(&self, frame: &TailFrame) -> bool {
+        self.superblock.roots.iter().any(|root| {
+            root.page.position == frame.position && root.page.segment_use == frame.segment_use
+        })
     }
 
     /// Length of the segment that holds the log's head, as its header says; the header of a segment in

@@ -84,6 +84,10 @@ fn child_process() {
         let rev = db.put(key(next), value(next)).unwrap().get();
         assert_eq!(rev, next);
         say(&format!("ack {rev}"));
+        if role == "flushed" && rev == 20_000 {
+            // Fast enough to fill the disk while the reader verifies.
+            wait_to_be_killed();
+        }
     }
 }
 
@@ -209,9 +213,13 @@ fn a_reader_opens_again_and_again_beside_a_writer() {
         let follower = {
             let (acknowledged, enough) = (Arc::clone(&acknowledged), Arc::clone(&enough));
             thread::spawn(move || {
-                while !enough.load(Ordering::SeqCst) {
-                    let rev = other.next("ack").parse().unwrap();
+                let mut rev = 0;
+                while !enough.load(Ordering::SeqCst) && rev < 20_000 {
+                    rev = other.next("ack").parse().unwrap();
                     acknowledged.store(rev, Ordering::SeqCst);
+                }
+                while !enough.load(Ordering::SeqCst) {
+                    thread::yield_now();
                 }
                 other.kill();
                 let last = other.last_acknowledged();

@@ -39,9 +39,14 @@ fn a_revision_takes_615_bytes_at_most() {
     let stats = db.stats();
     assert_eq!(stats.revisions, keys * rounds);
     assert_eq!(stats.keys, keys);
+    let records = db.check().unwrap().record_bytes;
     db.close().unwrap();
     let (length, allocated) = length_and_allocated(&path);
     let revisions = keys * rounds;
+    eprintln!(
+        "records alone: {:.2} bytes a revision",
+        records as f64 / revisions as f64
+    );
     eprintln!(
         "{revisions} revisions: {:.1} bytes a revision by length, {:.1} allocated",
         length as f64 / revisions as f64,
