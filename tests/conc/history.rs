@@ -16,6 +16,7 @@ use revtree::{Db, Durability, Error, EventKind, KeyValue, Options, ReadView, Rev
 const KEYS: usize = 48;
 const WRITERS: u64 = 4;
 const READERS: u64 = 3;
+const THREADS: usize = 7;
 const COMMITS_A_WRITER: u64 = 500;
 
 /// One operation: a put of a value, or a deletion.
@@ -128,7 +129,7 @@ fn read(db: &Db, seed: u64, returned: &AtomicU64, ended: &AtomicBool) -> Vec<See
         let one = one.map(|record| state(&record.to_key_value()));
         let expected = whole.kvs.iter().find(|(key, _)| *key == some).cloned();
         assert_eq!(one, expected, "get and range disagree");
-        match db.read_at(rev - random.below(100).min(rev as usize - 1) as u64) {
+        match db.read_at(rev - (random.below(100) as u64).min(rev - 1)) {
             Ok(old) => seen.push(look(&old)),
             Err(Error::Compacted { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -249,7 +250,7 @@ fn run(durability: Durability, seed: u64) {
     let db = options().open(&path).unwrap();
     let returned = Arc::new(AtomicU64::new(0));
     let ended = Arc::new(AtomicBool::new(false));
-    let start = Arc::new(Barrier::new((WRITERS + READERS) as usize));
+    let start = Arc::new(Barrier::new(THREADS));
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| {
             let (db, returned, start) = (db.clone(), Arc::clone(&returned), Arc::clone(&start));

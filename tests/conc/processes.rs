@@ -29,7 +29,7 @@ fn key(rev: u64) -> String {
 /// Each value says its own revision, and is long enough that writes are torn if they can be.
 fn value(rev: u64) -> Vec<u8> {
     let len = 8 + rev.wrapping_mul(0x9E37_79B9) % 900;
-    let mut value = vec![(rev % 251) as u8; len as usize];
+    let mut value = vec![rev.to_le_bytes()[0]; usize::try_from(len).unwrap()];
     value[..8].copy_from_slice(&rev.to_be_bytes());
     value
 }
