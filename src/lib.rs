@@ -50,6 +50,14 @@ pub mod storage {
         Access, Clock, Disk, Extent, FileIdentity, LockByte, LockMode, ManualClock, MemoryDisk,
         RealClock, RealDisk, Region, Storage, sim,
     };
+
+    /// Heads of records that lookups and versions of keys have read since the store was opened.
+    #[must_use]
+    pub fn heads_read(db: &crate::Db) -> u64 {
+        let store = db.store();
+        let heads_read = &store.engine.medium.heads_read;
+        heads_read.load(std::sync::atomic::Ordering::Relaxed)
+    }
 }
 
 /// The README's code, compiled and run.

@@ -232,7 +232,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
     let resumes = clean && (at_start || head.position.0.is_multiple_of(BLOCK_BYTES));
     let log = if resumes && at_start {
-        show_used(&medium, &segments, Some(head))?;
+        show_used(&medium, &segments, &[head.segment])?;
         Log::first(
             Arc::clone(&medium),
             space(segments),
@@ -241,7 +241,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             rev,
         )?
     } else if resumes {
-        show_used(&medium, &segments, Some(head))?;
+        show_used(&medium, &segments, &[head.segment])?;
         let units = segments
             .get(head.segment as usize)
             .map_or(1, |entry| entry.units);
@@ -261,7 +261,9 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             extent,
         )
     } else {
-        show_used(&medium, &segments, None)?;
+        // What the copy replaces is not mapped: nobody reads it there, and mapped bytes never change, so
+        // the segments could not be used again by this open.
+        show_used(&medium, &segments, &tail.replaced_segments())?;
         let (before, mark) = (tail.end, tail.synced_up_to);
         Log::begin(
             Arc::clone(&medium),
@@ -609,8 +611,8 @@ fn mark_chain(tail: &Tail, segments: &mut Vec<SegmentEntry>) {
     }
 }
 
-/// Lets readers see all segments in use but the one where the log goes on.
-fn show_used(medium: &Medium, segments: &[SegmentEntry], but: Option<LogHead>) -> Result<()> {
+/// Lets readers see all segments in use but some: where the log goes on, or what is to be replaced.
+fn show_used(medium: &Medium, segments: &[SegmentEntry], but: &[u32]) -> Result<()> {
     let file_len = medium
         .storage
         .len()
@@ -622,7 +624,7 @@ fn show_used(medium: &Medium, segments: &[SegmentEntry], but: Option<LogHead>) -
         while segments
             .get(end as usize)
             .is_some_and(|entry| entry.state != SegmentState::Free)
-            && but.is_none_or(|head| head.segment != end)
+            && !but.contains(&end)
         {
             end += segments
                 .get(end as usize)

@@ -29,6 +29,9 @@ pub(crate) struct Medium {
     readable_end: AtomicU64,
     /// Use number of each segment; 0 when it is free.
     uses: Growing<AtomicU64>,
+    /// Heads of records read: what tests count.
+    #[cfg(feature = "unstable-storage")]
+    pub(crate) heads_read: AtomicU64,
 }
 
 /// Bytes of the file: borrowed from the region, or read into a buffer.
@@ -65,6 +68,8 @@ impl Medium {
             copies,
             readable_end: AtomicU64::new(0),
             uses: Growing::new(),
+            #[cfg(feature = "unstable-storage")]
+            heads_read: AtomicU64::new(0),
         }
     }
 
@@ -131,6 +136,8 @@ impl Medium {
         let len = head_and_key_len(&fixed, position)?;
         let raw = self.bytes(position, len)?;
         let (head, key) = parse_record(&raw, position)?;
+        #[cfg(feature = "unstable-storage")]
+        self.heads_read.fetch_add(1, Ordering::Relaxed);
         Ok(with(&head, key))
     }
 

@@ -16,6 +16,7 @@ use revtree::{Db, Durability, Error, EventKind, KeyValue, Options, ReadView, Rev
 const KEYS: usize = 48;
 const WRITERS: u64 = 4;
 const READERS: u64 = 3;
+const THREADS: usize = 7;
 const COMMITS_A_WRITER: u64 = 500;
 
 /// One operation: a put of a value, or a deletion.
@@ -249,7 +250,7 @@ fn run(durability: Durability, seed: u64) {
     let db = options().open(&path).unwrap();
     let returned = Arc::new(AtomicU64::new(0));
     let ended = Arc::new(AtomicBool::new(false));
-    let start = Arc::new(Barrier::new(usize::try_from(WRITERS + READERS).unwrap()));
+    let start = Arc::new(Barrier::new(THREADS));
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| {
             let (db, returned, start) = (db.clone(), Arc::clone(&returned), Arc::clone(&start));

@@ -1,8 +1,9 @@
 //! Many threads, many tasks, several processes on one store.
 //!
-//! `counted` stops the engine inside its calls and counts them, `history` records what threads saw and
+//! `checkpoints` kills while commits go on beside one, `counted` stops the engine inside its calls and counts them, `history` records what threads saw and
 //! compares it with a replay, `processes` kills writers and reads beside them, `tasks` awaits commits.
 
+mod checkpoints;
 mod counted;
 mod gate;
 mod history;

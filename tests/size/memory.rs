@@ -1,2 +1,128 @@
-//! Memory, counted by an allocator.
-fn main() {}
+//! Memory of the key index: per key, as the store says it, and none for further revisions.
+//!
+//! A program of its own with one test, because it counts every allocation of the process.
+
+#![expect(
+    unsafe_code,
+    reason = "an allocator that counts is an unsafe trait; it passes every call on"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use revtree::{Db, Durability, Options};
+
+/// Bytes allocated and not freed.
+static HELD: AtomicI64 = AtomicI64::new(0);
+
+struct Counting;
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).expect("no object is larger than half the address space")
+}
+
+// SAFETY: every call goes to the system's allocator with the caller's own arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(signed(layout.size()), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(signed(layout.size()), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        HELD.fetch_add(signed(new_size) - signed(layout.size()), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> i64 {
+    HELD.load(Ordering::Relaxed)
+}
+
+const KEYS: u64 = 200_000;
+
+/// A key of 35 bytes; `n` in no order.
+fn key(n: u64) -> String {
+    let n = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 25;
+    let key = format!("/registry/pods/default/{n:012}");
+    assert_eq!(key.len(), 35);
+    key
+}
+
+fn put_all(db: &Db, round: u8) {
+    for from in (0..KEYS).step_by(100) {
+        let mut txn = db.write().unwrap();
+        for n in from..from + 100 {
+            txn.put(key(n), [round; 64]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    db.sync().unwrap();
+}
+
+fn check_index(what: &str, db: &Db, taken: i64) {
+    let said = i64::try_from(db.stats().index_bytes).unwrap();
+    let keys = i64::try_from(KEYS).unwrap();
+    eprintln!(
+        "{what}: {:.1} bytes a key by stats, {:.1} allocated",
+        said as f64 / keys as f64,
+        taken as f64 / keys as f64
+    );
+    assert!(said <= keys * 100, "{said}");
+    assert!(taken <= keys * 100, "{taken}");
+    assert!(
+        (said - taken).abs() <= taken / 10,
+        "{said} said, {taken} taken"
+    );
+}
+
+/// At most 100 bytes a key of 35 bytes, which is what `stats` says within a tenth; at most 16 bytes for
+/// each further revision of the same keys.
+#[test]
+fn the_index_takes_100_bytes_a_key_and_none_for_revisions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let durability = Durability::Batched {
+        changes: 5000,
+        interval: Duration::from_millis(50),
+    };
+    let open = || {
+        let options = Options::new().durability(durability);
+        options.checkpoint_bytes(8 << 20).open(&path).unwrap()
+    };
+    let start = held();
+    let db = open();
+    // What every store takes is not the keys'.
+    let empty = held();
+    eprintln!("an empty store: {} bytes", empty - start);
+    put_all(&db, 1);
+    check_index("written", &db, held() - empty);
+    let before = held();
+    let further = 5;
+    for round in 0..further {
+        put_all(&db, round);
+    }
+    let revisions = i64::try_from(KEYS).unwrap() * i64::from(further);
+    let grown = held() - before;
+    eprintln!(
+        "{revisions} further revisions: {:.2} bytes each",
+        grown as f64 / revisions as f64
+    );
+    assert!(grown <= revisions * 16, "{grown}");
+    db.close().unwrap();
+    let closed = held();
+    let db = open();
+    let loaded = held() - closed - (empty - start);
+    check_index("loaded", &db, loaded);
+}

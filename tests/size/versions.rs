@@ -1,1 +1,106 @@
-//! x
+//! What one answer costs when a key has very many revisions.
+
+use std::time::Duration;
+
+use revtree::storage::heads_read;
+use revtree::{Db, Durability, Options, Revision};
+
+/// One key with so many revisions, and another with one.
+fn fill(db: &Db, revisions: u64) {
+    for n in 0..revisions {
+        db.put("hot", n.to_be_bytes()).unwrap();
+    }
+    db.put("cold", "once").unwrap();
+    db.sync().unwrap();
+}
+
+fn options() -> Options {
+    let durability = Durability::Batched {
+        changes: 10_000,
+        interval: Duration::from_millis(100),
+    };
+    let options = Options::new().durability(durability);
+    options.checkpoint_bytes(4 << 20)
+}
+
+/// Reads at old revisions, the worst found.
+fn worst_read(db: &Db, revisions: u64) -> u64 {
+    let mut worst = 0;
+    let every = (revisions / 5000).max(1) | 1;
+    let near_the_end = revisions.saturating_sub(2000)..revisions;
+    for n in (0..revisions)
+        .step_by(usize::try_from(every).unwrap())
+        .chain(near_the_end)
+    {
+        let view = db.read_at(n + 2).unwrap();
+        let before = heads_read(db);
+        let record = view.get("hot").unwrap().unwrap();
+        worst = worst.max(heads_read(db) - before);
+        assert_eq!(record.value(), n.to_be_bytes());
+        assert_eq!(record.version(), n + 1);
+    }
+    worst
+}
+
+fn check(db: &Db, revisions: u64) {
+    let worst = worst_read(db, revisions);
+    let view = db.read().unwrap();
+    let mut pages_most = 0;
+    let mut heads_most = 0;
+    // Collecting the counters reads pages too.
+    let pages = db.stats().tree_pages_read;
+    let collecting = db.stats().tree_pages_read - pages;
+    for part in 0..=8 {
+        let from = 2 + (revisions - 1) * part / 8;
+        let (pages, heads) = (db.stats().tree_pages_read, heads_read(db));
+        let mut events = view.changes(.., Revision::new(from)..=view.rev()).unwrap();
+        let event = events.next().unwrap().unwrap();
+        assert_eq!(event.id.main.get(), from);
+        pages_most = pages_most.max(db.stats().tree_pages_read - pages - collecting);
+        heads_most = heads_most.max(heads_read(db) - heads);
+    }
+    eprintln!(
+        "{revisions} revisions of one key: at most {worst} heads for a read, {pages_most} tree pages and {heads_most} heads before the first change"
+    );
+    assert!(worst <= 120, "{worst} heads");
+    // One page a level; a level holds at least tens of the one below.
+    assert!(pages_most <= 8, "{pages_most} pages");
+    // The records of one leaf before the first that is wanted.
+    assert!(heads_most <= 16384 / 64, "{heads_most} heads");
+}
+
+fn run(revisions: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let db = options().open(&path).unwrap();
+    fill(&db, revisions);
+    assert!(db.stats().checkpoints > 0);
+    check(&db, revisions);
+    db.close().unwrap();
+    // The same from the file, where all leaves are under pages.
+    let db = options().open(&path).unwrap();
+    assert!(db.recovery().clean);
+    check(&db, revisions);
+    let report = db.check().unwrap();
+    eprintln!(
+        "check: {} superblocks, {} pages, {} leaves, {} records",
+        report.superblocks, report.pages, report.leaves, report.records
+    );
+    assert!(report.is_clean(), "{:?}", report.damage);
+    assert_eq!(report.records, revisions + 1);
+    assert_eq!(report.superblocks, 4);
+    // It came by every leaf through pages.
+    assert!(report.pages > 2);
+}
+
+/// A read at any revision of a key reads few heads, and changes are found through few pages.
+#[test]
+fn a_read_among_many_revisions_reads_few_heads() {
+    run(300_000);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn a_read_among_ten_million_revisions_reads_few_heads() {
+    run(10_000_000);
+}
