@@ -1,4 +1,45 @@
 //! etcd's MVCC store as an embeddable crate, on its own storage engine.
+//!
+//! A store is one file. Every change gets a revision, any retained revision can be read, ranges and
+//! transactions are atomic. [`Db`] is the door; [`Options`] opens it.
+//!
+//! ```
+//! use revtree::{Db, Options};
+//!
+//! let db = Options::new().open_in_memory()?; // in a file: Db::open("config.rvt")?
+//! let red = db.put("color", "red")?;
+//! db.put("color", "blue")?;
+//! assert_eq!(db.get("color")?.unwrap().value, "blue");
+//! assert_eq!(db.read_at(red)?.get("color")?.unwrap().value(), b"red");
+//! # Ok::<(), revtree::Error>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! | folder | noun |
+//! |---|---|
+//! | `format/` (crate `revtree-format`) | bytes ↔ values: superblock, frames, records, pages; etcd's formats |
+//! | `sys/` | all I/O behind one trait: a real file, memory, a simulated disk that crashes |
+//! | `pager/` | the log of frames, segments, superblock slots, recovery of the chain |
+//! | `tree/` | the revision tree: from a change to the leaf run that holds it |
+//! | `engine/` | one open database: the commit as a story, group commit, checkpoints, open, close |
+//! | `index/` | from a key to its newest record, by hash and in order, in memory, lock-free to read |
+//! | `mvcc/` | views, transactions, ranges, history, compaction, hashes, snapshots |
+//! | `import/` | records with revisions as given, and etcd's snapshots |
+//! | `db.rs`, `options.rs`, `error.rs`, `lessor.rs`, `stats.rs` | the door |
+//!
+//! The bytes of the file and the rules that the code cites (`B-12`, `C-3`) are in `SPEC.md`.
+//!
+//! # Invariants
+//!
+//! 1. `tree`, `pager` and `index` never read a clock; nothing reads the environment or the network.
+//! 2. A reader takes no lock and waits for nobody: not for a writer, a sync, a compaction, a restore.
+//! 3. Bytes that were published never change while anybody may hold them; all writing is `pwrite`, never
+//!    through the map.
+//! 4. Nothing is acknowledged before its sync returned (`Sync`), and nothing is written behind a failed one.
+//! 5. A value is handed out only after its checksum held; damage is a typed error with its place.
+//! 6. A link to a version that compaction may have dropped is never followed.
+//! 7. Nothing that a file claims can make us panic, loop, or allocate beyond the file's size.
 
 mod db;
 mod engine;

@@ -174,7 +174,7 @@ impl Store {
             state.rev = next_revision(state.rev)?;
             let (create, version) = match &base {
                 Some((_, (_, head))) if head.kind == RecordKind::Put => {
-                    (head.create, head.version + 1)
+                    (head.create, head.version.saturating_add(1))
                 }
                 _ => (state.rev, 1),
             };
@@ -358,7 +358,7 @@ impl Store {
         let (ordinal, prev, skip) = match newest {
             None => (1, None, None),
             Some(newest) => (
-                newest.1.ordinal + 1,
+                newest.1.ordinal.saturating_add(1),
                 Some(Link {
                     id: newest.1.id,
                     hint: newest.0,

@@ -308,7 +308,7 @@ impl WriteTxn {
         let rev = self.rev().next();
         let pending = self.touch(key)?;
         let (create, version) = match self.live(&pending) {
-            Some((create, version)) => (create, version + 1),
+            Some((create, version)) => (create, version.saturating_add(1)),
             None => (rev, 1),
         };
         let op = Op {

@@ -155,7 +155,7 @@ pub(crate) fn next_skip(
     floor: Option<Revision>,
 ) -> Result<Option<Link>> {
     let (position, head) = last;
-    let ordinal = head.ordinal + 1;
+    let ordinal = head.ordinal.saturating_add(1);
     let own = |(position, head): &Version| Link {
         id: head.id,
         hint: *position,

@@ -102,7 +102,7 @@ impl Extent {
         Some(())
     }
 
-    /// Keeps [`HOLE_BYTES`] at `offset` to be written later with [`Extent::fill_hole`], although bytes
+    /// Keeps 64 bytes at `offset` to be written later with [`Extent::fill_hole`], although bytes
     /// behind them are published meanwhile. `None` when any of them is published or outside, or a
     /// hole of the region is open already.
     #[must_use]
