@@ -156,7 +156,11 @@ fn check_record(
             return wrong("link to an earlier version", prev.id.main.get(), 0);
         };
         if first && found.kind == RecordKind::Put {
-            return wrong("version after a put", found.version.saturating_add(1), head.version);
+            return wrong(
+                "version after a put",
+                found.version.saturating_add(1),
+                head.version,
+            );
         }
     }
     Ok(())
