@@ -208,8 +208,12 @@ impl Engine {
                 && append.accepted_sequence < append.log.sequence()
                 && checkpoint.superblock.root(RootKind::Index).is_some()
         };
-        if !unchanged {
-            self.checkpoint(Some(run))?;
+        if !unchanged && let Err(error) = self.checkpoint(Some(run)) {
+            // Without room for a checkpoint the next open replays the log; but what was accepted must be
+            // in it, also where commits did not wait for a sync.
+            let accepted = self.append()?.accepted_sequence;
+            self.sync_to(accepted)?;
+            return Err(error);
         }
         let mut append = self.append()?;
         let end = append.log.head().position;
