@@ -41,6 +41,11 @@
 //! 6. A link to a version that compaction may have dropped is never followed.
 //! 7. Nothing that a file claims can make us panic, loop, or allocate beyond the file's size.
 
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "revtree needs 64-bit Linux: it maps files far beyond their end and locks open file descriptions"
+);
+
 mod db;
 mod engine;
 mod error;
