@@ -644,7 +644,7 @@ impl<'a> OpRef<'a> {
 }
 
 impl TableOp {
-    fn as_control(&self) -> Control<'_> {
+    pub(crate) fn as_control(&self) -> Control<'_> {
         match self {
             TableOp::Create(table) => Control::TableCreate { table },
             TableOp::Put(table, key, value) => Control::TablePut { table, key, value },

@@ -127,13 +127,12 @@ pub(crate) enum Item {
 /// assert_eq!(txn.get("a")?.unwrap().value(), b"1");
 /// # Ok::<(), revtree::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Savepoint {
     number: u64,
     way: u64,
     ops: usize,
     table_ops: usize,
-    tables: Tables,
     applied: Applied,
     bytes: u64,
 }
@@ -485,7 +484,6 @@ impl WriteTxn {
             way: self.way,
             ops: self.ops.len(),
             table_ops: self.table_ops.len(),
-            tables: self.tables.clone(),
             applied: self.applied,
             bytes: self.bytes,
         }
@@ -513,9 +511,17 @@ impl WriteTxn {
                 None => self.keys.remove(&op.key),
             };
         }
-        self.table_ops.truncate(savepoint.table_ops);
-        self.table_ways.truncate(savepoint.table_ops);
-        self.tables = savepoint.tables;
+        if self.table_ops.len() > savepoint.table_ops {
+            self.table_ops.truncate(savepoint.table_ops);
+            self.table_ways.truncate(savepoint.table_ops);
+            // What is left is done again on the tables as they were at begin: a savepoint holds numbers
+            // only, so that it can be copied.
+            let mut tables = self.base.state().tables.clone();
+            for op in &self.table_ops {
+                tables.apply(&op.as_control())?;
+            }
+            self.tables = tables;
+        }
         self.applied = savepoint.applied;
         self.bytes = savepoint.bytes;
         Ok(())

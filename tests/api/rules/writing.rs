@@ -131,7 +131,7 @@ fn savepoints() {
     txn.table("more").unwrap().put(b"k", b"1").unwrap();
     txn.set_applied(Applied { index: 8, term: 1 });
     let later = txn.savepoint();
-    txn.roll_back_to(savepoint.clone()).unwrap();
+    txn.roll_back_to(savepoint).unwrap();
     let keys: Vec<_> = txn
         .range(..)
         .iter()

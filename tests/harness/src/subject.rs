@@ -397,7 +397,7 @@ impl Subject for Store {
             .rposition(|(other, _)| *other == slot);
         let place = place.ok_or(Refusal::NoSuchSlot(slot))?;
         self.savepoints.truncate(place + 1);
-        let savepoint = self.savepoints[place].1.clone();
+        let savepoint = self.savepoints[place].1;
         answer(self.txn().roll_back_to(savepoint))
     }
 
