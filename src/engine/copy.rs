@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use revtree_format::{FrameKind, Link, NewRecord, Position, parse_record};
+use revtree_format::{Link, NewRecord, Position, parse_record};
 
 use super::Engine;
 use crate::error::Result;
@@ -18,12 +18,7 @@ impl Engine {
     pub(super) fn readopt(&self, tail: &Tail) -> Result<()> {
         let mut moved: HashMap<Position, Position> = HashMap::new();
         let rev = self.rev();
-        replay(&**self.storage(), tail, |frame| {
-            if frame.frame.header.sequence < tail.synced_up_to
-                || frame.frame.header.kind != FrameKind::Records
-            {
-                return Ok(());
-            }
+        replay(&**self.storage(), tail.unsynced(), |frame| {
             let mut at = frame.body_at();
             let mut rest = frame.records();
             let mut copies = Vec::new();
@@ -65,7 +60,7 @@ impl Engine {
             appender.readopted();
             Ok(())
         })?;
-        // Free from the next open on: in this one they are mapped.
+        // Free from the next open on: this one hands out only what was free when it began.
         let replaced = tail.replaced_segments();
         self.append()?.log.space_mut().retire(&replaced);
         self.checkpoint(None)

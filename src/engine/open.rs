@@ -275,10 +275,11 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         )?
     };
     // What the copy of the unsynced tail will replace is left out.
+    let is_unsynced = tail.unsynced_positions();
     let kept = recovered
         .leaves
         .iter()
-        .filter(|leaf| clean || !tail.is_unsynced(leaf.position));
+        .filter(|leaf| clean || !is_unsynced(leaf.position));
     for leaf in kept {
         tail_list.push(*leaf);
     }
@@ -468,7 +469,7 @@ fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Reco
     };
     let mut leaves = Vec::new();
     let mut last = ChangeId::new(superblock.revision, u64::MAX);
-    replay(&*medium.storage, tail, |frame| {
+    replay(&*medium.storage, &tail.frames, |frame| {
         replay_frame(&frame, &mut state, &mut leaves, &mut last)
     })?;
     mark_chain(tail, &mut segments);

@@ -29,20 +29,30 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Frames that nothing proves to be durable: they may be in the page cache only (C-26).
+    /// Frames that nothing proves to be durable: they may be in the page cache only (C-26). The last ones,
+    /// since sequence numbers rise along the chain.
     pub(crate) fn unsynced(&self) -> impl Iterator<Item = &TailFrame> {
         let mark = self.synced_up_to;
-        self.frames
-            .iter()
-            .filter(move |frame| frame.header.sequence >= mark)
+        let durable = self
+            .frames
+            .partition_point(|frame| frame.header.sequence < mark);
+        self.frames.iter().skip(durable)
     }
 
-    /// Whether a record at `position` lies in such a frame.
-    pub(crate) fn is_unsynced(&self, position: Position) -> bool {
-        self.unsynced().any(|frame| {
+    /// Tells whether a record at a position lies in such a frame. The bodies are sorted once, since an
+    /// open asks for every leaf of a tail that may have as many frames.
+    pub(crate) fn unsynced_positions(&self) -> impl Fn(Position) -> bool + use<> {
+        let body = |frame: &TailFrame| {
             let start = frame.position.0 + FRAME_HEADER_BYTES as u64;
-            (start..start + u64::from(frame.header.body_len)).contains(&position.0)
-        })
+            (start, start + u64::from(frame.header.body_len))
+        };
+        let mut bodies: Vec<(u64, u64)> = self.unsynced().map(body).collect();
+        bodies.sort_unstable();
+        move |position| {
+            let begun = bodies.partition_point(|(start, _)| *start <= position.0);
+            let last = begun.checked_sub(1).and_then(|n| bodies.get(n));
+            last.is_some_and(|(_, end)| position.0 < *end)
+        }
     }
 
     /// Whether nothing follows the checkpoint but its own pages, whole and durable: so it is after a clean
@@ -135,14 +145,14 @@ pub(crate) fn walk(storage: &dyn Storage, superblock: &Superblock) -> Result<Tai
     .run()
 }
 
-/// Calls `visit` with each adopted frame and its body, in order.
-pub(crate) fn replay(
+/// Calls `visit` with each of these frames that holds records, and its body, in order.
+pub(crate) fn replay<'t>(
     storage: &dyn Storage,
-    tail: &Tail,
+    frames: impl IntoIterator<Item = &'t TailFrame>,
     mut visit: impl FnMut(Replayed<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut body = Vec::new();
-    for frame in &tail.frames {
+    for frame in frames {
         if frame.header.kind != FrameKind::Records {
             continue;
         }
