@@ -85,8 +85,7 @@ impl ImageLog {
         let medium = Medium::new(window, region, self.geometry, self.store_id, false);
         let space = Space::of_image(self.geometry, head.segment, units, head.segment_use);
         let mut log = Log::first(Arc::new(medium), space, self.opens, head, start.revision)?;
-        // An image is durable as a whole or not there.
-        log.synced(u64::MAX);
+        log.never_syncs();
         Ok(log)
     }
 }

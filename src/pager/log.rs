@@ -15,6 +15,7 @@ use revtree_format::{
     NewRecord, PageRef, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
 };
 
+use super::ahead::Ahead;
 use super::medium::Medium;
 use super::space::{Room, Space};
 use crate::error::{Error, Result};
@@ -40,10 +41,13 @@ pub(crate) struct Log {
     synced_up_to: u64,
     /// The active segment is written to the file up to here.
     written: Position,
+    ahead: Ahead,
     /// Segments that are full; shown from the file once durable.
     sealed: Vec<Sealed>,
     /// Bytes appended since the log was opened.
     appended: u64,
+    /// The same at the end of the last group.
+    grouped: u64,
     /// The store's revision after the commit whose pieces are being appended.
     revision: Revision,
     /// The same after the frame closed last: what pages and closing frames carry.
@@ -126,8 +130,10 @@ impl Log {
             padded: true,
             synced_up_to: head.sequence,
             written: head.position,
+            ahead: Ahead::new(head.position, geometry),
             sealed: Vec::new(),
             appended: 0,
+            grouped: 0,
         }
     }
 
@@ -159,7 +165,8 @@ impl Log {
         synced_up_to: u64,
     ) -> Result<Log> {
         let geometry = medium.geometry;
-        let (index, segment_use) = space.take(&*medium.storage, 1, 4 * BLOCK_BYTES)?;
+        let taken = space.take(&*medium.storage, 1, 4 * BLOCK_BYTES)?;
+        let (index, segment_use) = (taken.index, taken.segment_use);
         let extent = claim(&medium, index, 1)?;
         let start = geometry.start(index);
         let head = LogHead {
@@ -171,6 +178,7 @@ impl Log {
         medium.set_use(index, segment_use);
         let mut log = Log::resume(medium, space, opens, head, revision, extent);
         log.begin_segment(start, index, 1, segment_use);
+        log.ahead.enter(start, taken.recycled);
         // Until a superblock names this segment, its frames prove nothing (C-26).
         log.synced_up_to = synced_up_to;
         Ok(log)
@@ -497,7 +505,7 @@ impl Log {
     }
 
     /// Ends a group: everything is written out, and the next frame begins a block of its own, so that
-    /// no later write touches a block that holds these bytes (C-5).
+    /// no later write touches a block that holds these bytes (C-5). Zeros may follow it (C-29).
     pub(crate) fn seal(&mut self) -> Result<Group> {
         if self.frame.is_none() && !self.padded {
             self.open_frame(0, false)?;
@@ -506,10 +514,21 @@ impl Log {
             padded: true,
             ..FrameFlags::default()
         })?;
+        let bytes = self.appended - std::mem::replace(&mut self.grouped, self.appended);
+        let limit = self.space.allocated().min(self.active.end.0);
+        self.ahead
+            .after_group(&*self.medium.storage, bytes, self.next, limit)
+            .map_err(Error::on("write zeros ahead"))?;
         Ok(Group { head: self.head() })
     }
 
-    /// Records that a sync covered all frames before `sequence`; of an image all ever will be.
+    /// The log is an image's: durable as a whole or not there, and no group waits for a sync.
+    pub(crate) fn never_syncs(&mut self) {
+        self.synced(u64::MAX);
+        self.ahead = Ahead::off();
+    }
+
+    /// Records that a sync covered all frames before `sequence`.
     pub(crate) fn synced(&mut self, sequence: u64) {
         self.synced_up_to = self.synced_up_to.max(sequence);
     }
@@ -550,7 +569,8 @@ impl Log {
         } else {
             u64::from(units) * geometry.segment_bytes()
         };
-        let (index, segment_use) = self.space.take(&*self.medium.storage, units, bytes)?;
+        let taken = self.space.take(&*self.medium.storage, units, bytes)?;
+        let (index, segment_use) = (taken.index, taken.segment_use);
         let extent = claim(&self.medium, index, units)?;
         let mut body = Vec::new();
         Control::NextSegment {
@@ -578,6 +598,7 @@ impl Log {
         });
         let start = geometry.start(index);
         self.begin_segment(start, index, units, segment_use);
+        self.ahead.enter(start, taken.recycled);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! The pager knows that a log is a chain of frames and where each lies; what records and pages mean is
 //! known above. One [`Log`] appends; everybody else reads through [`Medium`].
 
+mod ahead;
 mod blob;
 mod growing;
 mod image;

@@ -27,6 +27,15 @@ pub(crate) struct Space {
     free: Vec<u32>,
 }
 
+/// Segments put to use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) index: u32,
+    pub(super) segment_use: u64,
+    /// Its blocks have been written before, by an earlier use.
+    pub(super) recycled: bool,
+}
+
 /// What space is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Room {
@@ -134,13 +143,8 @@ impl Space {
     }
 
     /// Puts `units` contiguous segments to use as a piece of the log; allocates the first `bytes` of
-    /// them. Gives the index and the use number.
-    pub(crate) fn take(
-        &mut self,
-        storage: &dyn Storage,
-        units: u32,
-        bytes: u64,
-    ) -> Result<(u32, u64)> {
+    /// them.
+    pub(super) fn take(&mut self, storage: &dyn Storage, units: u32, bytes: u64) -> Result<Taken> {
         let index = match (units, self.free.last()) {
             (1, Some(index)) if reusable(storage) => *index,
             _ => self.end(),
@@ -150,13 +154,18 @@ impl Space {
         self.check_room(end, Room::Upkeep)?;
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
-        if index < self.end() {
+        let recycled = index < self.end();
+        if recycled {
             self.free.pop();
         }
         self.uses += 1;
         let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
         self.set_entries(index, units, segment_use);
-        Ok((index, segment_use))
+        Ok(Taken {
+            index,
+            segment_use,
+            recycled,
+        })
     }
 
     /// These segments are named by nothing once the next checkpoint is durable: its table has them free,
