@@ -1,5 +1,5 @@
 //! Zeros written ahead of the log, so that a small group's sync has data to write and nothing else
-//! (SPEC.md, C-29).
+//! (SPEC.md, C-32).
 //!
 //! A block that is allocated but was never written is marked so in the filesystem's own tree, and the
 //! sync that follows its first write commits that mark's removal too: a second wait for the disk. A

@@ -505,7 +505,7 @@ impl Log {
     }
 
     /// Ends a group: everything is written out, and the next frame begins a block of its own, so that
-    /// no later write touches a block that holds these bytes (C-5). Zeros may follow it (C-29).
+    /// no later write touches a block that holds these bytes (C-5). Zeros may follow it (C-32).
     pub(crate) fn seal(&mut self) -> Result<Group> {
         if self.frame.is_none() && !self.padded {
             self.open_frame(0, false)?;
