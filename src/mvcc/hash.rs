@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
-use revtree_format::etcd::{HashKv as HashKvSum, HashKvPart, KeyValue, RevisionKey};
+use revtree_format::etcd::{HashKv as HashKvSum, HashKvFeeder, HashKvPart, KeyValue, RevisionKey};
 use revtree_format::{ChangeId, LeafRun, RecordHead, RecordKind, Revision, check_value};
 
 use super::keys::KeyRange;
@@ -201,7 +201,7 @@ fn current_and_compact(store: &Arc<Store>) -> Result<(ReadView, Option<Revision>
     }
 }
 
-/// Leaves that one task hashes.
+/// Leaves that one task hashes, 1 MiB.
 const LEAVES_A_PART: usize = 64;
 /// Parts that are hashed at a time: what bounds the memory.
 const PARTS_A_WAVE: usize = 64;
@@ -295,7 +295,7 @@ fn hash_leaves(
     superseded: Option<&(Revision, RecordMarks)>,
 ) -> Result<HashKvPart> {
     let medium = &store.engine.medium;
-    let mut part = HashKvPart::new();
+    let mut part = HashKvFeeder::new();
     for leaf in leaves {
         let mut records = LeafRecords::new(medium, *leaf);
         while let Some(record) = records.next() {
@@ -317,7 +317,7 @@ fn hash_leaves(
             part.record(revision, &record);
         }
     }
-    Ok(part)
+    Ok(part.finish())
 }
 
 /// Key and value in a record's bytes.

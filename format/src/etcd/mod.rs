@@ -28,7 +28,7 @@ mod snapshot;
 pub use bbolt::{BUCKETS_MAX, Bbolt, Bucket, Pages};
 pub use cursor::{Cursor, DEPTH_MAX, Pair};
 pub use error::{Damage, EtcdError};
-pub use hash::{HashKv, HashKvPart};
+pub use hash::{HashKv, HashKvFeeder, HashKvPart};
 pub use lease::{Lease, lease_key, parse_lease_key};
 pub use meta::{Meta, PAGE_BYTES_MAX, PAGE_BYTES_MIN};
 pub use record::{KeyValue, RevisionKey, RevisionKeyBytes};

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use revtree_format::etcd::{HashKv, HashKvPart, KeyValue, MetaBucket, RevisionKey, bucket};
+use revtree_format::etcd::{
+    HashKv, HashKvFeeder, HashKvPart, KeyValue, MetaBucket, RevisionKey, bucket,
+};
+use revtree_format::{ChangeId, Revision};
 use revtree_test_bbolt::{
     History, Options, Tombstones, VECTOR_A_HASHES, vector_a, vector_a_snapshot, write,
 };
@@ -58,6 +61,14 @@ fn hash_kv(pairs: &Pairs, revision: u64, compact: i64) -> u32 {
         encoded.record(key, &KeyValue::decode(value).expect("a record"));
     }
     assert_eq!(whole, encoded, "at {revision}");
+    let mut fed = HashKvFeeder::new();
+    for (key, value) in &records {
+        let key = RevisionKey::parse(key).expect("a revision key");
+        fed.record(key, &KeyValue::decode(value).expect("a record"));
+    }
+    let mut joined = HashKv::new();
+    joined.join(&fed.finish());
+    assert_eq!(joined, whole, "fed, at {revision}");
     for parts in [1, 2, 7] {
         let mut joined = HashKv::new();
         joined.join(&HashKvPart::new());
@@ -250,5 +261,28 @@ fn pick(i: u64) -> &'static str {
         _ if i % 142 == 30 => "zenek",
         _ if i % 71 == 30 => "xavery",
         _ => NAMES[usize::try_from(i % 7).expect("below seven")],
+    }
+}
+
+/// Goal: pieces are joined at any border: values far below, at and above the length that is fed at once.
+#[test]
+fn a_feeder_gives_what_feeding_each_record_gives() {
+    let mut whole = HashKvPart::new();
+    let mut fed = HashKvFeeder::new();
+    for (n, len) in (1u64..).zip([
+        0_usize, 1, 511, 24_575, 24_576, 24_577, 3, 100_000, 8_191, 0, 20_000, 20_000,
+    ]) {
+        let value: Vec<u8> = (0u8..251).cycle().skip(len % 251).take(len).collect();
+        let revision = RevisionKey {
+            change: ChangeId::new(Revision::new(n), 0),
+            is_tombstone: false,
+        };
+        let kv = KeyValue {
+            value: &value,
+            ..KeyValue::tombstone(b"key")
+        };
+        whole.record(revision, &kv);
+        fed.record(revision, &kv);
+        assert_eq!(fed.clone().finish(), whole, "after {n}");
     }
 }
