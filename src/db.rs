@@ -409,7 +409,8 @@ impl Db {
     /// [`Error::Poisoned`], [`Error::Closed`] by this store; [`Error::Io`] when the file cannot be renamed,
     /// as from another filesystem. Then the old content is untouched, and the new file where it was. Only
     /// when the directory cannot be synced after the rename, the new content is in place all the same, and
-    /// a power loss may bring the old one back.
+    /// a power loss may bring the old one back: then writes are [`Error::Poisoned`] until the store is
+    /// opened again.
     ///
     /// # Panics
     /// With the panic of a lessor's hook, once the new content is in place.
@@ -428,7 +429,12 @@ impl Db {
             .disk
             .rename(path.as_ref(), &shared.path)
             .map_err(Error::on("rename the restored file"))?;
-        let synced = shared.disk.sync_directory(&shared.path);
+        let synced = shared.disk.sync_directory(&shared.path).map_err(Arc::new);
+        if let Err(cause) = &synced {
+            // A power cut may bring the old name back: nothing that is written here would be durable
+            // before an open has synced the directory.
+            store.engine.poison(Arc::clone(cause));
+        }
         // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
         let recovery = Recovery::of(&found, store.engine.rev());
         *lock(&shared.found) = found;
@@ -438,7 +444,10 @@ impl Db {
         old.end_worker();
         let attached = store.attach_leases();
         drop(turn);
-        synced.map_err(Error::on("sync the restored file's directory"))?;
+        synced.map_err(|cause| Error::Io {
+            what: "sync the restored file's directory",
+            cause,
+        })?;
         attached?;
         Ok(recovery)
     }

@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// No more writes: what is on disk is no longer known. Reads go on. The first cause stays.
-    fn poison(&self, cause: Arc<io::Error>) {
+    pub(crate) fn poison(&self, cause: Arc<io::Error>) {
         let _ = self.poison.set(cause);
         // Reader processes no longer take our word for what is durable.
         let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);

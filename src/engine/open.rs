@@ -163,6 +163,12 @@ struct Recovered {
 
 fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let writer_lock = WriterLock::take(&*storage, &config.path)?;
+    // Whoever gave the file its name may have failed or died before the name was durable: then a power
+    // cut would take with it all that is written from now on (C-1, S-7).
+    config
+        .disk
+        .sync_directory(&config.path)
+        .map_err(Error::on("sync the store's directory"))?;
     // Reader processes see by this byte that a writer lives and has not failed.
     let _ = storage
         .try_lock_byte(LockByte::WriterAlive, LockMode::Exclusive)
