@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use revtree::Durability;
 use revtree::storage::sim::{SimDisk, SimOptions};
+use revtree::{Durability, ReadMode};
 use revtree_harness::crash::{STORE, Setup, end_process, state_of};
 use revtree_harness::model::Subject;
 use revtree_harness::{State, Store};
@@ -12,6 +12,7 @@ use revtree_harness::{State, Store};
 const SETUP: Setup = Setup {
     durability: Durability::Sync,
     checkpoint_bytes: 1 << 20,
+    read_mode: ReadMode::Map,
 };
 
 /// The file of a store, and the states that it went through.

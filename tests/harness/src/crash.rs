@@ -3,6 +3,7 @@
 //! An image that is older than what was acknowledged is *lost*; one that is no accepted state, or that
 //! cannot be opened or read, is *wrong*. Recovery is crashed again, twice deep.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -13,9 +14,13 @@ use crate::random::Random;
 
 mod faults;
 mod history;
+mod ops;
+mod run;
 
-pub use faults::faults;
-pub use history::{History, Mark, STORE, Setup, end_process, state_of, writes};
+pub use faults::{FaultSummary, every_call, some_calls};
+pub use history::{History, Mark, STORE, Setup, end_process, state_of};
+pub use ops::{short, writes};
+pub use run::Seen;
 
 /// What the crashes of a campaign did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -190,12 +195,14 @@ impl Crashes<'_> {
             if let Some((label, image)) = images.get(chosen) {
                 self.check(image, Allowed { now: cut, cut }, depth + 1)
                     .map_err(|error| {
-                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}")
+                        let calls = recovery(disk, before..=opened);
+                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}{calls}")
                     })?;
             }
             self.check(&disk.kill(operation), Allowed { now, cut }, depth + 1)
                 .map_err(|error| {
-                    format!("{error}\n  in recovery, killed after its operation {operation} of {before}..{opened}")
+                    let calls = recovery(disk, before..=opened);
+                    format!("{error}\n  in recovery, killed after its operation {operation} of {before}..{opened}{calls}")
                 })?;
         }
         Ok(())
@@ -226,4 +233,10 @@ impl Crashes<'_> {
             "wrong: no accepted state: {state:?}\n  the accepted one of that revision: {near:?}"
         ))
     }
+}
+
+/// What a recovery asked of its disk, for a report.
+fn recovery(disk: &SimDisk, operations: RangeInclusive<u64>) -> String {
+    let lines = operations.filter_map(|n| Some(format!("\n    {n}: {}", disk.describe(n)?)));
+    lines.collect()
 }

@@ -13,8 +13,9 @@ use crate::{Result, cargo, conformance, layers, root};
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-/// Histories and operations of the two campaigns: some minutes on two cores.
+/// Histories and operations of the campaigns: some minutes on two cores, of the faults less than one.
 const CRASH_IMAGES: &str = "50000";
+const FAULT_HISTORIES: &str = "16";
 const MODEL_OPS: &str = "1000000";
 
 /// Runs all steps, also behind one that fails, and sums up in a last line.
@@ -81,6 +82,8 @@ fn run_programs(steps: &mut Steps) {
     let built = target().join("debug");
     let campaign = |arguments: &[&str]| program(&built.join("campaign"), arguments);
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
+    let histories = ["faults", "--histories", FAULT_HISTORIES];
+    steps.command("failing calls", campaign(&histories));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
     steps.call("tool", || tool(&built.join("revtree")));
     match examples() {

@@ -28,8 +28,10 @@ cargo xtask <command>
   layers                          the arrows between folders, and where `unsafe` may stand
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
+  faults [--histories N] [--seed S]
+                                  every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
-  long                            crash and model at the size of a night
+  long                            crash, faults and model at the size of a night
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
 ";
@@ -49,8 +51,9 @@ fn main() -> ExitCode {
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
         ("conformance", []) => conformance::run(),
-        ("crash" | "model", options) => campaign(command, options),
+        ("crash" | "faults" | "model", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
+            .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"])),
         ("bench", options) => bench(options),
         _ => Err(format!("no such command\n\n{USAGE}")),
