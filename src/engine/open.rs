@@ -179,7 +179,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         return Err(damage.into());
     }
     let mut superblock = superblocks.newest;
-    superblock.edition += 1;
+    superblock.edition = superblocks.next_edition;
     superblock.opens += 1;
     let fresh = superblock.head.segment_use == 0;
     if fresh {

@@ -3,6 +3,7 @@
 
 mod damage;
 mod names;
+mod refresh;
 
 use revtree_harness::{crash, seeds};
 
