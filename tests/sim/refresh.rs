@@ -9,9 +9,7 @@
 
 use revtree::Durability;
 use revtree::ReadMode;
-use revtree::storage::sim::{
-    Call, Choice, FaultPlan, PendingSector, SimDisk, SimOptions, Survival,
-};
+use revtree::storage::sim::{Choice, PendingSector, SimDisk, SimOptions, Survival};
 use revtree_harness::crash::{Setup, end_process};
 use revtree_harness::model::Subject;
 
