@@ -142,8 +142,14 @@ impl Engine {
         }
         drop(append);
         for segment in durable_segments {
-            // Failing only means that the segment stays in memory of its own.
-            let _ = segment.show(&self.medium);
+            match segment.show(&self.medium) {
+                // What was written and synced is not there: the medium loses writes.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.poison(Arc::new(error));
+                }
+                // Failing only means that the segment stays in memory of its own.
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(group.head.sequence)
     }

@@ -171,6 +171,20 @@ fn a_commit_whose_write_failed_is_unknown() {
     }
 }
 
+/// When a full segment is shown from the file, its bytes are compared: a lost write is found while the
+/// right bytes are still in memory, and nothing is written behind it.
+#[test]
+fn a_lost_write_is_found_when_its_segment_is_full() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new().segment_bytes(64 << 10)).unwrap();
+    db.put("a", vec![1; 10_000]).unwrap();
+    disk.corrupt(Path::new(STORE), 20 << 10, 1, |byte| byte[0] ^= 1)
+        .unwrap();
+    let error = (0..20_u8).find_map(|n| db.put([n], vec![n; 10_000]).err());
+    assert!(matches!(error, Some(Error::Poisoned { .. })), "{error:?}");
+    assert_eq!(db.get("a").unwrap().unwrap().value, vec![1; 10_000]);
+}
+
 /// A damaged index run is passed over: the index is built from the records (B-93, A-7).
 #[test]
 fn a_damaged_index_run_is_rebuilt() {
