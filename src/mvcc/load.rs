@@ -64,14 +64,18 @@ fn load(
     progress: Option<&ProgressFn>,
 ) -> Result<(Arc<KeyIndex>, IndexWriter)> {
     let rev = engine.rev();
-    match run {
-        Some(root) => {
-            let (index, mut writer) = load_run(engine, &root)?;
-            catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
-            writer.publish(rev);
-            Ok((index, writer))
-        }
-        None => rebuild(engine, rev, progress),
+    let Some(root) = run.filter(|root| root.detail <= rev.get()) else {
+        return rebuild(engine, rev, progress);
+    };
+    let loaded = load_run(engine, &root).and_then(|(index, mut writer)| {
+        catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
+        writer.publish(rev);
+        Ok((index, writer))
+    });
+    match loaded {
+        // It says nothing that the records do not (B-93).
+        Err(Error::Corrupt { .. }) => rebuild(engine, rev, progress),
+        loaded => loaded,
     }
 }
 

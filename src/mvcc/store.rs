@@ -407,10 +407,10 @@ impl Store {
             if self.threads && self.with_worker(|worker| worker.changed(due)) {
                 // The thread cannot keep up: the writer waits for it, so that memory stays bounded.
                 if unsynced >= u64::from(most.max(1)) * 4 {
-                    self.engine.sync_to(ticket.sequence)?;
+                    self.engine.settle_durable(ticket)?;
                 }
             } else if due {
-                self.engine.sync_to(ticket.sequence)?;
+                self.engine.settle_durable(ticket)?;
             }
         }
         Ok(ticket)

@@ -13,6 +13,8 @@ use crate::sys::{Disk, Storage};
 pub(crate) struct Superblocks {
     /// The newest valid one.
     pub(crate) newest: Superblock,
+    /// The slot that it was read from.
+    newest_at: u64,
     /// Slots that did not verify.
     pub(crate) bad: u32,
 }
@@ -27,6 +29,7 @@ impl Superblocks {
             });
         }
         let mut newest: Option<Superblock> = None;
+        let mut newest_at = 0;
         let mut bad = 0;
         let mut first_error = None;
         let mut too_new = None;
@@ -56,6 +59,7 @@ impl Superblocks {
                         .is_none_or(|newest| newest.age() < superblock.age())
                     {
                         newest = Some(superblock);
+                        newest_at = offset;
                     }
                 }
                 // A pair of slots that no checkpoint has reached yet.
@@ -80,7 +84,11 @@ impl Superblocks {
             });
         }
         match (newest, first_error) {
-            (Some(newest), _) => Ok(Superblocks { newest, bad }),
+            (Some(newest), _) => Ok(Superblocks {
+                newest,
+                newest_at,
+                bad,
+            }),
             (None, Some(error)) if magic_seen => Err(error.into()),
             _ => Err(Error::NotAStore {
                 path: path.to_path_buf(),
@@ -88,20 +96,23 @@ impl Superblocks {
         }
     }
 
-    /// Writes `next` into the pair of its generation, both slots, and syncs (C-12).
+    /// Writes `next` into the pair of its generation, both slots (C-12). The caller syncs.
     pub(crate) fn write(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
         let bytes = next.encode();
         for slot in pair(next) {
             storage.write_at(&bytes[..], slot)?;
         }
-        storage.sync_data()
+        Ok(())
     }
 
     /// Rewrites the adopted superblock in its own pair as `next`, one slot after the other, each synced,
-    /// so that one good copy is never in flight (C-21).
-    pub(crate) fn refresh(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
+    /// the slot that it was read from last: its twin may be bad, and one good copy is never in flight
+    /// (C-21).
+    pub(crate) fn refresh(&self, storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
         let bytes = next.encode();
-        for slot in pair(next) {
+        let mut slots = pair(next);
+        slots.sort_unstable_by_key(|slot| *slot == self.newest_at);
+        for slot in slots {
             storage.write_at(&bytes[..], slot)?;
             storage.sync_data()?;
         }
@@ -116,8 +127,8 @@ fn pair(superblock: &Superblock) -> [u64; 2] {
 }
 
 /// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
-/// a crash leaves a store or nothing (C-1).
-pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<()> {
+/// a crash leaves a store or nothing (C-1). `false` when somebody else was first.
+pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<bool> {
     let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
     let superblock = Superblock {
         store_id,
@@ -147,15 +158,12 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
     let file = disk
         .create_new(temporary)
         .map_err(Error::on("create the store"))?;
-    let built = fill(&*file, &superblock).and_then(|()| {
-        match disk.rename_new(temporary, path) {
-            // Somebody else was first: their store is opened.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                disk.remove(temporary)
-            }
-            Ok(()) => disk.sync_directory(path),
-            failed => failed,
+    let built = fill(&*file, &superblock).and_then(|()| match disk.rename_new(temporary, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            disk.remove(temporary).map(|()| false)
         }
+        Ok(()) => disk.sync_directory(path).map(|()| true),
+        Err(error) => Err(error),
     });
     if built.is_err() {
         // It may have got its name: then it is not there under this one.
