@@ -216,13 +216,14 @@ impl Store {
         let applied_changed = txn.applied != begin.applied;
         if txn.ops.is_empty() && txn.table_ops.is_empty() && !applied_changed {
             store.engine.check_writable()?;
-            let durable = store.engine.durable_rev() >= begin.rev;
+            // What it has read may not be visible yet: it is when the commit returns.
+            let ticket = store.engine.accepted_ticket(txn.durability)?;
             let commit = Commit {
                 revision: begin.rev,
                 changes: 0,
-                durable,
+                durable: false,
             };
-            return Ok(Submitted::new(store, None, commit));
+            return Ok(Submitted::new(store, ticket, commit));
         }
         let changes = txn.ops.len() as u64;
         let mut state = State {
@@ -248,7 +249,7 @@ impl Store {
             let _ = store.settle(ticket);
             resume_unwind(panic);
         }
-        Ok(Submitted::new(store, Some(ticket), commit))
+        Ok(Submitted::new(store, ticket, commit))
     }
 
     /// Appends the transaction and swings the index.
