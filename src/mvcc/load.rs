@@ -51,7 +51,7 @@ pub(crate) fn open_store(
         engine,
         index,
         writer,
-        lessor: Arc::clone(&options.lessor),
+        lessor: options.lessor.clone(),
         threads: options.threads,
     };
     Ok((Store::new(parts), opened.found))
@@ -173,11 +173,12 @@ fn rebuild(
         done += scanned.len() as u64;
         builder.absorb(scanned, &keys)?;
         if let Some(progress) = progress {
-            progress(Progress {
+            let told = Progress {
                 what: "records loaded",
                 done,
                 total: None,
-            });
+            };
+            Store::refuse_writes(|| progress(told));
         }
     }
     builder
