@@ -67,7 +67,11 @@ fn load(
     match run {
         Some(root) => {
             let (index, mut writer) = load_run(engine, &root)?;
-            catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
+            // After a clean close there is nothing to add; looking would read the last leaf.
+            let known = Revision::new(root.detail);
+            if known < rev {
+                catch_up(engine, &index, &mut writer, known)?;
+            }
             writer.publish(rev);
             Ok((index, writer))
         }
@@ -108,7 +112,7 @@ fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)
     })
 }
 
-/// Adds the records above the run's revision, one after the other: after a clean close there are none.
+/// Adds the records above the run's revision, one after the other.
 fn catch_up(
     engine: &Engine,
     index: &KeyIndex,

@@ -367,7 +367,7 @@ impl Store {
                     id: newest.1.id,
                     hint: newest.0,
                 }),
-                next_skip(tree, newest, floor)?,
+                next_skip(tree, newest, floor),
             ),
         };
         let record = NewRecord {

@@ -58,6 +58,8 @@ pub struct WriteTxn {
     /// How often it went back: what is made afterwards lies on another way.
     way: u64,
     pub(crate) applied: Applied,
+    /// What `applied` was before each time that it was raised, and the way on which it was.
+    raised: Vec<(Applied, u64)>,
     pub(crate) durability: Durability,
     // The turn is given back when everything else is gone, but for the store itself, which a transaction
     // keeps open.
@@ -133,7 +135,7 @@ pub struct Savepoint {
     way: u64,
     ops: usize,
     table_ops: usize,
-    applied: Applied,
+    raised: usize,
     bytes: u64,
 }
 
@@ -227,6 +229,7 @@ impl WriteTxn {
             number: TRANSACTIONS.fetch_add(1, Ordering::Relaxed),
             way: 0,
             applied,
+            raised: Vec::new(),
             durability,
             _turn: turn,
             _open: open,
@@ -367,8 +370,8 @@ impl WriteTxn {
 
     fn delete_all(&mut self, keys: &KeyRange) -> Result<u64> {
         let mut count = 0;
-        for item in self.items(keys, false, None)? {
-            let key = match item {
+        for item in self.items(keys, false, None) {
+            let key = match item? {
                 Item::Base(position, _) => key_of(&self.store, position)?,
                 Item::Pending(op) => self.ops[op].key.clone(),
             };
@@ -472,8 +475,14 @@ impl WriteTxn {
 
     /// The consistent index and term that this commit saves; neither is ever lowered.
     pub fn set_applied(&mut self, applied: Applied) {
-        self.applied.index = self.applied.index.max(applied.index);
-        self.applied.term = self.applied.term.max(applied.term);
+        let before = self.applied;
+        self.applied = Applied {
+            index: before.index.max(applied.index),
+            term: before.term.max(applied.term),
+        };
+        if self.applied != before {
+            self.raised.push((before, self.way));
+        }
     }
 
     /// A point to go back to.
@@ -484,7 +493,7 @@ impl WriteTxn {
             way: self.way,
             ops: self.ops.len(),
             table_ops: self.table_ops.len(),
-            applied: self.applied,
+            raised: self.raised.len(),
             bytes: self.bytes,
         }
     }
@@ -522,7 +531,10 @@ impl WriteTxn {
             }
             self.tables = tables;
         }
-        self.applied = savepoint.applied;
+        if let Some((before, _)) = self.raised.get(savepoint.raised) {
+            self.applied = *before;
+            self.raised.truncate(savepoint.raised);
+        }
         self.bytes = savepoint.bytes;
         Ok(())
     }
@@ -533,9 +545,11 @@ impl WriteTxn {
         let made_before = |ways: Option<u64>| ways.is_some_and(|way| way <= savepoint.way);
         let op = savepoint.ops.checked_sub(1);
         let table_op = savepoint.table_ops.checked_sub(1);
+        let raised = savepoint.raised.checked_sub(1);
         savepoint.number == self.number
             && op.is_none_or(|last| made_before(self.undo.get(last).map(|undo| undo.way)))
             && table_op.is_none_or(|last| made_before(self.table_ways.get(last).copied()))
+            && raised.is_none_or(|last| made_before(self.raised.get(last).map(|(_, way)| *way)))
     }
 
     /// Makes this commit [`Durability::Sync`] whatever the store's is.
@@ -585,16 +599,17 @@ impl WriteTxn {
         Store::submit(self)
     }
 
-    /// Items of a range as the transaction sees them, in the direction asked for, at most `limit`.
+    /// Items of a range as the transaction sees them, in the direction asked for, at most `limit`; an
+    /// error for each record that cannot be read.
     pub(crate) fn items(
         &self,
         keys: &KeyRange,
         reverse: bool,
         limit: Option<usize>,
-    ) -> Result<Vec<Item>> {
+    ) -> Vec<Result<Item>> {
         let mut items = Vec::new();
         if keys.is_empty() {
-            return Ok(items);
+            return items;
         }
         let limit = limit.unwrap_or(usize::MAX);
         let (lower, upper) = keys.bounds();
@@ -607,30 +622,33 @@ impl WriteTxn {
         }
         let mut touched = touched.into_iter().peekable();
         let mut scan = Scan::new(keys, self.rev(), reverse);
-        let mut base = scan.next(&self.store, false).transpose()?;
+        let mut next_base = || {
+            scan.next(&self.store, false)
+                .map(|found| found.and_then(|base| Ok((key_of(&self.store, base.0)?, base))))
+        };
+        let mut base = next_base();
         while items.len() < limit {
-            let base_key = base
-                .map(|(position, _)| key_of(&self.store, position))
-                .transpose()?;
-            let order = match (&base_key, touched.peek()) {
+            let order = match (&base, touched.peek()) {
                 (None, None) => break,
-                (Some(_), None) => std::cmp::Ordering::Less,
+                (Some(Err(_)), _) | (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(base), Some((key, _))) if reverse => key.as_ref().cmp(base),
-                (Some(base), Some((key, _))) => base.as_ref().cmp(key),
+                (Some(Ok((base, _))), Some((key, _))) if reverse => key.as_ref().cmp(base),
+                (Some(Ok((base, _))), Some((key, _))) => base.as_ref().cmp(key),
             };
             if order.is_lt() {
-                items.extend(base.map(|(position, head)| Item::Base(position, head)));
+                let item = base.take();
+                let stored = |(_, (position, head))| Item::Base(position, head);
+                items.extend(item.map(|found| found.map(stored)));
             } else if let Some((_, op)) = touched.next()
                 && self.ops[op].kind == RecordKind::Put
             {
-                items.push(Item::Pending(op));
+                items.push(Ok(Item::Pending(op)));
             }
             if order.is_le() {
-                base = scan.next(&self.store, false).transpose()?;
+                base = next_base();
             }
         }
-        Ok(items)
+        items
     }
 
     pub(crate) fn count(&self, keys: &KeyRange) -> Result<u64> {
