@@ -9,9 +9,10 @@ use bytes::Bytes;
 use revtree_format::{ChangeId, Position, RecordHead, RecordKind, Revision};
 
 use super::keys::KeyRange;
+use super::overlay::Overlay;
 use super::record::{KeyValue, Record};
 use super::store::Store;
-use super::txn::{Item, WriteTxn};
+use super::txn::WriteTxn;
 use super::versions::{RecordKeys, live_at, locate};
 use super::view::{ReadView, check_revision};
 use crate::error::Result;
@@ -177,7 +178,7 @@ impl<'v> Range<'v> {
             },
             Source::Txn(txn) => RecordsOf::Txn {
                 txn,
-                items: txn.items(&self.keys, self.reverse, self.limit).into(),
+                overlay: Box::new(Overlay::new(txn, &self.keys, self.reverse)),
             },
         };
         Records {
@@ -260,7 +261,7 @@ enum RecordsOf<'v> {
     },
     Txn {
         txn: &'v WriteTxn,
-        items: VecDeque<Result<Item>>,
+        overlay: Box<Overlay<'v>>,
     },
 }
 
@@ -275,13 +276,9 @@ impl<'v> Records<'v> {
                     Record::read(&store.lender, position, head, with_values)
                 }))
             }
-            RecordsOf::Txn { txn, items } => {
+            RecordsOf::Txn { txn, overlay } => {
                 let txn: &'v WriteTxn = txn;
-                let item = if back {
-                    items.pop_back()
-                } else {
-                    items.pop_front()
-                }?;
+                let item = overlay.next(back)?;
                 Some(item.and_then(|item| txn.read_item(&item, with_values)))
             }
         }

@@ -664,6 +664,11 @@ impl<'a> OpRef<'a> {
 }
 
 impl TableOp {
+    /// Bytes that it takes in the log.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.as_control().encoded_len() as u64
+    }
+
     pub(crate) fn as_control(&self) -> Control<'_> {
         match self {
             TableOp::Create(table) => Control::TableCreate { table },

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use revtree_format::limits::{
     KEY_BYTES_MAX, REVISION_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, VALUE_BYTES_MAX,
 };
-use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revision};
+use revtree_format::{ChangeId, LeaseId, RecordKind, Revision};
 
 use super::events::{Event, EventKind, Prev, deleted};
 use super::keys::KeyRange;
-use super::range::{Range, Scan, count_at, key_of};
+use super::overlay::{Item, Overlay};
+use super::range::{Range, count_at, key_of};
 use super::record::{KeyValue, Record};
 use super::store::Store;
 use super::submitted::Submitted;
@@ -108,13 +109,6 @@ pub(crate) enum TableOp {
     Create(String),
     Put(String, Bytes, Bytes),
     Delete(String, Bytes),
-}
-
-/// A key of a range, as a transaction sees it.
-#[derive(Clone, Debug)]
-pub(crate) enum Item {
-    Base(Position, RecordHead),
-    Pending(usize),
 }
 
 /// A point in a transaction to which it can go back.
@@ -370,8 +364,10 @@ impl WriteTxn {
 
     fn delete_all(&mut self, keys: &KeyRange) -> Result<u64> {
         let mut count = 0;
-        for item in self.items(keys, false, None) {
-            let key = match item? {
+        let mut overlay = Overlay::new(self, keys, false);
+        let items: Result<Vec<Item>> = std::iter::from_fn(|| overlay.next(false)).collect();
+        for item in items? {
+            let key = match item {
                 Item::Base(position, _) => key_of(&self.store, position)?,
                 Item::Pending(op) => self.ops[op].key.clone(),
             };
@@ -447,28 +443,30 @@ impl WriteTxn {
     }
 
     pub(crate) fn table_put(&mut self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
-        let bytes = (key.len() + value.len()) as u64;
-        self.check_bytes(bytes)?;
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        self.tables.put(name, key.clone(), value.clone())?;
-        // Every overwriting of a row is written, so it counts, whatever all tables may hold.
-        self.bytes += bytes;
-        self.push_table_op(TableOp::Put(name.to_owned(), key, value));
+        let op = TableOp::Put(name.to_owned(), key.clone(), value.clone());
+        self.check_bytes(op.bytes())?;
+        self.tables.put(name, key, value)?;
+        self.push_table_op(op);
         Ok(())
     }
 
-    pub(crate) fn table_delete(&mut self, name: &str, key: &[u8]) -> bool {
-        let deleted = self.tables.delete(name, key);
-        if deleted {
-            self.push_table_op(TableOp::Delete(
-                name.to_owned(),
-                Bytes::copy_from_slice(key),
-            ));
+    pub(crate) fn table_delete(&mut self, name: &str, key: &[u8]) -> Result<bool> {
+        let rows = self.tables.get(name);
+        if rows.is_none_or(|rows| !rows.contains_key(key)) {
+            return Ok(false);
         }
-        deleted
+        let op = TableOp::Delete(name.to_owned(), Bytes::copy_from_slice(key));
+        self.check_bytes(op.bytes())?;
+        self.tables.delete(name, key);
+        self.push_table_op(op);
+        Ok(true)
     }
 
+    /// Every change of a row is written, so it counts with all that is written of it, whatever the tables
+    /// hold in the end.
     fn push_table_op(&mut self, op: TableOp) {
+        self.bytes += op.bytes();
         self.table_ops.push(op);
         self.table_ways.push(self.way);
     }
@@ -597,58 +595,6 @@ impl WriteTxn {
     /// As [`WriteTxn::commit`].
     pub fn submit(self) -> Result<Submitted> {
         Store::submit(self)
-    }
-
-    /// Items of a range as the transaction sees them, in the direction asked for, at most `limit`; an
-    /// error for each record that cannot be read.
-    pub(crate) fn items(
-        &self,
-        keys: &KeyRange,
-        reverse: bool,
-        limit: Option<usize>,
-    ) -> Vec<Result<Item>> {
-        let mut items = Vec::new();
-        if keys.is_empty() {
-            return items;
-        }
-        let limit = limit.unwrap_or(usize::MAX);
-        let (lower, upper) = keys.bounds();
-        let touched = self.keys.range::<[u8], _>((lower, upper));
-        let mut touched: Vec<_> = touched
-            .filter_map(|(key, key_state)| key_state.last.map(|op| (key, op)))
-            .collect();
-        if reverse {
-            touched.reverse();
-        }
-        let mut touched = touched.into_iter().peekable();
-        let mut scan = Scan::new(keys, self.rev(), reverse);
-        let mut next_base = || {
-            scan.next(&self.store, false)
-                .map(|found| found.and_then(|base| Ok((key_of(&self.store, base.0)?, base))))
-        };
-        let mut base = next_base();
-        while items.len() < limit {
-            let order = match (&base, touched.peek()) {
-                (None, None) => break,
-                (Some(Err(_)), _) | (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(Ok((base, _))), Some((key, _))) if reverse => key.as_ref().cmp(base),
-                (Some(Ok((base, _))), Some((key, _))) => base.as_ref().cmp(key),
-            };
-            if order.is_lt() {
-                let item = base.take();
-                let stored = |(_, (position, head))| Item::Base(position, head);
-                items.extend(item.map(|found| found.map(stored)));
-            } else if let Some((_, op)) = touched.next()
-                && self.ops[op].kind == RecordKind::Put
-            {
-                items.push(Ok(Item::Pending(op)));
-            }
-            if order.is_le() {
-                base = next_base();
-            }
-        }
-        items
     }
 
     pub(crate) fn count(&self, keys: &KeyRange) -> Result<u64> {

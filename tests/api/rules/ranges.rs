@@ -394,3 +394,71 @@ fn events_outlive_a_compaction() {
         assert_eq!(before, ["none", "0", "1", "2", "3"]);
     }
 }
+
+/// A transaction's range is read as it is asked for, from both ends, its own changes among what was there: any
+/// order of taking gives the keys that there are.
+#[test]
+fn ends_meet_in_a_transaction() {
+    let db = memory();
+    for n in 0..200u32 {
+        db.put(format!("k{n:03}"), "old").unwrap();
+    }
+    let mut txn = db.write().unwrap();
+    let mut expected: std::collections::BTreeMap<String, &str> =
+        (0..200u32).map(|n| (format!("k{n:03}"), "old")).collect();
+    for n in 0..200u32 {
+        let key = format!("k{n:03}");
+        match n % 7 {
+            0 => {
+                txn.delete(&key).unwrap();
+                expected.remove(&key);
+            }
+            1 => {
+                txn.put(&key, "new").unwrap();
+                expected.insert(key, "new");
+            }
+            2 => {
+                let key = format!("k{n:03}+");
+                txn.put(&key, "added").unwrap();
+                expected.insert(key, "added");
+            }
+            3 => {
+                let key = format!("k{n:03}-");
+                txn.put(&key, "gone").unwrap();
+                txn.delete(&key).unwrap();
+            }
+            _ => {}
+        }
+    }
+    for (from, to) in [("", "z"), ("k050", "k151"), ("k105", "k106"), ("k0", "k0")] {
+        let expected: Vec<_> = expected
+            .range(from.to_owned()..to.to_owned())
+            .map(|(key, value)| (key.clone(), (*value).to_owned()))
+            .collect();
+        for step in 1..6 {
+            for reverse in [false, true] {
+                let range = txn.range(from..to);
+                let range = if reverse { range.reverse() } else { range };
+                let mut records = range.iter();
+                let (mut low, mut high) = (Vec::new(), Vec::new());
+                for n in 0.. {
+                    let back = n % step == 0;
+                    let next = if back {
+                        records.next_back()
+                    } else {
+                        records.next()
+                    };
+                    let Some(record) = next else { break };
+                    let record = record.unwrap();
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    let ends = if back == reverse { &mut low } else { &mut high };
+                    ends.push((text(record.key()), text(record.value())));
+                }
+                assert!(records.next().is_none() && records.next_back().is_none());
+                high.reverse();
+                low.extend(high);
+                assert_eq!(low, expected, "{from}..{to} by {step}, reverse: {reverse}");
+            }
+        }
+    }
+}
