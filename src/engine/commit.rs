@@ -188,6 +188,18 @@ impl Engine {
         Ok(rev)
     }
 
+    /// A ticket for what was accepted last, for a transaction that has read it and adds nothing.
+    pub(crate) fn accepted_ticket(&self, durability: Durability) -> Result<Ticket> {
+        let append = self.append()?;
+        let hidden = append.sync_sequence > 0 && append.sync_sequence >= lock(&self.sync).durable;
+        Ok(Ticket {
+            sequence: append.accepted_sequence,
+            rev: append.accepted.rev,
+            settled: !hidden && durability != Durability::Sync,
+            checkpoint_due: false,
+        })
+    }
+
     /// What [`Engine::settle`] would answer, when that is known without waiting.
     pub(crate) fn settled(&self, ticket: Ticket) -> Option<Result<bool>> {
         let durable = lock(&self.sync).durable > ticket.sequence;

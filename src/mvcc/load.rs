@@ -51,7 +51,7 @@ pub(crate) fn open_store(
         engine,
         index,
         writer,
-        lessor: Arc::clone(&options.lessor),
+        lessor: options.lessor.clone(),
         threads: options.threads,
     };
     Ok((Store::new(parts), opened.found))
@@ -68,7 +68,11 @@ fn load(
         return rebuild(engine, rev, progress);
     };
     let loaded = load_run(engine, &root).and_then(|(index, mut writer)| {
-        catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
+        // After a clean close there is nothing to add; looking would read the last leaf.
+        let known = Revision::new(root.detail);
+        if known < rev {
+            catch_up(engine, &index, &mut writer, known)?;
+        }
         writer.publish(rev);
         Ok((index, writer))
     });
@@ -112,7 +116,7 @@ fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)
     })
 }
 
-/// Adds the records above the run's revision, one after the other: after a clean close there are none.
+/// Adds the records above the run's revision, one after the other.
 fn catch_up(
     engine: &Engine,
     index: &KeyIndex,
@@ -177,11 +181,12 @@ fn rebuild(
         done += scanned.len() as u64;
         builder.absorb(scanned, &keys)?;
         if let Some(progress) = progress {
-            progress(Progress {
+            let told = Progress {
                 what: "records loaded",
                 done,
                 total: None,
-            });
+            };
+            Store::refuse_writes(|| progress(told));
         }
     }
     builder

@@ -183,6 +183,30 @@ fn tables_have_limits() {
     assert_eq!(view.table(&"n".repeat(255)).iter().count(), 2);
 }
 
+/// What is written of deleted rows counts too: a transaction that puts and deletes rows has an end.
+#[test]
+#[ignore = "a gigabyte: run it by name"]
+fn a_transaction_of_too_many_rows() {
+    let db = memory();
+    let key = vec![1; KEY_BYTES_MAX];
+    let mut txn = db.write().unwrap();
+    let mut table = txn.table("rows").unwrap();
+    let mut pairs = 0;
+    let error = loop {
+        match table.put(&key, b"").and_then(|()| table.delete(&key)) {
+            Ok(deleted) => assert!(deleted),
+            Err(error) => break error,
+        }
+        pairs += 1;
+    };
+    assert!(matches!(
+        error,
+        Error::TransactionTooLarge { what: "bytes", .. }
+    ));
+    // A header, the lengths, the name, the key; a multiple of eight.
+    assert_eq!(pairs, (1 << 30) / (2 * 65_560));
+}
+
 /// A store may be told its largest size: it is full then, by name; what was there can be read, and the
 /// store compacted, closed and opened.
 #[test]
