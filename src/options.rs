@@ -113,6 +113,8 @@ pub struct Options {
     pub(crate) create: Create,
     pub(crate) durability: Durability,
     pub(crate) lessor: Arc<dyn Lessor>,
+    /// Whether the user gave one.
+    pub(crate) has_lessor: bool,
     pub(crate) read_mode: ReadMode,
     pub(crate) segment_bytes: u64,
     pub(crate) store_bytes_max: u64,
@@ -138,6 +140,7 @@ impl Options {
             create: Create::default(),
             durability: Durability::Sync,
             lessor: Arc::new(NoLessor),
+            has_lessor: false,
             read_mode: ReadMode::default(),
             segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
             store_bytes_max: STORE_BYTES_DEFAULT,
@@ -174,6 +177,7 @@ impl Options {
     #[must_use]
     pub fn lessor(mut self, lessor: Arc<dyn Lessor>) -> Self {
         self.lessor = lessor;
+        self.has_lessor = true;
         self
     }
 

@@ -249,7 +249,13 @@ impl Changes {
         loop {
             let near = if back { &self.back } else { &self.front };
             if near.is_empty() && self.from < self.to {
-                self.fetch(store, back)?;
+                let before = (self.from, self.to);
+                let fetched = self.fetch(store, back);
+                if fetched.is_err() && (self.from, self.to) == before {
+                    // A page of the tree, behind which nothing is found: told once, it is the end.
+                    self.from = self.to;
+                }
+                fetched?;
                 continue;
             }
             return Ok(if back {
@@ -281,22 +287,58 @@ impl Changes {
                 break;
             }
             let mut last = leaf.first;
+            let (mut good, mut failed) = (None, None);
             for record in LeafRecords::new(tree.medium(), leaf) {
                 let (position, head) = match record {
                     Ok(record) => record,
                     Err(error) => {
-                        // Behind the damaged record nothing of this leaf can be found.
-                        self.skip_leaf(&mut cursor, back, leaf.first)?;
+                        // Behind the damaged record nothing of this leaf can be found; what lies before
+                        // it is given, first or afterwards.
+                        match good.map(after) {
+                            Some(known) if back && known == to => break,
+                            Some(known) if back && known > from => self.to = known,
+                            Some(known) if !back && !found.is_empty() => {
+                                self.from = known;
+                                self.front = found;
+                                return Ok(());
+                            }
+                            _ => self.skip_leaf(&mut cursor, back, leaf.first)?,
+                        }
                         return Err(error);
                     }
                 };
                 last = head.id;
+                good = Some(head.id);
                 if head.id >= to {
                     break;
                 }
-                if head.id >= from && self.wanted(store, position, &head)? {
-                    found.push_back((position, head));
+                if head.id < from {
+                    continue;
                 }
+                match self.wanted(store, position, &head) {
+                    Ok(true) => found.push_back((position, head)),
+                    Ok(false) => {}
+                    Err(error) => {
+                        failed = Some((head.id, error));
+                        if !back {
+                            break;
+                        }
+                        found.clear();
+                    }
+                }
+            }
+            if let Some((id, error)) = failed {
+                // What is nearer is given first; then this one's error, and it goes on behind it.
+                match (back, found.is_empty()) {
+                    (false, true) => self.from = after(id),
+                    (false, false) => self.from = id,
+                    (true, true) => self.to = id,
+                    (true, false) => self.to = after(id),
+                }
+                if found.is_empty() {
+                    return Err(error);
+                }
+                break;
             }
             if back {
                 self.to = leaf.first.max(from);
@@ -304,11 +346,7 @@ impl Changes {
                     self.to = self.from;
                 }
             } else {
-                self.from = if last >= to {
-                    to
-                } else {
-                    ChangeId::new(last.main, last.sub + 1)
-                };
+                self.from = if last >= to { to } else { after(last) };
             }
             if !found.is_empty() || self.from >= self.to {
                 break;
@@ -353,6 +391,11 @@ impl Changes {
             _ => Ok(true),
         }
     }
+}
+
+/// The id just behind `id`.
+fn after(id: ChangeId) -> ChangeId {
+    ChangeId::new(id.main, id.sub.saturating_add(1))
 }
 
 /// The id just before `id`.

@@ -455,11 +455,19 @@ impl Scan {
             &mut chunk,
         )?;
         self.drained = !more;
-        if let (true, Some(last)) = (more, chunk.last()) {
-            let key = store
-                .engine
-                .medium
-                .with_head(last.position, |_, key| key.to_vec())?;
+        if more && !chunk.is_empty() {
+            let medium = &store.engine.medium;
+            let key_of = |entry: &Entry| medium.with_head(entry.position, |_, key| key.to_vec());
+            let mut last = chunk.last().map(key_of);
+            // A damaged key is no bound: it and its neighbours are asked for again from the last sound one
+            // on, and then it lies among others.
+            while let Some(Err(_)) = last
+                && chunk.len() > 1
+            {
+                chunk.pop();
+                last = chunk.last().map(key_of);
+            }
+            let key = last.transpose()?.unwrap_or_default();
             if high_end {
                 self.upper = Bound::Excluded(key);
             } else {

@@ -136,6 +136,16 @@ struct Walk<'a> {
 pub(crate) fn walk(storage: &dyn Storage, superblock: &Superblock) -> Result<Tail> {
     let file_len = storage.len().map_err(Error::on("read the file's length"))?;
     let geometry = Geometry::new(superblock.segment_bytes);
+    // A table of the file's segments is as long as the number of the last one says.
+    let head = geometry.start(superblock.head.segment);
+    if head.0 > file_len.next_multiple_of(geometry.segment_bytes()) {
+        return Err(Error::Corrupt {
+            offset: head.0,
+            what: "log head beyond the end of the file",
+            expected: file_len,
+            found: head.0,
+        });
+    }
     Walk {
         storage,
         superblock,
@@ -260,7 +270,8 @@ impl Walk<'_> {
         }
         let header = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0);
         header.map_or(1, |header| {
-            if header.segment_use == head.segment_use && header.index == head.segment {
+            let agrees = header.segment_use == head.segment_use && header.index == head.segment;
+            if agrees && header.units <= self.geometry.units_max() {
                 header.units
             } else {
                 1
@@ -372,6 +383,14 @@ impl Walk<'_> {
         }
         if header.units != units || header.index != index || header.kind != SegmentKind::Log {
             return wrong("segment length", units.into(), header.units.into());
+        }
+        let units_max = self.geometry.units_max();
+        if units > units_max {
+            return wrong("segment length", units_max.into(), units.into());
+        }
+        if header.first_sequence != at.sequence {
+            let what = "first sequence of a segment";
+            return wrong(what, at.sequence, header.first_sequence);
         }
         Ok(header)
     }
