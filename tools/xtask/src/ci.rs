@@ -47,16 +47,16 @@ pub(crate) fn run() -> Result<()> {
     if works(cargo(&["nextest", "--version"])) {
         let mut tests = cargo(&["nextest", "run", "--no-fail-fast", "--status-level", "slow"]);
         tests.args(ALL);
-        steps.command("tests", tests);
+        steps.tests("tests", tests);
     } else {
-        steps.command("tests", of_all("test", &["--tests", "--no-fail-fast"]));
+        steps.tests("tests", of_all("test", &["--tests", "--no-fail-fast"]));
     }
-    steps.command("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
+    steps.tests("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
     steps.call("conformance", conformance::run);
     if built {
         run_programs(&mut steps);
     }
-    steps.command("loom models of the index", loom());
+    steps.tests("loom models of the index", loom());
     steps.finish()
 }
 
@@ -92,6 +92,10 @@ fn run_programs(steps: &mut Steps) {
             // Once more on a repository with one of each thing that is odd.
             let odd = program(&built.join("examples/git_history"), &["--made"]);
             steps.command("example git_history --made", odd);
+            // And from a folder below the top of the checkout, where paths could count from another place.
+            let mut below = program(&built.join("examples/git_history"), &[]);
+            below.current_dir(root().join("src"));
+            steps.command("example git_history in a folder below", below);
         }
         Err(why) => {
             steps.call("examples", || Err(why));
