@@ -96,10 +96,28 @@ fn run_programs(steps: &mut Steps) {
             let mut below = program(&built.join("examples/git_history"), &[]);
             below.current_dir(root().join("src"));
             steps.command("example git_history in a folder below", below);
+            shallow(steps, &built.join("examples/git_history"));
         }
         Err(why) => {
             steps.call("examples", || Err(why));
         }
+    }
+}
+
+/// The main example on what most services that build a checkout have: a clone of the last commit alone.
+fn shallow(steps: &mut Steps, git_history: &Path) {
+    if !root().join(".git").exists() {
+        return;
+    }
+    let clone = target().join("shallow");
+    let _ = std::fs::remove_dir_all(&clone);
+    let mut git = Command::new("git");
+    git.args(["clone", "--quiet", "--no-checkout", "--depth", "1"]);
+    git.arg(format!("file://{}", root().display())).arg(&clone);
+    if steps.command("clone one commit", git) {
+        let mut example = program(git_history, &[]);
+        example.arg(&clone);
+        steps.command("example git_history on one commit", example);
     }
 }
 
