@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
     ChangeId, Control, Geometry, LeafRun, LogHead, Position, Root, RootKind, SEGMENT_HEADER_BYTES,
-    SegmentEntry, SegmentState, Superblock, parse_record, parse_segments,
+    SegmentEntry, SegmentState, Superblock, check_segments, parse_record, parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
@@ -381,7 +381,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     for leaf in &recovered.leaves {
         tail_list.push(*leaf);
     }
-    let run = superblock.root(RootKind::Index).copied();
+    let run = index_run(&superblock);
     let engine = Engine {
         tree,
         path: config.path.clone(),
@@ -409,6 +409,13 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         medium,
     };
     Ok(Opened { engine, run, found })
+}
+
+/// The key index run, which describes the keys up to its own revision; what came later is read from the
+/// tree. One that claims more than the checkpoint has is none (B-93).
+fn index_run(superblock: &Superblock) -> Option<Root> {
+    let run = superblock.root(RootKind::Index).copied();
+    run.filter(|run| run.detail <= superblock.revision.get())
 }
 
 /// Takes from the tail what is not known to be durable: frames below the mark are; the newest
@@ -489,10 +496,12 @@ fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Reco
     let mut tables = Tables::default();
     if let Some(root) = superblock.root(RootKind::Tables) {
         read_blob(medium, root, |chunk, body| {
+            let mut items = 0;
             for item in revtree_format::Controls::new(body, chunk.position.0) {
                 tables.apply(&item?)?;
+                items += 1;
             }
-            Ok(())
+            Ok(items)
         })?;
     }
     let mut state = State {
@@ -608,9 +617,12 @@ fn read_segments(medium: &Medium, superblock: &Superblock) -> Result<Vec<Segment
     let mut segments = Vec::new();
     if let Some(root) = superblock.root(RootKind::Segments) {
         read_blob(medium, root, |chunk, body| {
-            segments.extend(parse_segments(body, chunk.position)?);
-            Ok(())
+            let part = parse_segments(body, chunk.position)?;
+            let units = part.len() as u64;
+            segments.extend(part);
+            Ok(units)
         })?;
+        check_segments(&segments, root.page.position)?;
         if segments.len() != superblock.segment_count as usize {
             return Err(Error::Corrupt {
                 offset: root.page.position.0,

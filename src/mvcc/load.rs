@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use revtree_format::{ChangeId, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record};
+use revtree_format::{
+    ChangeId, IndexEntry, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record,
+};
 
 use super::store::{Store, StoreParts};
 use super::versions::RecordKeys;
@@ -87,9 +89,26 @@ fn load(
 fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)> {
     let mut leaves = Vec::new();
     read_blob(&engine.medium, root, |chunk, body| {
-        leaves.extend(IndexLeaf::parse_chunk(body, chunk.position)?);
-        Ok(())
+        let part = IndexLeaf::parse_chunk(body, chunk.position)?;
+        let keys = part.iter().map(|leaf| leaf.entries.len() as u64).sum();
+        leaves.extend(part);
+        Ok(keys)
     })?;
+    let corrupt = Error::Corrupt {
+        offset: root.page.position.0,
+        what: "key index run",
+        expected: 0,
+        found: 1,
+    };
+    let can_be_record = |entry: &IndexEntry| {
+        entry.position.0.is_multiple_of(8) && engine.medium.is_in_use(entry.position)
+    };
+    if !leaves
+        .par_iter()
+        .all(|leaf| leaf.entries.iter().all(can_be_record))
+    {
+        return Err(corrupt);
+    }
     let leaves = leaves
         .into_par_iter()
         .map(|leaf| LeafImage {
@@ -108,12 +127,7 @@ fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)
         })
         .collect();
     let revision = Revision::new(root.detail);
-    from_leaves(engine.medium.store_id, revision, leaves).map_err(|_| Error::Corrupt {
-        offset: root.page.position.0,
-        what: "key index run",
-        expected: 0,
-        found: 1,
-    })
+    from_leaves(engine.medium.store_id, revision, leaves).map_err(|_| corrupt)
 }
 
 /// Adds the records above the run's revision, one after the other.

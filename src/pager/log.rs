@@ -674,7 +674,7 @@ pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
 }
 
 /// Length in segments of the segment for a piece of `len` bytes.
-pub(super) fn units_for(geometry: Geometry, len: usize) -> u32 {
+fn units_for(geometry: Geometry, len: usize) -> u32 {
     let bytes = (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + len) as u64 + BLOCK_BYTES;
     let units = bytes.div_ceil(geometry.segment_bytes());
     u32::try_from(units).expect("pieces are at most 300 MiB")

@@ -3,13 +3,11 @@
 //! One walk serves open, read-only open and check. It reads by positioned reads into buffers of its own,
 //! because nothing is published yet, and it writes nothing.
 
-use revtree_format::limits::FRAME_BODY_BYTES_MAX;
 use revtree_format::{
     Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
     Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, Superblock,
 };
 
-use super::log::units_for;
 use crate::error::{Error, Result};
 use crate::sys::Storage;
 
@@ -158,14 +156,14 @@ fn check_head(superblock: &Superblock, geometry: Geometry, file_len: u64) -> Res
     };
     // What lies before the head was written and synced before the superblock; of a segment in which nothing
     // has been written the file may have no byte.
-    let longest = u64::from(units_max(geometry)) * geometry.segment_bytes();
+    let longest = u64::from(geometry.units_max()) * geometry.segment_bytes();
     let end = file_len.saturating_add(longest);
     if head.position.0 > end {
         return wrong("log head behind the file", end, head.position.0);
     }
     let unit = geometry.index_of(head.position).unwrap_or(0);
     let within = unit.checked_sub(head.segment);
-    if within.is_none_or(|within| within >= units_max(geometry)) {
+    if within.is_none_or(|within| within >= geometry.units_max()) {
         return wrong("segment of the log head", unit.into(), head.segment.into());
     }
     let most = u64::MAX / 2;
@@ -174,11 +172,6 @@ fn check_head(superblock: &Superblock, geometry: Geometry, file_len: u64) -> Res
         return wrong("sequence or generation", most, greatest);
     }
     Ok(())
-}
-
-/// Length of the longest segment.
-fn units_max(geometry: Geometry) -> u32 {
-    units_for(geometry, FRAME_BODY_BYTES_MAX as usize)
 }
 
 /// Calls `visit` with each of these frames that holds records, and its body, in order.
@@ -300,7 +293,7 @@ impl Walk<'_> {
         let header = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0);
         header.map_or(1, |header| {
             if header.segment_use == head.segment_use && header.index == head.segment {
-                header.units.min(units_max(self.geometry))
+                header.units.min(self.geometry.units_max())
             } else {
                 1
             }
@@ -411,8 +404,12 @@ impl Walk<'_> {
             return wrong("segment use", segment_use, header.segment_use);
         }
         let agrees = header.units == units && header.index == index;
-        if !agrees || header.kind != SegmentKind::Log || units > units_max(self.geometry) {
+        if !agrees || header.kind != SegmentKind::Log || units > self.geometry.units_max() {
             return wrong("segment length", units.into(), header.units.into());
+        }
+        if header.first_sequence != at.sequence {
+            let what = "first sequence of a segment";
+            return wrong(what, at.sequence, header.first_sequence);
         }
         Ok(header)
     }

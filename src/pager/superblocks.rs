@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use revtree_format::limits::{BLOCK_BYTES, FORMAT_VERSION, SEGMENTS_START, SUPERBLOCK_SLOTS};
-use revtree_format::{LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
+use revtree_format::{FormatError, LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
 
 use crate::error::{Error, Result};
 use crate::sys::{Disk, Storage};
@@ -33,6 +33,7 @@ impl Superblocks {
         let mut bad = 0;
         let mut first_error = None;
         let mut too_new = None;
+        let mut refused = None;
         let mut magic_seen = false;
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
             let offset = slot * BLOCK_BYTES;
@@ -71,6 +72,8 @@ impl Superblocks {
                     magic_seen |= error.what != "superblock magic";
                     if error.what == "superblock format version" {
                         too_new = Some(error.found);
+                    } else if !is_damage(&error) {
+                        refused.get_or_insert(error);
                     }
                     first_error.get_or_insert(error);
                 }
@@ -82,6 +85,10 @@ impl Superblocks {
                 found,
                 newest: FORMAT_VERSION,
             });
+        }
+        // An older slot is no way out: it is older in time, and what came behind it would be overwritten.
+        if let Some(error) = refused {
+            return Err(error.into());
         }
         match (newest, first_error) {
             (Some(newest), _) => Ok(Superblocks {
@@ -118,6 +125,15 @@ impl Superblocks {
         }
         Ok(())
     }
+}
+
+/// Whether a slot that does not parse is torn or rotten: its checksums do not hold. One whose checksums
+/// hold was written so, by a later version or on purpose, and refuses the file (V-3, V-5, V-6).
+fn is_damage(error: &FormatError) -> bool {
+    matches!(
+        error.what,
+        "superblock magic" | "superblock CRC-32" | "superblock CRC-32C"
+    )
 }
 
 /// Where the two slots of a generation lie.
