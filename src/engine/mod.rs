@@ -4,8 +4,8 @@
 //! may see of them, is decided above, in `mvcc`. Two things come down from there through traits defined
 //! here: [`IndexRun`] (the key index as it goes into the file).
 //!
-//! Locks, outermost first: the checkpoint lock, the append lock, the sync state. None is taken by a
-//! reader.
+//! Locks, outermost first: the checkpoint lock, the append lock, the sync state. Whoever syncs the file
+//! holds a lock of its own for as long, and takes no other. None is taken by a reader.
 
 mod check;
 mod checkpoint;
@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     checkpoint: Mutex<Checkpoint>,
     sync: Mutex<SyncState>,
     synced: Condvar,
+    /// Held by whoever syncs the file.
+    syncing: Mutex<()>,
     /// What readers see; `rev` runs ahead of `state` when only the revision has changed.
     state: ArcSwap<State>,
     rev: AtomicU64,
@@ -81,6 +83,9 @@ struct Append {
     accepted: State,
     /// Sequence number of the frame that holds the newest commit.
     accepted_sequence: u64,
+    /// Commits accepted since the open, and how many of them have been published.
+    accepted_count: u64,
+    published_count: u64,
     /// Sequence number of the frame that holds the newest commit which must be durable to be seen; 0
     /// when none is waited for.
     sync_sequence: u64,
@@ -205,6 +210,25 @@ impl Engine {
         let _ = self.poison.set(cause);
         // Reader processes no longer take our word for what is durable.
         let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);
+    }
+
+    /// Syncs the file, one caller after the other. The system tells of a page that it could not write
+    /// once, to whoever asks first: a sync that overlaps a failed one, or follows it, may say yes to bytes
+    /// that are lost. So a failed one poisons before another begins, and none is begun then.
+    fn sync_file(&self) -> Result<()> {
+        let _alone = lock(&self.syncing);
+        if let Some(cause) = self.poison.get() {
+            let cause = Arc::clone(cause);
+            return Err(Error::Poisoned { cause });
+        }
+        self.storage().sync_data().map_err(|error| {
+            let cause = Arc::new(error);
+            self.poison(Arc::clone(&cause));
+            Error::Io {
+                what: "sync",
+                cause,
+            }
+        })
     }
 
     fn append(&self) -> Result<MutexGuard<'_, Append>> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use revtree_format::limits::{BLOCK_BYTES, FORMAT_VERSION, SEGMENTS_START, SUPERBLOCK_SLOTS};
-use revtree_format::{LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
+use revtree_format::{FormatError, LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
 
 use crate::error::{Error, Result};
 use crate::sys::{Disk, Storage};
@@ -15,8 +15,8 @@ pub(crate) struct Superblocks {
     pub(crate) newest: Superblock,
     /// Slots that did not verify.
     pub(crate) bad: u32,
-    /// The edition of the next refresh: it says which slot is rewritten first.
-    pub(crate) next_edition: u32,
+    /// The edition of the next refresh: it says which slot is rewritten first. `None`: there is none.
+    pub(crate) next_edition: Option<u32>,
 }
 
 impl Superblocks {
@@ -32,6 +32,7 @@ impl Superblocks {
         let mut bad = 0;
         let mut first_error = None;
         let mut too_new = None;
+        let mut refused = None;
         let mut magic_seen = false;
         let mut ages = [None; SUPERBLOCK_SLOTS];
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
@@ -73,6 +74,8 @@ impl Superblocks {
                     magic_seen |= error.what != "superblock magic";
                     if error.what == "superblock format version" {
                         too_new = Some(error.found);
+                    } else if !is_damage(&error) {
+                        refused.get_or_insert(error);
                     }
                     first_error.get_or_insert(error);
                 }
@@ -84,6 +87,10 @@ impl Superblocks {
                 found,
                 newest: FORMAT_VERSION,
             });
+        }
+        // An older slot is no way out: it is older in time, and what came behind it would be overwritten.
+        if let Some(error) = refused {
+            return Err(error.into());
         }
         match (newest, first_error) {
             (Some(newest), _) => Ok(Superblocks {
@@ -98,13 +105,13 @@ impl Superblocks {
         }
     }
 
-    /// Writes `next` into the pair of its generation, both slots, and syncs (C-12).
+    /// Writes `next` into the pair of its generation, both slots (C-12). The caller syncs.
     pub(crate) fn write(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
         let bytes = next.encode();
         for slot in pair(next) {
             storage.write_at(&bytes[..], slot)?;
         }
-        storage.sync_data()
+        Ok(())
     }
 
     /// Rewrites the adopted superblock in its own pair as `next`, one slot after the other, each synced,
@@ -121,6 +128,15 @@ impl Superblocks {
         }
         Ok(())
     }
+}
+
+/// Whether a slot that does not parse is torn or rotten: its checksums do not hold. One whose checksums
+/// hold was written so, by a later version or on purpose, and refuses the file (V-3, V-5, V-6).
+fn is_damage(error: &FormatError) -> bool {
+    matches!(
+        error.what,
+        "superblock magic" | "superblock CRC-32" | "superblock CRC-32C"
+    )
 }
 
 /// Where the two slots of a generation lie.
@@ -140,24 +156,24 @@ fn pair(superblock: &Superblock) -> [u64; 2] {
 ///   between the two. The newer was written last; one that is damaged is no loss.
 /// * They are equal: the edition itself says which was written last, and the one above it has the
 ///   other order.
-fn next_edition(newest: &Superblock, ages: &[Option<Age>; SUPERBLOCK_SLOTS]) -> u32 {
+fn next_edition(newest: &Superblock, ages: &[Option<Age>; SUPERBLOCK_SLOTS]) -> Option<u32> {
     let first = usize::from(newest.generation % 2 == 1) * 2;
     let [first, second] = [first, first + 1].map(|slot| {
         let age = ages.get(slot).copied().flatten();
         age.filter(|(_, generation, _)| *generation == newest.generation)
     });
-    let next = newest.edition.saturating_add(1);
+    let next = newest.edition.checked_add(1)?;
     let first_is_due = match (first, second) {
-        (Some(first), Some(second)) if first == second => return next,
+        (Some(first), Some(second)) if first == second => return Some(next),
         // The loser of two checkpoints of one generation (B-2): no loss either.
         (Some((opens, _, edition)), Some(second)) if edition == second.2 => opens < second.0,
         (Some(first), Some(second)) => first > second,
         (first, _) => first.is_none(),
     };
     if first_is_due == next.is_multiple_of(2) {
-        next.saturating_add(1)
+        next.checked_add(1)
     } else {
-        next
+        Some(next)
     }
 }
 
@@ -165,8 +181,8 @@ fn next_edition(newest: &Superblock, ages: &[Option<Age>; SUPERBLOCK_SLOTS]) -> 
 type Age = (u32, u64, u32);
 
 /// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
-/// a crash leaves a store or nothing (C-1).
-pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<()> {
+/// a crash leaves a store or nothing (C-1). `false` when somebody else was first.
+pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<bool> {
     let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
     let superblock = Superblock {
         store_id,
@@ -196,15 +212,12 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
     let file = disk
         .create_new(temporary)
         .map_err(Error::on("create the store"))?;
-    let built = fill(&*file, &superblock).and_then(|()| {
-        match disk.rename_new(temporary, path) {
-            // Somebody else was first: their store is opened.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                disk.remove(temporary)
-            }
-            Ok(()) => disk.sync_directory(path),
-            failed => failed,
+    let built = fill(&*file, &superblock).and_then(|()| match disk.rename_new(temporary, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            disk.remove(temporary).map(|()| false)
         }
+        Ok(()) => disk.sync_directory(path).map(|()| true),
+        Err(error) => Err(error),
     });
     if built.is_err() {
         // It may have got its name: then it is not there under this one.

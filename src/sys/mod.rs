@@ -27,4 +27,5 @@ pub use memory::MemoryDisk;
 pub(crate) use process::memory_bytes;
 pub use region::Region;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
+pub(crate) use syscall::page_size;
 pub(crate) use window::Window;

@@ -3,6 +3,7 @@
 
 mod damage;
 mod names;
+mod recovery;
 mod refresh;
 
 use revtree_harness::{crash, seeds};

@@ -31,7 +31,7 @@ cargo xtask <command>
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
-  long                            crash, faults and model at the size of a night
+  long                            crash, faults, model and two processes at the size of a night
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
 ";
@@ -54,7 +54,8 @@ fn main() -> ExitCode {
         ("crash" | "faults" | "model", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
-            .and_then(|()| campaign("model", &["--ops", "100000000"])),
+            .and_then(|()| campaign("model", &["--ops", "100000000"]))
+            .and_then(|()| beside_a_writer()),
         ("bench", options) => bench(options),
         _ => Err(format!("no such command\n\n{USAGE}")),
     };
@@ -97,6 +98,22 @@ fn campaign(kind: &str, options: &[&str]) -> Result<()> {
         .args(["--bin", "campaign", "--", kind])
         .args(options);
     succeed(command, kind)
+}
+
+/// The tests of several processes, for a minute each.
+fn beside_a_writer() -> Result<()> {
+    let mut command = cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "revtree",
+        "--test",
+        "conc",
+    ]);
+    command
+        .args(["--", "--nocapture", "a_reader_opens_again"])
+        .env("REVTREE_TEST_SCALE", "7");
+    succeed(command, "processes")
 }
 
 fn bench(options: &[&str]) -> Result<()> {
