@@ -27,6 +27,7 @@ use crate::sys::{Disk, MemoryDisk, RealDisk};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Durability {
     /// A power loss: `commit` returns after one fdatasync, shared by all threads that commit meanwhile.
@@ -44,6 +45,7 @@ pub enum Durability {
 
 /// How reads reach the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ReadMode {
     /// Through a memory map: values are borrowed.
@@ -55,6 +57,7 @@ pub enum ReadMode {
 
 /// Whether opening may create the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Create {
     /// When there is no file.
@@ -76,6 +79,7 @@ pub enum Create {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Applied {
     /// The consistent index.
     pub index: u64,
@@ -85,6 +89,7 @@ pub struct Applied {
 
 /// How far a long operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Which operation.

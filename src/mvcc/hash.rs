@@ -27,6 +27,7 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hash {
     /// CRC-32C.
     pub hash: u32,
@@ -42,6 +43,7 @@ pub struct Hash {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HashKv {
     /// CRC-32C.
     pub hash: u32,

@@ -1,6 +1,8 @@
 //! The public door, rule by rule.
 
 mod basic;
+#[cfg(feature = "serde")]
+mod plain_data;
 mod restore;
 mod rules;
 mod snapshot;
