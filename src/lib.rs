@@ -52,6 +52,7 @@ mod error;
 mod import;
 mod index;
 mod lessor;
+mod metrics;
 mod mvcc;
 mod options;
 mod pager;

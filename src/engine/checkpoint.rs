@@ -148,6 +148,7 @@ impl Engine {
         checkpoint.spine = spine;
         checkpoint.tables = state.tables;
         checkpoint.superblock = next;
+        self.tell_metrics();
         Ok(())
     }
 

@@ -33,6 +33,7 @@ pub(crate) use worker::Worker;
 pub(crate) use crate::pager::Room;
 
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
 use crate::sys::{LockByte, Storage};
@@ -68,6 +69,7 @@ pub(crate) struct Engine {
     /// Another file has taken the place of this one: no more checkpoints.
     retired: AtomicBool,
     pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
     checkpoint_bytes: u64,
     _lock: Option<open::WriterLock>,
 }
@@ -197,6 +199,16 @@ impl Engine {
                 )
             }
             None => (self.medium.storage.len().unwrap_or(0), 0),
+        }
+    }
+
+    /// What is so from the open on, and after a checkpoint.
+    fn tell_metrics(&self) {
+        let (rev, state) = self.published();
+        self.metrics.published(rev, state.compact);
+        if cfg!(feature = "metrics") {
+            let (file_bytes, free_bytes) = self.space();
+            self.metrics.space(file_bytes, free_bytes);
         }
     }
 

@@ -14,6 +14,7 @@ use revtree_format::{
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::{Applied, Create, Durability, ReadMode};
 use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
@@ -111,6 +112,7 @@ impl Engine {
             open_to_write(config, storage)?
         };
         opened.found.created = created;
+        opened.engine.tell_metrics();
         Ok(opened)
     }
 }
@@ -311,6 +313,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         closed: AtomicBool::new(false),
         retired: AtomicBool::new(false),
         counters: Counters::default(),
+        metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: Some(writer_lock),
         checkpoint: Mutex::new(Checkpoint {
@@ -373,6 +376,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         closed: AtomicBool::new(false),
         retired: AtomicBool::new(false),
         counters: Counters::default(),
+        metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: None,
         checkpoint: Mutex::new(Checkpoint {

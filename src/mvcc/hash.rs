@@ -15,6 +15,7 @@ use super::versions::locate;
 use super::view::{ReadView, check_revision};
 use crate::engine::lock;
 use crate::error::Result;
+use crate::sys::Stopwatch;
 use crate::tree::{Direction, LeafCursor, LeafRecords};
 
 /// A hash of the whole store: records and side tables.
@@ -174,6 +175,13 @@ impl CompactionHashes {
 
 /// `Db::hash_by_rev`.
 pub(crate) fn hash_by_rev(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
+    let time = Stopwatch::start();
+    let hash = hash_at(store, rev)?;
+    store.engine.metrics.hash_by_rev(&time);
+    Ok(hash)
+}
+
+fn hash_at(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
     store.check_open()?;
     if rev.get() != 0
         && let Some(kept) = store.compactions.of(store, rev)?
@@ -407,6 +415,7 @@ fn mark_leaf(
 /// `Db::hash`: the tables in ascending order of name with the keys among them as table `key`: name, then
 /// key and value of each row.
 pub(crate) fn hash_all(store: &Arc<Store>, ignore: &[IgnoreKey<'_>]) -> Result<Hash> {
+    let time = Stopwatch::start();
     let (view, compact) = current_and_compact(store)?;
     let rev = view.rev();
     let mut crc = 0;
@@ -436,6 +445,7 @@ pub(crate) fn hash_all(store: &Arc<Store>, ignore: &[IgnoreKey<'_>]) -> Result<H
     if !keys_done {
         keys(&mut crc)?;
     }
+    store.engine.metrics.hash(&time);
     Ok(Hash {
         hash: crc,
         revision: rev,

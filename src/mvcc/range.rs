@@ -80,6 +80,15 @@ pub struct RangeResult {
     pub more: bool,
 }
 
+impl Source<'_> {
+    fn store(&self) -> &Store {
+        match self {
+            Source::View { view, .. } => view.store(),
+            Source::Txn(txn) => &txn.store,
+        }
+    }
+}
+
 impl<'v> Range<'v> {
     pub(crate) fn of_view(view: &'v ReadView, keys: KeyRange) -> Range<'v> {
         let source = Source::View {
@@ -173,6 +182,7 @@ impl<'v> Range<'v> {
 
     /// The records, read as they are asked for.
     pub fn iter(&self) -> Records<'v> {
+        self.source.store().engine.metrics.read();
         let scan = match &self.source {
             Source::View { view, rev, .. } => {
                 let scan = Scan::new(&self.keys, *rev, self.reverse);
@@ -202,6 +212,11 @@ impl<'v> Range<'v> {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
     pub fn count(&self) -> Result<u64> {
+        self.source.store().engine.metrics.read();
+        self.total()
+    }
+
+    fn total(&self) -> Result<u64> {
         match &self.source {
             Source::View { view, rev, .. } => count_at(view.store(), &self.keys, *rev),
             Source::Txn(txn) => txn.count(&self.keys),
@@ -219,7 +234,7 @@ impl<'v> Range<'v> {
             kvs.push(record?.to_key_value());
         }
         let count = match self.limit {
-            Some(limit) if kvs.len() >= limit => self.count()?,
+            Some(limit) if kvs.len() >= limit => self.total()?,
             _ => kvs.len() as u64,
         };
         let revision = match &self.source {
@@ -344,6 +359,7 @@ pub struct OwnedRecords {
 
 impl OwnedRecords {
     pub(crate) fn new(view: ReadView, keys: KeyRange) -> OwnedRecords {
+        view.store().engine.metrics.read();
         let scan = Scan::new(&keys, view.rev(), false);
         OwnedRecords { view, scan }
     }

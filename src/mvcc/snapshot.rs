@@ -12,7 +12,7 @@ use super::store::Store;
 use crate::engine::{State, lock};
 use crate::error::{Error, Result};
 use crate::options::Applied;
-use crate::sys::{Access, Disk, Storage};
+use crate::sys::{Access, Disk, Stopwatch, Storage};
 
 /// A complete store file of one revision, made while the store goes on. Restoring it is opening it.
 ///
@@ -138,10 +138,12 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
     pub fn write_to(&self, mut to: impl Write) -> Result<u64> {
+        let time = Stopwatch::start();
         let failed = Error::on("write the snapshot");
         let written = self.each_chunk(|bytes, _| to.write_all(bytes));
         let len = written?;
         to.flush().map_err(failed)?;
+        self.inner.store.engine.metrics.snapshot(&time);
         Ok(len)
     }
 
@@ -161,6 +163,7 @@ impl Snapshot {
     /// As [`Snapshot::len`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
     /// [`Error::Io`], after which the unfinished file is removed.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
+        let time = Stopwatch::start();
         let (path, disk) = (path.as_ref(), &*self.inner.disk);
         let _kept = self.check_target(path)?;
         let name = disk.entropy().map_err(Error::on("draw a name"))?;
@@ -181,6 +184,7 @@ impl Snapshot {
         }
         disk.sync_directory(path)
             .map_err(Error::on("sync the snapshot's directory"))?;
+        self.inner.store.engine.metrics.snapshot(&time);
         saved
     }
 

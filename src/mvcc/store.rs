@@ -22,7 +22,9 @@ use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, loc
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
 use crate::lessor::Lessor;
+use crate::metrics::Calls;
 use crate::options::Durability;
+use crate::sys::Stopwatch;
 
 /// An open store. Views, transactions and shared bytes keep it, and with it the file's lock.
 pub(crate) struct Store {
@@ -94,11 +96,13 @@ impl Store {
             handles: Arc::new(SharedHandles::default()),
             _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
+        let pins = Arc::new(Pins::new(engine.metrics.open_views()));
+        engine.metrics.keys(|| index.totals().live);
         Arc::new(Store {
             engine,
             index,
             writer: Mutex::new(writer),
-            pins: Arc::new(Pins::new()),
+            pins,
             lender,
             lessor,
             compactions: CompactionHashes::default(),
@@ -144,6 +148,7 @@ impl Store {
     /// A key's current value, copied.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>> {
         self.check_open()?;
+        self.engine.metrics.read();
         let rev = self.engine.rev();
         let Some((_, newest)) = self.find(key)? else {
             return Ok(None);
@@ -192,10 +197,11 @@ impl Store {
             writer.publish(state.rev);
             drop(writer);
             let rev = state.rev;
-            (
-                self.accept(appender, state, 1, self.engine.durability)?,
-                rev,
-            )
+            let mut calls = Calls::default();
+            calls.put(key.len() + value.len());
+            let ticket = self.accept(appender, state, 1, self.engine.durability)?;
+            self.count(&calls);
+            (ticket, rev)
         };
         let known = base
             .as_ref()
@@ -217,6 +223,7 @@ impl Store {
         if txn.ops.is_empty() && txn.table_ops.is_empty() && !applied_changed {
             store.engine.check_writable()?;
             let durable = store.engine.durable_rev() >= begin.rev;
+            store.count(&txn.calls);
             let commit = Commit {
                 revision: begin.rev,
                 changes: 0,
@@ -308,7 +315,9 @@ impl Store {
         writer.publish(state.rev);
         drop(writer);
         let changes = txn.ops.len() as u64;
-        self.accept(appender, state, changes, txn.durability)
+        let ticket = self.accept(appender, state, changes, txn.durability)?;
+        self.count(&txn.calls);
+        Ok(ticket)
     }
 
     /// Appends one record as a transaction of its own, behind the key's newest, `base`.
@@ -391,6 +400,12 @@ impl Store {
         }
         chain.newest = Some(Newest::Written(position));
         Ok(())
+    }
+
+    /// Counts what an accepted commit was asked for.
+    fn count(&self, calls: &Calls) {
+        let metrics = &self.engine.metrics;
+        metrics.committed(calls, || self.index.totals().live);
     }
 
     fn accept(
@@ -531,6 +546,7 @@ impl Store {
 
     /// The compact revision is raised by one small durable commit.
     pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
+        let time = Stopwatch::start();
         let ticket = {
             let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
             let mut state = appender.accepted().clone();
@@ -556,7 +572,9 @@ impl Store {
             ticket
         };
         drop(turn);
-        self.settle(ticket).map(|_| ())
+        self.settle(ticket)?;
+        self.engine.metrics.compacted(&time);
+        Ok(())
     }
 
     /// Ends the thread, if there is one.

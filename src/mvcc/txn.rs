@@ -26,6 +26,7 @@ use super::view::{ReadView, View};
 use crate::engine::{State, Tables};
 use crate::error::{Error, Result};
 use crate::index::KeyId;
+use crate::metrics::Calls;
 use crate::options::{Applied, Durability};
 
 /// The one open write transaction. Reads see its own writes. Dropped without
@@ -59,6 +60,7 @@ pub struct WriteTxn {
     way: u64,
     pub(crate) applied: Applied,
     pub(crate) durability: Durability,
+    pub(crate) calls: Calls,
     // The turn is given back when everything else is gone, but for the store itself, which a transaction
     // keeps open.
     _turn: TurnHeld,
@@ -135,6 +137,7 @@ pub struct Savepoint {
     table_ops: usize,
     applied: Applied,
     bytes: u64,
+    calls: Calls,
 }
 
 /// What [`WriteTxn::require`] compares a key with. A missing key has revision and version 0, and no
@@ -230,6 +233,7 @@ impl WriteTxn {
             way: 0,
             applied,
             durability,
+            calls: Calls::default(),
             _turn: turn,
             _open: open,
         })
@@ -270,6 +274,7 @@ impl WriteTxn {
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
         let key = key.as_ref();
+        self.store.engine.metrics.read();
         match self.keys.get(key).and_then(|pending| pending.last) {
             Some(op) => Ok(self.pending(op).map(|kv| Record::pending(kv, true))),
             None => self.base.get_at(key, self.rev()),
@@ -321,6 +326,7 @@ impl WriteTxn {
             version,
         };
         self.push(pending, op);
+        self.calls.put(key.len() + value.len());
         Ok(rev)
     }
 
@@ -339,6 +345,7 @@ impl WriteTxn {
                 count = 1;
             }
         }
+        self.calls.delete();
         Ok(Deleted {
             count,
             revision: self.read_rev(),
@@ -356,10 +363,13 @@ impl WriteTxn {
         }
         let savepoint = self.savepoint();
         match self.delete_all(&keys) {
-            Ok(count) => Ok(Deleted {
-                count,
-                revision: self.read_rev(),
-            }),
+            Ok(count) => {
+                self.calls.delete();
+                Ok(Deleted {
+                    count,
+                    revision: self.read_rev(),
+                })
+            }
             Err(error) => {
                 self.roll_back_to(savepoint)?;
                 Err(error)
@@ -488,6 +498,7 @@ impl WriteTxn {
             table_ops: self.table_ops.len(),
             applied: self.applied,
             bytes: self.bytes,
+            calls: self.calls,
         }
     }
 
@@ -526,6 +537,7 @@ impl WriteTxn {
         }
         self.applied = savepoint.applied;
         self.bytes = savepoint.bytes;
+        self.calls = savepoint.calls;
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! The public door, rule by rule.
 
 mod basic;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "serde")]
 mod plain_data;
 mod restore;
