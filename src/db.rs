@@ -17,6 +17,7 @@ use crate::mvcc::{
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sys::Disk;
+use crate::trace;
 
 /// An open store. Cheap to clone; all clones are the same store.
 ///
@@ -104,6 +105,7 @@ impl Db {
     }
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
+        trace::span!("open", path = %path.display(), read_only = options.read_only);
         let (store, found) = open_store(&disk, path, path, &options)?;
         if let Some(expected) = options.expect_at_least
             && store.engine.rev() < expected
@@ -125,6 +127,13 @@ impl Db {
         });
         let db = Db { shared };
         let weak = db.downgrade();
+        trace::event!(
+            INFO,
+            revision = db.rev().get(),
+            clean = db.recovery().clean,
+            created = db.recovery().created,
+            "store opened"
+        );
         db.store().in_callback(|lessor| lessor.opened(weak));
         Ok(db)
     }
@@ -415,6 +424,7 @@ impl Db {
     /// With the panic of a lessor's hook, once the new content is in place.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Recovery> {
         let shared = &*self.shared;
+        trace::span!("restore", path = %path.as_ref().display());
         let turn = self.take_turn()?;
         // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
         let options = Options {
@@ -436,6 +446,7 @@ impl Db {
         // 4. The old content's work ends; whoever waits for a sync of it may do so.
         old.engine.retire();
         old.end_worker();
+        trace::event!(INFO, revision = store.engine.rev().get(), "restored");
         let attached = store.attach_leases();
         drop(turn);
         synced.map_err(Error::on("sync the restored file's directory"))?;

@@ -74,6 +74,7 @@ mod sync;
     )
 )]
 pub(crate) mod sys;
+mod trace;
 mod tree;
 
 pub use db::{Db, WeakDb};

@@ -25,10 +25,17 @@ macro_rules! span {
 }
 
 /// Tells an event: level, fields, text.
+#[cfg(feature = "tracing")]
 macro_rules! event {
     ($level:ident, $($what:tt)*) => {
-        #[cfg(feature = "tracing")]
-        ::tracing::event!(::tracing::Level::$level, $($what)*);
+        { ::tracing::event!(::tracing::Level::$level, $($what)*); }
+    };
+}
+
+#[cfg(not(feature = "tracing"))]
+macro_rules! event {
+    ($($what:tt)*) => {
+        ()
     };
 }
 
@@ -40,6 +47,13 @@ use crate::sys::Stopwatch;
 /// From how long on a sync is worth a word.
 #[cfg(feature = "tracing")]
 const SLOW_SYNC: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A store takes no more writes.
+pub(crate) fn poisoned(cause: &std::io::Error) {
+    event!(ERROR, %cause, "store poisoned");
+    #[cfg(not(feature = "tracing"))]
+    let _ = cause;
+}
 
 /// A sync of the log has returned.
 pub(crate) fn synced(time: &Stopwatch) {

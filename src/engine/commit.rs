@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::pager::Room;
 use crate::sys::Stopwatch;
+use crate::trace;
 
 /// The append lock, held for one commit.
 #[derive(Debug)]
@@ -130,6 +131,7 @@ impl Engine {
             .fetch_max(commits - before, Ordering::Relaxed);
         drop(append);
         let synced = self.medium.storage.sync_data();
+        trace::synced(&time);
         synced.map_err(Error::on("sync"))?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let mut append = self.append()?;

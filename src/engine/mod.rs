@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
 use crate::sys::{LockByte, Storage};
+use crate::trace;
 use crate::tree::{Spine, Tail, Tree};
 
 /// The key index as it goes into the file at a clean close.
@@ -214,7 +215,10 @@ impl Engine {
 
     /// No more writes: what is on disk is no longer known. Reads go on. The first cause stays.
     fn poison(&self, cause: Arc<io::Error>) {
-        let _ = self.poison.set(cause);
+        let told = Arc::clone(&cause);
+        if self.poison.set(cause).is_ok() {
+            trace::poisoned(&told);
+        }
         // Reader processes no longer take our word for what is durable.
         let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);
     }

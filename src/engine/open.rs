@@ -21,6 +21,7 @@ use crate::pager::{
     read_blob, replay, walk,
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage};
+use crate::trace;
 use crate::tree::{Spine, Tree};
 
 /// What opening needs to know.
@@ -54,6 +55,23 @@ pub(crate) struct Found {
     pub(crate) frames: u64,
     pub(crate) bytes_dropped: u64,
     pub(crate) superblocks_bad: u32,
+}
+
+impl Found {
+    /// What an operator should know of it.
+    fn tell(&self) {
+        if !self.clean {
+            trace::event!(
+                WARN,
+                frames = self.frames,
+                bytes_dropped = self.bytes_dropped,
+                "log replayed"
+            );
+        }
+        if self.superblocks_bad > 0 {
+            trace::event!(WARN, bad = self.superblocks_bad, "superblocks damaged");
+        }
+    }
 }
 
 /// The files that this process has open for writing: tells who holds a lock.
@@ -113,6 +131,7 @@ impl Engine {
         };
         opened.found.created = created;
         opened.engine.tell_metrics();
+        opened.found.tell();
         Ok(opened)
     }
 }

@@ -18,6 +18,7 @@ use crate::index::{
 use crate::options::{Options, Progress, ProgressFn};
 use crate::pager::read_blob;
 use crate::sys::Disk;
+use crate::trace;
 use crate::tree::{Direction, LeafCursor, LeafRecords};
 
 /// Leaves read at a time: some 64 MiB.
@@ -69,9 +70,14 @@ fn load(
             let (index, mut writer) = load_run(engine, &root)?;
             catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
             writer.publish(rev);
+            trace::event!(DEBUG, keys = index.totals().all, "index loaded");
             Ok((index, writer))
         }
-        None => rebuild(engine, rev, progress),
+        None => {
+            let (index, writer) = rebuild(engine, rev, progress)?;
+            trace::event!(DEBUG, keys = index.totals().all, "index built");
+            Ok((index, writer))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::engine::{State, lock};
 use crate::error::{Error, Result};
 use crate::options::Applied;
 use crate::sys::{Access, Disk, Stopwatch, Storage};
+use crate::trace;
 
 /// A complete store file of one revision, made while the store goes on. Restoring it is opening it.
 ///
@@ -165,6 +166,7 @@ impl Snapshot {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
         let time = Stopwatch::start();
         let (path, disk) = (path.as_ref(), &*self.inner.disk);
+        trace::span!("save", path = %path.display());
         let _kept = self.check_target(path)?;
         let name = disk.entropy().map_err(Error::on("draw a name"))?;
         let mut temporary = path.as_os_str().to_owned();
@@ -185,6 +187,7 @@ impl Snapshot {
         disk.sync_directory(path)
             .map_err(Error::on("sync the snapshot's directory"))?;
         self.inner.store.engine.metrics.snapshot(&time);
+        trace::event!(INFO, revision = self.revision().get(), "snapshot saved");
         saved
     }
 

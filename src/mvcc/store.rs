@@ -25,6 +25,7 @@ use crate::lessor::Lessor;
 use crate::metrics::Calls;
 use crate::options::Durability;
 use crate::sys::Stopwatch;
+use crate::trace;
 
 /// An open store. Views, transactions and shared bytes keep it, and with it the file's lock.
 pub(crate) struct Store {
@@ -197,7 +198,7 @@ impl Store {
             writer.publish(state.rev);
             drop(writer);
             let rev = state.rev;
-            let mut calls = Calls::default();
+            let mut calls = Calls::new();
             calls.put(key.len() + value.len());
             let ticket = self.accept(appender, state, 1, self.engine.durability)?;
             self.count(&calls);
@@ -546,6 +547,7 @@ impl Store {
 
     /// The compact revision is raised by one small durable commit.
     pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
+        trace::span!("compact", revision = rev.get());
         let time = Stopwatch::start();
         let ticket = {
             let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
@@ -574,6 +576,7 @@ impl Store {
         drop(turn);
         self.settle(ticket)?;
         self.engine.metrics.compacted(&time);
+        trace::event!(INFO, "compacted");
         Ok(())
     }
 

@@ -233,7 +233,7 @@ impl WriteTxn {
             way: 0,
             applied,
             durability,
-            calls: Calls::default(),
+            calls: Calls::new(),
             _turn: turn,
             _open: open,
         })

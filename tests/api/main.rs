@@ -8,3 +8,5 @@ mod plain_data;
 mod restore;
 mod rules;
 mod snapshot;
+#[cfg(feature = "tracing")]
+mod tracing;
