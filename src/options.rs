@@ -228,7 +228,8 @@ impl Options {
         self
     }
 
-    /// Where files live: for tests on a simulated disk. No thread is started then.
+    /// Where files live: for tests on a simulated disk. No thread is started then. Snapshots are saved
+    /// there, and restored from there.
     #[cfg(feature = "unstable-storage")]
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -249,16 +250,28 @@ impl Options {
 
     /// Opens an empty store in memory, with the same code: for the tests of its users.
     ///
+    /// The paths that it is given later are those of files: [`Snapshot::save`](crate::Snapshot::save)
+    /// makes a file, and [`Db::restore`] reads one.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.save(dir.path().join("saved"))?;
+    /// assert_eq!(revtree::Db::open(dir.path().join("saved"))?.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had.
     pub fn open_in_memory(mut self) -> Result<Db> {
         self.create = Create::IfMissing;
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
         let disk = Arc::new(MemoryDisk::new());
-        Db::open_on(disk, Path::new("memory"), self)
+        Db::open_beside(disk, Path::new("memory"), self.files(), self)
     }
 
-    /// Where files live.
+    /// Where files live; also those that a store in memory saves and restores.
     pub(crate) fn files(&self) -> Arc<dyn Disk> {
         self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk))
     }

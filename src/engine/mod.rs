@@ -7,6 +7,7 @@
 //! Locks, outermost first: the checkpoint lock, the append lock, the sync state. None is taken by a
 //! reader.
 
+mod bring;
 mod check;
 mod checkpoint;
 mod commit;
@@ -24,8 +25,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
+pub(crate) use bring::{Brought, bring};
 pub(crate) use commit::{Appender, Ticket};
-pub(crate) use open::{Config, Found};
+pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
 pub(crate) use worker::Worker;

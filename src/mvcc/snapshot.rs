@@ -9,7 +9,7 @@ use revtree_format::Revision;
 use super::image::Image;
 use super::pins::Pin;
 use super::store::Store;
-use crate::engine::{State, lock};
+use crate::engine::{State, WriterLock, lock};
 use crate::error::{Error, Result};
 use crate::options::Applied;
 use crate::sys::{Access, Disk, Stopwatch, Storage};
@@ -45,6 +45,7 @@ struct Inner {
     /// Held while the image is laid out, so that it is done once.
     planning: Mutex<()>,
     state: State,
+    /// Where it is saved.
     disk: Arc<dyn Disk>,
     /// Given back before the store, which it belongs to.
     _pin: Pin,
@@ -52,7 +53,7 @@ struct Inner {
 }
 
 impl Snapshot {
-    /// A snapshot of the current revision.
+    /// A snapshot of the current revision, to be saved on `disk`.
     pub(crate) fn current(store: &Arc<Store>, disk: &Arc<dyn Disk>) -> Result<Snapshot> {
         store.check_open()?;
         loop {
@@ -148,9 +149,10 @@ impl Snapshot {
         Ok(len)
     }
 
-    /// Saves it as the file `path`, where the store's files live, and gives its length. It is written under
-    /// another name, synced and renamed into place, so that a crash leaves all of it or what was there
-    /// before. A file that has the name loses it, unless it is a store that is open for writing.
+    /// Saves it as the file `path`, and gives its length: a file of the machine, also when the store is in
+    /// memory. It is written under another name, synced and renamed into place, so that a crash leaves all
+    /// of it or what was there before. A file that has the name loses it, unless it is a store that is open
+    /// for writing.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -206,22 +208,12 @@ impl Snapshot {
 
     /// Refuses to take the name of a store that somebody writes; else that name's file, locked, so that
     /// nobody begins to.
-    fn check_target(&self, path: &Path) -> Result<Option<Arc<dyn Storage>>> {
+    fn check_target(&self, path: &Path) -> Result<Option<(WriterLock, Arc<dyn Storage>)>> {
         let Ok(file) = self.inner.disk.open(path, Access::ReadOnly) else {
             return Ok(None);
         };
-        if file
-            .try_lock_writer()
-            .map_err(Error::on("lock the file in the way"))?
-        {
-            return Ok(Some(file));
-        }
-        let own = self.inner.store.engine.storage().identity().ok();
-        let by_this_process = own.is_some() && file.identity().ok() == own;
-        Err(Error::Locked {
-            path: path.to_path_buf(),
-            by_this_process,
-        })
+        let lock = WriterLock::take(&*file, path)?;
+        Ok(Some((lock, file)))
     }
 
     /// Gives all bytes in order, some at a time.
