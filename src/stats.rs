@@ -70,7 +70,7 @@ pub struct Stats {
     pub group_max: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
-    /// Branch pages of the revision tree read.
+    /// Branch pages of the revision tree read, but not those read to collect this.
     pub tree_pages_read: u64,
     /// An earlier write or sync failed: the store takes no more writes.
     pub poisoned: bool,

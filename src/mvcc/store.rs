@@ -14,6 +14,7 @@ use revtree_format::{
 use super::hash::CompactionHashes;
 use super::pins::Pins;
 use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
+use super::space::CountedSpace;
 use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
@@ -37,6 +38,7 @@ pub(crate) struct Store {
     pub(crate) lender: Lender,
     pub(crate) lessor: Arc<dyn Lessor>,
     pub(crate) compactions: CompactionHashes,
+    pub(super) counted: CountedSpace,
     /// The thread that syncs for `Batched` and for futures; made when it is first needed.
     worker: Mutex<Option<Worker>>,
     wakers: Arc<Mutex<Vec<Waker>>>,
@@ -107,6 +109,7 @@ impl Store {
             lender,
             lessor,
             compactions: CompactionHashes::default(),
+            counted: CountedSpace::default(),
             worker: Mutex::new(None),
             wakers: Arc::default(),
             threads,

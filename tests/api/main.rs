@@ -8,5 +8,6 @@ mod plain_data;
 mod restore;
 mod rules;
 mod snapshot;
+mod stats;
 #[cfg(feature = "tracing")]
 mod tracing;
