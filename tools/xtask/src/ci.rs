@@ -2,7 +2,8 @@
 //!
 //! The workspace is built once with all features in the profile `dev` (a little optimised, see
 //! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models are
-//! built apart, since they need a flag for all crates.
+//! built apart, since they need a flag for all crates. That each feature stands alone, and none
+//! too, is only looked at by clippy, which compiles nothing to the end; their tests run with the rest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,9 @@ use crate::{Result, cargo, conformance, layers, root};
 
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
+
+/// The features of `revtree`, each alone, and none: everything else here has all of them.
+const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"];
 
 /// Histories and operations of the two campaigns: some minutes on two cores.
 const CRASH_IMAGES: &str = "50000";
@@ -38,6 +42,13 @@ pub(crate) fn run() -> Result<()> {
         "clippy",
         of_all("clippy", &["--all-targets", "--", "-D", "warnings"]),
     );
+    for feature in ALONE {
+        let title = match feature {
+            "" => "clippy without features".to_owned(),
+            feature => format!("clippy with {feature} alone"),
+        };
+        steps.command(&title, clippy_alone(feature));
+    }
     let mut doc = of_all("doc", &["--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("rustdoc", doc);
@@ -64,6 +75,13 @@ pub(crate) fn run() -> Result<()> {
 fn of_all(command: &str, arguments: &[&str]) -> Command {
     let mut cargo = cargo(&[command]);
     cargo.args(ALL).args(arguments);
+    cargo
+}
+
+/// Clippy over the library and the tests of its door, with one feature.
+fn clippy_alone(feature: &str) -> Command {
+    let mut cargo = cargo(&["clippy", "--package", "revtree", "--lib", "--test", "api"]);
+    cargo.args(["--features", feature, "--", "-D", "warnings"]);
     cargo
 }
 
