@@ -21,10 +21,22 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `serde` | `Serialize` and `Deserialize` for all that is plain data: [`Revision`], [`ChangeId`], [`LeaseId`] (plain numbers), [`KeyValue`], [`Event`], [`Prev`], [`RangeResult`], [`KeyRange`] (keys and values as byte strings), [`Applied`], [`Commit`], [`Deleted`], [`Hash`], [`HashKv`], [`Stats`], [`Recovery`], [`ImportReport`], [`Durability`], [`Create`], [`ReadMode`], [`Outcome`], [`ErrorKind`]. [`CheckReport`] and [`Progress`] only go out. Names are those of fields and variants. |
+//! | `serde` | `Serialize` and `Deserialize` for all that is plain data, see below |
 //! | `metrics` | etcd's counters, gauges and times through the crate `metrics`, see below |
 //! | `tracing` | spans and events through the crate `tracing`: `open`, `checkpoint`, `compact`, `save`, `restore`, `close`; what a recovery replayed, damaged superblocks, poisoning, syncs of a second or more. Nothing on a get or a put |
 //! | `unstable-storage` | the module `storage`: storage of one's own, and the simulated disk of the crash tests. Not covered by the promise of stability |
+//!
+//! ## Plain data
+//!
+//! * Plain numbers: [`Revision`], [`LeaseId`]; and of them [`ChangeId`], [`Applied`].
+//! * With keys and values as byte strings: [`KeyValue`], [`Event`], [`EventKind`], [`Prev`],
+//!   [`RangeResult`], [`KeyRange`].
+//! * Answers and reports: [`Commit`], [`Deleted`], [`Hash`](struct@Hash), [`HashKv`], [`Stats`] (a
+//!   field that is missing is read as 0), [`Recovery`], [`ImportReport`].
+//! * Choices: [`Durability`], [`ReadMode`], [`Create`], [`Outcome`], [`ErrorKind`].
+//! * [`CheckReport`] and [`Progress`] go out only.
+//!
+//! Names are those of fields and variants. Handles, what borrows from one, and [`Error`] are no data.
 //!
 //! ## Metrics
 //!

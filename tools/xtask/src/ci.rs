@@ -2,8 +2,9 @@
 //!
 //! The workspace is built once with all features in the profile `dev` (a little optimised, see
 //! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models are
-//! built apart, since they need a flag for all crates. That each feature stands alone, and none
-//! too, is only looked at by clippy, which compiles nothing to the end; their tests run with the rest.
+//! built apart, since they need a flag for all crates, and the library once more without features.
+//! That each feature stands alone is looked at by clippy, which compiles nothing to the end; what it
+//! does is tested with the rest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -62,6 +63,9 @@ pub(crate) fn run() -> Result<()> {
     } else {
         steps.command("tests", of_all("test", &["--tests", "--no-fail-fast"]));
     }
+    // What a user gets who asks for no feature does the same.
+    let door = cargo(&["test", "--package", "revtree", "--test", "api"]);
+    steps.command("tests of the door without features", door);
     steps.command("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
     steps.call("conformance", conformance::run);
     if built {
