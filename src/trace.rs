@@ -13,8 +13,9 @@
 //! | `restore` | `path` | those of an open, info `restored` |
 //! | `close` | `path` | info `store closed`, or warn with the error |
 //!
-//! Outside of any: error `store poisoned` with the cause, once; warn `slow sync` when a sync of the log
-//! took [`SLOW_SYNC`] or longer, as etcd warns of its own.
+//! Outside of any: error `store poisoned` with the cause, once; warn `checkpoint put off` when there is no
+//! room for one; warn `slow sync` when a sync of the log took `SLOW_SYNC` or longer, as etcd warns of its
+//! own.
 
 /// Enters a span of level info for the rest of the block.
 macro_rules! span {

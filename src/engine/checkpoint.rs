@@ -45,7 +45,10 @@ impl Engine {
         };
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
-            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
+            Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
+                trace::event!(WARN, error = %_full, "checkpoint put off");
+                Ok(())
+            }
             other => other,
         }
     }
