@@ -36,12 +36,12 @@ fn many_versions(c: &mut Criterion) {
     let db = common::options()
         .open(dir.path().join("store"))
         .expect("a new store");
-    let versions = 1_000_000;
+    let versions = 10_000_000;
     for n in 0..versions {
         db.put("the key", (n as u64).to_le_bytes()).expect("put");
     }
     let mut state = 7;
-    c.bench_function("get/one_of_a_million_versions", |b| {
+    c.bench_function("get/one_of_ten_million_versions", |b| {
         b.iter(|| {
             let rev = 2 + common::split_mix(&mut state) % versions as u64;
             let view = db.read_at(rev).expect("a view");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::{Brought, Found, bring, lock};
+use crate::engine::{Brought, bring, lock};
 use crate::error::{Error, Result};
 use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
@@ -74,7 +74,7 @@ pub(crate) struct Shared {
     files: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
     /// What the open of the present content found.
-    found: Mutex<Found>,
+    recovery: Mutex<Recovery>,
     closed: AtomicBool,
 }
 
@@ -131,6 +131,7 @@ impl Db {
             });
         }
         store.attach_leases()?;
+        let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
             store: ArcSwap::new(store),
             turn: Arc::default(),
@@ -138,7 +139,7 @@ impl Db {
             disk,
             files,
             path: path.to_path_buf(),
-            found: Mutex::new(found),
+            recovery: Mutex::new(recovery),
             closed: AtomicBool::new(false),
         });
         let db = Db { shared };
@@ -385,7 +386,7 @@ impl Db {
     #[must_use]
     pub fn compaction_hashes(&self) -> Vec<HashKv> {
         let store = self.store();
-        store.compactions.all(&store).unwrap_or_default()
+        store.compactions.all(&store)
     }
 
     /// An image of the store as it is now, while it goes on. Costs nothing before it is read.
@@ -457,7 +458,7 @@ impl Db {
         let synced = shared.disk.sync_directory(&shared.path);
         // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
         let recovery = Recovery::of(&found, store.engine.rev());
-        *lock(&shared.found) = found;
+        *lock(&shared.recovery) = recovery;
         let old = shared.store.swap(Arc::clone(&store));
         // 4. The old content's work ends; whoever waits for a sync of it may do so.
         old.engine.retire();
@@ -489,7 +490,7 @@ impl Db {
     /// What open found: a clean end, or what was recovered.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
-        Recovery::of(&lock(&self.shared.found), self.rev())
+        *lock(&self.shared.recovery)
     }
 
     /// A handle that does not keep the store open.

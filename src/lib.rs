@@ -77,7 +77,7 @@
 //! # Invariants
 //!
 //! 1. `tree`, `pager` and `index` never read a clock, and nothing decides by one but the timer of
-//!    `Batched`; nothing reads the environment or the network.
+//!    `Batched`; nothing reads the environment (but `rayon`, for the size of its pool) or the network.
 //! 2. A reader takes no lock and waits for nobody: not for a writer, a sync, a compaction, a restore.
 //! 3. Bytes that were published never change while anybody may hold them; all writing is `pwrite`, never
 //!    through the map.

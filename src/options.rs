@@ -11,7 +11,7 @@ use revtree_format::limits::{
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::lessor::{Lessor, NoLessor};
+use crate::lessor::Lessor;
 use crate::sys::{Disk, MemoryDisk, RealDisk};
 
 /// What survives when `commit` returns.
@@ -117,7 +117,8 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) create: Create,
     pub(crate) durability: Durability,
-    pub(crate) lessor: Arc<dyn Lessor>,
+    /// `None`: there are no leases to be told of.
+    pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) read_mode: ReadMode,
     pub(crate) segment_bytes: u64,
     pub(crate) store_bytes_max: u64,
@@ -142,7 +143,7 @@ impl Options {
             read_only: false,
             create: Create::default(),
             durability: Durability::Sync,
-            lessor: Arc::new(NoLessor),
+            lessor: None,
             read_mode: ReadMode::default(),
             segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
             store_bytes_max: STORE_BYTES_DEFAULT,
@@ -154,7 +155,8 @@ impl Options {
         }
     }
 
-    /// Opens for reading only: no lock is taken, no byte written, also beside a live writer.
+    /// Opens for reading only, also beside a live writer: no byte is written. As long as the handle or
+    /// anything read through it is held, a shared lock keeps the writer from using space again.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
@@ -175,10 +177,10 @@ impl Options {
         self
     }
 
-    /// Who is told about leases. Default: [`NoLessor`].
+    /// Who is told about leases. Default: [`NoLessor`](crate::NoLessor).
     #[must_use]
     pub fn lessor(mut self, lessor: Arc<dyn Lessor>) -> Self {
-        self.lessor = lessor;
+        self.lessor = Some(lessor);
         self
     }
 
@@ -222,6 +224,7 @@ impl Options {
     }
 
     /// Is called now and then while recovery, loading or an import goes on, from the thread that does it.
+    /// It must not write to a store: that is refused with [`Error::InCallback`].
     #[must_use]
     pub fn on_progress(mut self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(f));

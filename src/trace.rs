@@ -6,7 +6,7 @@
 //!
 //! | span | fields | events in it |
 //! |---|---|---|
-//! | `open` | `path`, `read_only` | info `store opened`; warn `log replayed` after an unclean end, warn `superblocks damaged`; debug `index loaded` or `index built` |
+//! | `open` | `path`, `read_only` | info `store opened`; warn `log replayed` after an unclean end, warn `superblocks damaged`; debug `index loaded` or `index built`, warn `index not loaded` when its part of the file is damaged |
 //! | `checkpoint` | `with_index` | debug `checkpoint written` |
 //! | `compact` | `revision` | info `compacted` |
 //! | `save` | `path` | info `snapshot saved` |

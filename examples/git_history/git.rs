@@ -3,7 +3,9 @@
 //! Apart so that nothing else here starts a process. It must not know the store.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -52,11 +54,18 @@ impl Git {
     /// The repository that holds `folder`. An error carries git's own sentence when there is none, or
     /// when it has no commits.
     pub(crate) fn open(folder: &Path) -> Result<Git> {
-        let git = Git {
+        let mut git = Git {
             folder: folder.to_owned(),
         };
         git.output(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
             .with_context(|| format!("no git history at {}", folder.display()))?;
+        // Paths that are asked for count from where git is started: from the top, as those it answers.
+        let mut up = git.output(&["rev-parse", "--show-cdup"])?;
+        while up.last() == Some(&b'\n') {
+            up.pop();
+        }
+        let up: &OsStr = OsStrExt::from_bytes(&up);
+        git.folder.push(up);
         Ok(git)
     }
 
@@ -130,10 +139,11 @@ impl Git {
             "--root",
         ]);
         command.args(["-r", "-z", "--raw", "--no-renames", "--no-abbrev"]);
+        // Also of submodules that `.gitmodules` or the user's configuration hides.
+        command.arg("--ignore-submodules=none");
         if let Some(path) = path {
-            command
-                .arg("--")
-                .arg(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
+            let path: &OsStr = OsStrExt::from_bytes(path);
+            command.arg("--").arg(path);
         }
         let mut process = Process::start(command)?;
         let mut to = process.to.take().expect("it was just started");

@@ -217,6 +217,35 @@ pub fn parse_segments(body: &[u8], position: Position) -> Result<Vec<SegmentEntr
     Ok(entries)
 }
 
+/// Checks what the entries of the whole segment table say together (B-85): a free unit has no use and
+/// length 1, a long segment lies in the table, and its other units repeat its state and use. `position`
+/// is that of the table's directory.
+///
+/// # Errors
+/// The first rule that does not hold.
+pub fn check_segments(entries: &[SegmentEntry], position: Position) -> Result<(), FormatError> {
+    let at = position.0;
+    let mut rest = entries;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if first.state == SegmentState::Free {
+            check(at, "use of a free segment", 0, first.segment_use)?;
+            check(at, "length of a free segment", 1, first.units.into())?;
+            continue;
+        }
+        let wrong = |found| FormatError::new(at, "segment length in the table", 1, found);
+        let others = first.units.checked_sub(1).ok_or(wrong(0))? as usize;
+        let (others, behind) = rest
+            .split_at_checked(others)
+            .ok_or(wrong(first.units.into()))?;
+        let other = SegmentEntry { units: 0, ..*first };
+        let same = others.iter().all(|entry| *entry == other);
+        check(at, "units of a long segment", 0, u64::from(!same))?;
+        rest = behind;
+    }
+    Ok(())
+}
+
 /// The header of one leaf in a chunk of the key index run.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
 #[repr(C)]

@@ -22,7 +22,7 @@ mod superblock;
 pub use blob::{
     ChunkRefBytes, Directory, DirectoryHeaderBytes, INDEX_LEAF_ENTRIES_MAX, IndexEntry,
     IndexEntryBytes, IndexLeaf, IndexLeafBytes, SegmentEntry, SegmentEntryBytes, SegmentState,
-    encode_segments, parse_segments,
+    check_segments, encode_segments, parse_segments,
 };
 pub use branch::{
     BRANCH_ENTRY_BYTES, BRANCH_HEADER_BYTES, BranchEntries, BranchEntryBytes, BranchHeaderBytes,

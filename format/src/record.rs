@@ -530,6 +530,12 @@ fn decode_head(
     if kind == RecordKind::Tombstone {
         check(at, "tombstone version", 0, version)?;
         check(at, "tombstone create revision", 0, create_delta)?;
+        check(at, "tombstone lease", 0, u64::from(lease != LeaseId::NONE))?;
+    } else if version == 0 {
+        return Err(FormatError::new(at, "record version", 1, 0));
+    }
+    if ordinal == 0 {
+        return Err(FormatError::new(at, "record ordinal", 1, 0));
     }
     let id = ChangeId::new(Revision::new(main), sub);
     let prev = (flags & PREV != 0).then(|| Link {
@@ -546,6 +552,13 @@ fn decode_head(
             expected,
             prev.id.main.get(),
         ));
+    }
+    // A walk along the versions of a key ends because both links lead down.
+    if let Some(skip) = skip
+        && skip.id >= id
+    {
+        let found = skip.id.main.get();
+        return Err(FormatError::new(at, "record skip order", main, found));
     }
     let create = match kind {
         RecordKind::Tombstone => 0,

@@ -4,8 +4,9 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{FormatError, check};
+use crate::frame::FRAME_HEADER_BYTES;
 use crate::ids::Position;
-use crate::limits::{SEGMENTS_START, STORE_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, FRAME_BODY_BYTES_MAX, SEGMENTS_START, STORE_BYTES_MAX};
 
 /// The first four bytes of a segment in use.
 pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"RVSG");
@@ -202,6 +203,14 @@ impl Geometry {
             return None;
         }
         u32::try_from(position.0 / u64::from(self.segment_bytes)).ok()
+    }
+
+    /// The most units that a segment has: those that the longest frame needs (B-12).
+    #[must_use]
+    pub fn units_max(self) -> u32 {
+        let headers = (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64;
+        let bytes = SEGMENTS_START + headers + u64::from(FRAME_BODY_BYTES_MAX) + BLOCK_BYTES;
+        u32::try_from(bytes.div_ceil(u64::from(self.segment_bytes))).unwrap_or(u32::MAX)
     }
 
     /// Number of segments that a store of at most `bytes` can have.

@@ -9,6 +9,7 @@ use crate::limits::{
     FORMAT_VERSION, FRAME_BODY_BYTES_MAX, REVISION_MAX, ROOTS_MAX, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, SEGMENTS_START, STORE_BYTES_MAX,
 };
+use crate::segment::Geometry;
 
 /// The first eight bytes of each slot.
 pub const SUPERBLOCK_MAGIC: u64 = u64::from_le_bytes(*b"REVTREE1");
@@ -356,6 +357,13 @@ impl Superblock {
                 head.position.0,
             ));
         }
+        let segment_start = Geometry::new(segment_bytes).start(head.segment);
+        check_max(
+            offset,
+            "superblock log head segment",
+            head.position.0,
+            segment_start.0,
+        )?;
         check_max(
             offset,
             "superblock revision",
@@ -377,10 +385,16 @@ impl Superblock {
             ROOTS_MAX as u64,
             root_count.into(),
         )?;
-        let mut roots = Vec::new();
+        let mut roots: Vec<Root> = Vec::new();
         for (n, root) in bytes.roots.iter().enumerate() {
             if (n as u64) < u64::from(root_count) {
-                roots.push(root.to_root(offset)?);
+                let root = root.to_root(offset)?;
+                let known = !matches!(root.kind, RootKind::Unknown(_));
+                if known && roots.iter().any(|other| other.kind == root.kind) {
+                    let found = root.kind.to_u16().into();
+                    return Err(FormatError::new(offset, "root kind twice", 0, found));
+                }
+                roots.push(root);
             } else {
                 let zero = root.as_bytes().iter().all(|byte| *byte == 0);
                 check(offset, "superblock unused root", 0, u64::from(!zero))?;
@@ -453,6 +467,15 @@ impl RootBytes {
                 let max = crate::limits::TREE_LEVELS_MAX.into();
                 FormatError::new(offset, "root levels", max, self.levels.get().into())
             })?;
+        // Below what an unknown root leads to nothing can be said.
+        match kind {
+            RootKind::Unknown(_) => {}
+            RootKind::Tree if levels == 0 => {
+                return Err(FormatError::new(offset, "root levels", 1, 0));
+            }
+            RootKind::Tree => check(offset, "root detail", 0, self.detail.get())?,
+            _ => check(offset, "root levels", 0, levels.into())?,
+        }
         let page = PageRef {
             position: Position(self.position.get()),
             segment_use: self.segment_use.get(),

@@ -289,7 +289,7 @@ fn garbage_never_panics() {
             parsed += 1;
             assert_eq!(key, &raw[key_at..key_end]);
             assert!(head.prev.is_none_or(|prev| prev.id < head.id));
-            assert!(head.skip.is_none_or(|skip| skip.id.main <= head.id.main));
+            assert!(head.skip.is_none_or(|skip| skip.id < head.id));
             assert!(head.create <= head.id.main);
             assert!(head.record_len() >= head.value_at());
         }
@@ -298,6 +298,71 @@ fn garbage_never_panics() {
         parsed > 1000,
         "the generator reaches behind the checks: {parsed}"
     );
+}
+
+/// The record with bytes of its own at `at` and the right head checksum.
+fn forged(new: &NewRecord<'_>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut raw = encoded(new);
+    raw[at..at + bytes.len()].copy_from_slice(bytes);
+    let key_at = raw.len() - (new.key.len() + new.value.len()).next_multiple_of(8);
+    let end = key_at - if new.skip.is_some() { 8 } else { 0 };
+    let covered = [&raw[16..end], new.key].concat();
+    raw[..4].copy_from_slice(&crc32fast::hash(&covered).to_le_bytes());
+    raw
+}
+
+/// Rules behind a right checksum: links lead down, so that no walk along a key's versions goes in a circle
+/// (B-45, B-50); versions and ordinals begin at 1 (B-43, B-48); a tombstone has no lease (B-44).
+#[test]
+fn rules_hold_behind_the_checksum() {
+    let put = NewRecord {
+        kind: RecordKind::Put,
+        id: id(500, 2),
+        create: Revision::new(400),
+        version: 9,
+        lease: LeaseId(7),
+        ordinal: 17,
+        prev: Some(link(499, 1, 0)),
+        skip: Some(link(450, 3, 0)),
+        key: b"some key",
+        value: b"",
+    };
+    assert!(parse_record(&forged(&put, 4, &[]), AT).is_ok());
+    // Behind head, subs and lease stands the word skip: main, sub.
+    let skip_at = 48 + 8 + 8;
+    let itself = [&500_u64.to_le_bytes()[..], &2_u32.to_le_bytes()].concat();
+    let later = [&500_u64.to_le_bytes()[..], &3_u32.to_le_bytes()].concat();
+    let cases: [(usize, &[u8], &str); 6] = [
+        (skip_at, &itself, "record skip order"),
+        (skip_at, &later, "record skip order"),
+        (skip_at, &501_u64.to_le_bytes(), "record skip revision"),
+        (40, &0_u32.to_le_bytes(), "record order"),
+        (32, &0_u32.to_le_bytes(), "record version"),
+        (44, &0_u32.to_le_bytes(), "record ordinal"),
+    ];
+    for (at, bytes, what) in cases {
+        let mut raw = forged(&put, at, bytes);
+        if what == "record order" {
+            // Of the same revision, and not before it.
+            raw = forged(
+                &NewRecord {
+                    prev: Some(link(500, 1, 0)),
+                    ..put
+                },
+                52,
+                &[2],
+            );
+        }
+        let error = parse_record(&raw, AT).expect_err(what);
+        assert_eq!((error.what, error.offset), (what, AT.0));
+    }
+    // The flag tombstone, and what it takes away, but not the lease.
+    let dead = NewRecord {
+        kind: RecordKind::Tombstone,
+        ..put
+    };
+    let error = parse_record(&forged(&dead, 4, &[]), AT).expect_err("a lease");
+    assert_eq!(error.what, "tombstone lease");
 }
 
 /// B-50's words as a recurrence: a stack's element jumps where two equal jumps below it meet.

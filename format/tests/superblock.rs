@@ -132,7 +132,7 @@ fn age_orders_slots() {
 /// Rules behind right checksums: each names its field.
 #[test]
 fn rules_hold_behind_the_checksums() {
-    let cases: [(usize, &[u8], &str); 18] = [
+    let cases: [(usize, &[u8], &str); 23] = [
         (16, &[2], "superblock format version"),
         (20, &[1], "superblock critical flags"),
         (56, &[0, 0, 0, 0], "superblock segment size"),
@@ -143,6 +143,8 @@ fn rules_hold_behind_the_checksums() {
         (64, &[0, 0x10, 0, 0], "superblock log head"),
         (64, &[4], "superblock log head"),
         (70, &[0xFF], "superblock log head"),
+        (92, &[2], "superblock log head segment"),
+        (92, &[0xFF; 4], "superblock log head segment"),
         (96, &[0xFF; 8], "superblock revision"),
         (
             104,
@@ -153,6 +155,9 @@ fn rules_hold_behind_the_checksums() {
         (140, &[17], "superblock roots"),
         (144 + 2, &[2], "root flags"),
         (144 + 28, &[TREE_LEVELS_MAX + 1], "root levels"),
+        (144 + 28, &[0], "root levels"),
+        (144 + 40 + 28, &[1], "root levels"),
+        (144 + 80, &[2], "root kind twice"),
         (144 + 40 * 4, &[1], "superblock unused root"),
         (4095, &[1], "superblock reserved bytes"),
     ];

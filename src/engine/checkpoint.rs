@@ -141,11 +141,9 @@ impl Engine {
             roots,
             ..checkpoint.superblock.clone()
         };
-        if let Err(error) = Superblocks::write(&**self.storage(), &next) {
-            let cause = Arc::new(error);
-            self.poison(Arc::clone(&cause));
-            return Err(Error::Poisoned { cause });
-        }
+        let written = Superblocks::write(&**self.storage(), &next);
+        self.poisons(written.map_err(Error::on("write a superblock")))?;
+        self.sync_file()?;
         // 6.
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.tree

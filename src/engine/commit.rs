@@ -29,7 +29,6 @@ use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::pager::Room;
 use crate::sys::Stopwatch;
-use crate::trace;
 
 /// The append lock, held for one commit.
 #[derive(Debug)]
@@ -122,7 +121,7 @@ impl Engine {
             return Err(Error::io("append", cause));
         }
         let group = append.log.seal()?;
-        let accepted = append.accepted.clone();
+        let (accepted, count) = (append.accepted.clone(), append.accepted_count);
         append.unsynced_changes = 0;
         let commits = self.counters.commits.load(Ordering::Relaxed);
         let before = self.counters.grouped.swap(commits, Ordering::Relaxed);
@@ -130,9 +129,7 @@ impl Engine {
             .group_max
             .fetch_max(commits - before, Ordering::Relaxed);
         drop(append);
-        let synced = self.medium.storage.sync_data();
-        trace::synced(&time);
-        synced.map_err(Error::on("sync"))?;
+        self.sync_file()?;
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let mut append = self.append()?;
         append.log.synced(group.head.sequence);
@@ -144,21 +141,36 @@ impl Engine {
             .fetch_max(accepted.rev.get(), Ordering::AcqRel);
         if append.sync_sequence < group.head.sequence {
             // Nobody waits for a later sync: all that is accepted may be seen.
-            let newest = append.accepted.clone();
-            self.publish(&newest);
+            self.publish_accepted(&mut append);
         } else {
-            self.publish(&accepted);
+            self.publish(&mut append, &accepted, count);
         }
         drop(append);
         for segment in durable_segments {
-            // Failing only means that the segment stays in memory of its own.
-            let _ = segment.show(&self.medium);
+            match segment.show(&self.medium) {
+                // What was written and synced is not there: the medium loses writes.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.poison(Arc::new(error));
+                }
+                // Failing only means that the segment stays in memory of its own.
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(group.head.sequence)
     }
 
-    /// Step 7, under the append lock, so that revisions only rise. The state first: see `published`.
-    fn publish(&self, state: &State) {
+    fn publish_accepted(&self, append: &mut Append) {
+        let (newest, count) = (append.accepted.clone(), append.accepted_count);
+        self.publish(append, &newest, count);
+    }
+
+    /// Step 7, under the append lock: what the first `count` commits left, unless more than these have
+    /// been published (weaker ones, while a sync was in flight). The state first: see `published`.
+    fn publish(&self, append: &mut Append, state: &State, count: u64) {
+        if count < append.published_count {
+            return;
+        }
+        append.published_count = count;
         let seen = self.state.load();
         let changed = seen.applied != state.applied
             || seen.compact != state.compact
@@ -182,6 +194,18 @@ impl Engine {
         Ok(rev)
     }
 
+    /// A ticket for what was accepted last, for a transaction that has read it and adds nothing.
+    pub(crate) fn accepted_ticket(&self, durability: Durability) -> Result<Ticket> {
+        let append = self.append()?;
+        let hidden = append.sync_sequence > 0 && append.sync_sequence >= lock(&self.sync).durable;
+        Ok(Ticket {
+            sequence: append.accepted_sequence,
+            rev: append.accepted.rev,
+            settled: !hidden && durability != Durability::Sync,
+            checkpoint_due: false,
+        })
+    }
+
     /// What [`Engine::settle`] would answer, when that is known without waiting.
     pub(crate) fn settled(&self, ticket: Ticket) -> Option<Result<bool>> {
         let durable = lock(&self.sync).durable > ticket.sequence;
@@ -200,12 +224,14 @@ impl Engine {
         if ticket.settled {
             return Ok(lock(&self.sync).durable > ticket.sequence);
         }
+        self.settle_durable(ticket)
+    }
+
+    /// Waits until a commit is durable, whatever it asked for.
+    pub(crate) fn settle_durable(&self, ticket: Ticket) -> Result<bool> {
         match self.sync_to(ticket.sequence) {
             Ok(()) => Ok(true),
-            Err(error) => {
-                let (revision, cause) = (ticket.rev, cause_of(error));
-                Err(Error::CommitUnknown { revision, cause })
-            }
+            Err(error) => Err(unknown(ticket.rev, error)),
         }
     }
 }
@@ -294,6 +320,7 @@ impl Appender<'_> {
         let sequence = append.log.sequence();
         append.accepted = state;
         append.accepted_sequence = sequence;
+        append.accepted_count += 1;
         append.unsynced_changes += changes;
         self.engine.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.engine
@@ -313,15 +340,14 @@ impl Appender<'_> {
             }
             Durability::Flushed => {
                 let flushed = append.log.flush();
-                self.mark(flushed)?;
+                self.mark(flushed).map_err(|error| unknown(rev, error))?;
                 true
             }
             Durability::Batched { .. } => true,
         };
         self.begun = false;
         if settled {
-            let newest = self.append.accepted.clone();
-            self.engine.publish(&newest);
+            self.engine.publish_accepted(&mut self.append);
         }
         let written = self.append.log.appended() - self.append.checkpointed;
         let checkpoint_due = written >= self.engine.checkpoint_bytes;
@@ -353,6 +379,12 @@ impl Drop for Appender<'_> {
                 .poison(Arc::new(io::Error::other("a commit was given up half-way")));
         }
     }
+}
+
+/// What a commit is told that was accepted before a write or sync failed.
+fn unknown(revision: revtree_format::Revision, error: Error) -> Error {
+    let cause = cause_of(error);
+    Error::CommitUnknown { revision, cause }
 }
 
 /// The cause that poisons.

@@ -4,8 +4,8 @@
 //! may see of them, is decided above, in `mvcc`. Two things come down from there through traits defined
 //! here: [`IndexRun`] (the key index as it goes into the file).
 //!
-//! Locks, outermost first: the checkpoint lock, the append lock, the sync state. None is taken by a
-//! reader.
+//! Locks, outermost first: the checkpoint lock, the append lock, the sync state. Whoever syncs the file
+//! holds a lock of its own for as long, and takes no other. None is taken by a reader.
 
 mod bring;
 mod check;
@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
-use crate::sys::{LockByte, Storage};
+use crate::sys::{LockByte, Stopwatch, Storage};
 use crate::trace;
 use crate::tree::{Spine, Tail, Tree};
 
@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     checkpoint: Mutex<Checkpoint>,
     sync: Mutex<SyncState>,
     synced: Condvar,
+    /// Held by whoever syncs the file.
+    syncing: Mutex<()>,
     /// What readers see; `rev` runs ahead of `state` when only the revision has changed.
     state: ArcSwap<State>,
     rev: AtomicU64,
@@ -86,6 +88,9 @@ struct Append {
     accepted: State,
     /// Sequence number of the frame that holds the newest commit.
     accepted_sequence: u64,
+    /// Commits accepted since the open, and how many of them have been published.
+    accepted_count: u64,
+    published_count: u64,
     /// Sequence number of the frame that holds the newest commit which must be durable to be seen; 0
     /// when none is waited for.
     sync_sequence: u64,
@@ -223,6 +228,28 @@ impl Engine {
         }
         // Reader processes no longer take our word for what is durable.
         let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);
+    }
+
+    /// Syncs the file, one caller after the other. The system tells of a page that it could not write
+    /// once, to whoever asks first: a sync that overlaps a failed one, or follows it, may say yes to bytes
+    /// that are lost. So a failed one poisons before another begins, and none is begun then.
+    fn sync_file(&self) -> Result<()> {
+        let _alone = lock(&self.syncing);
+        if let Some(cause) = self.poison.get() {
+            let cause = Arc::clone(cause);
+            return Err(Error::Poisoned { cause });
+        }
+        let time = Stopwatch::start();
+        let synced = self.storage().sync_data();
+        trace::synced(&time);
+        synced.map_err(|error| {
+            let cause = Arc::new(error);
+            self.poison(Arc::clone(&cause));
+            Error::Io {
+                what: "sync",
+                cause,
+            }
+        })
     }
 
     fn append(&self) -> Result<MutexGuard<'_, Append>> {

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
     ChangeId, Control, Geometry, LeafRun, LogHead, Position, Root, RootKind, SEGMENT_HEADER_BYTES,
-    SegmentEntry, SegmentState, Superblock, parse_record, parse_segments,
+    SegmentEntry, SegmentState, Superblock, check_segments, parse_record, parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
@@ -20,7 +21,7 @@ use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
     read_blob, replay, walk,
 };
-use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage};
+use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage, page_size};
 use crate::trace;
 use crate::tree::{Spine, Tree};
 
@@ -142,17 +143,19 @@ fn ensure_file(config: &Config) -> Result<bool> {
         .disk
         .exists(&config.path)
         .map_err(Error::on("look for the file"))?;
+    let taken = || Error::io("create the store", std::io::ErrorKind::AlreadyExists.into());
     match (config.create, exists) {
-        (Create::New, true) => {
-            let error = std::io::ErrorKind::AlreadyExists;
-            Err(Error::io("create the store", error.into()))
-        }
+        (Create::New, true) => Err(taken()),
         (_, true) => Ok(false),
         (Create::Never, false) => Err(Error::io("open the store", missing())),
         (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
-            create(&*config.disk, &config.path, config.segment_bytes)?;
-            Ok(true)
+            let created = create(&*config.disk, &config.path, config.segment_bytes)?;
+            if !created && config.create == Create::New {
+                return Err(taken());
+            }
+            // Else somebody else was first: their store is opened.
+            Ok(created)
         }
     }
 }
@@ -184,18 +187,19 @@ struct Recovered {
 
 fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let writer_lock = WriterLock::take(&*storage, &config.path)?;
-    // Reader processes see by this byte that a writer lives and has not failed.
-    let _ = storage
-        .try_lock_byte(LockByte::WriterAlive, LockMode::Exclusive)
-        .map_err(Error::on("lock the file"))?;
     let superblocks = Superblocks::read(&*storage, &config.path)?;
     let tail = walk(&*storage, &superblocks.newest)?;
     if let Some(damage) = tail.damage {
         return Err(damage.into());
     }
-    let mut superblock = superblocks.newest;
-    superblock.edition += 1;
-    superblock.opens += 1;
+    let mut superblock = superblocks.newest.clone();
+    let beyond = Error::LimitReached {
+        what: "opens for writing",
+        max: u32::MAX.into(),
+    };
+    let raised = |number: u32| number.checked_add(1).ok_or_else(|| beyond.clone());
+    superblock.edition = raised(superblock.edition)?;
+    superblock.opens = raised(superblock.opens)?;
     let fresh = superblock.head.segment_use == 0;
     if fresh {
         superblock.head = LogHead {
@@ -207,7 +211,9 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         };
         superblock.segment_count = 1;
     }
-    Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
+    superblocks
+        .refresh(&*storage, &superblock)
+        .map_err(Error::on("refresh the superblock"))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
     let recovered = recover(&medium, &superblock, &tail)?;
     let clean = tail.is_settled();
@@ -228,7 +234,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             geometry,
             entries,
             file_len,
-            config.store_bytes_max,
+            limits(config.store_bytes_max, medium.region.len()),
             superblock.opens,
         )
     };
@@ -312,6 +318,8 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         opens: superblock.opens,
         append: Some(Mutex::new(Append {
             accepted_sequence: 0,
+            accepted_count: 0,
+            published_count: 0,
             sync_sequence: 0,
             unsynced_changes: 0,
             checkpointed: 0,
@@ -325,6 +333,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
             leading: false,
         }),
         synced: Condvar::new(),
+        syncing: Mutex::new(()),
         rev: AtomicU64::new(recovered.state.rev.get()),
         durable_rev: AtomicU64::new(recovered.state.rev.get()),
         state: ArcSwap::from_pointee(recovered.state),
@@ -345,16 +354,32 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     if !resumes {
         engine.readopt(&tail)?;
     }
+    // Reader processes see by this byte that a writer lives and has not failed: what they read may be
+    // synced and shown. Not before recovery has written again what no sync helps (C-26).
+    lock_byte(&*storage, LockByte::WriterAlive, LockMode::Exclusive)?;
     // A run describes the keys up to its own revision; what came later is read from the tree.
     let run = superblock.root(RootKind::Index).copied();
     Ok(Opened { engine, run, found })
 }
 
+/// Locks a byte that others hold for a moment only, when they look who is there; `false` if somebody
+/// holds it for longer.
+fn lock_byte(storage: &dyn Storage, byte: LockByte, mode: LockMode) -> Result<bool> {
+    for _ in 0..LOCK_TRIES {
+        let locked = storage.try_lock_byte(byte, mode);
+        if locked.map_err(Error::on("lock the file"))? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(false)
+}
+
+/// A second: others hold a byte for a few calls.
+const LOCK_TRIES: u32 = 1000;
+
 fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
-    if !storage
-        .try_lock_byte(LockByte::Readers, LockMode::Shared)
-        .map_err(Error::on("lock the file"))?
-    {
+    if !lock_byte(&*storage, LockByte::Readers, LockMode::Shared)? {
         return Err(Error::Locked {
             path: config.path.clone(),
             by_this_process: false,
@@ -378,7 +403,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     for leaf in &recovered.leaves {
         tail_list.push(*leaf);
     }
-    let run = superblock.root(RootKind::Index).copied();
+    let run = index_run(&superblock);
     let engine = Engine {
         tree,
         path: config.path.clone(),
@@ -388,6 +413,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         append: None,
         sync: Mutex::new(SyncState::default()),
         synced: Condvar::new(),
+        syncing: Mutex::new(()),
         rev: AtomicU64::new(recovered.state.rev.get()),
         durable_rev: AtomicU64::new(recovered.state.rev.get()),
         state: ArcSwap::from_pointee(recovered.state),
@@ -406,6 +432,13 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         medium,
     };
     Ok(Opened { engine, run, found })
+}
+
+/// The key index run, which describes the keys up to its own revision; what came later is read from the
+/// tree. One that claims more than the checkpoint has is none (B-93).
+fn index_run(superblock: &Superblock) -> Option<Root> {
+    let run = superblock.root(RootKind::Index).copied();
+    run.filter(|run| run.detail <= superblock.revision.get())
 }
 
 /// Takes from the tail what is not known to be durable: frames below the mark are; the newest
@@ -439,6 +472,14 @@ fn keep_durable(storage: &dyn Storage, tail: &mut Tail) -> Result<()> {
     Ok(())
 }
 
+/// What changes may fill, and what upkeep may, in so much address space: there may be less of it than was
+/// asked for.
+fn limits(store_bytes_max: u64, reserved: u64) -> (u64, u64) {
+    let short = reserved < store_bytes_max;
+    let most = if short { reserved / 9 * 8 } else { reserved };
+    (store_bytes_max.min(most), reserved)
+}
+
 fn medium(
     config: &Config,
     storage: Arc<dyn Storage>,
@@ -446,10 +487,13 @@ fn medium(
 ) -> Result<Arc<Medium>> {
     let segment_bytes = u64::from(superblock.segment_bytes);
     let copies = config.read_only || config.read_mode == ReadMode::Pread;
+    let file_len = storage.len().map_err(Error::on("read the file's length"))?;
     let wanted = if config.read_only {
         segment_bytes
     } else {
-        bytes_with_upkeep(config.store_bytes_max, segment_bytes)
+        // The file may be larger than the limit that is given now.
+        let whole = file_len.next_multiple_of(segment_bytes);
+        bytes_with_upkeep(config.store_bytes_max.max(whole), segment_bytes)
     };
     let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {
         Error::OutOfMemory {
@@ -465,7 +509,7 @@ fn medium(
         superblock.store_id,
         copies,
     );
-    medium.extend(storage.len().map_err(Error::on("read the file's length"))?);
+    medium.extend(file_len);
     Ok(Arc::new(medium))
 }
 
@@ -475,10 +519,12 @@ fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Reco
     let mut tables = Tables::default();
     if let Some(root) = superblock.root(RootKind::Tables) {
         read_blob(medium, root, |chunk, body| {
+            let mut items = 0;
             for item in revtree_format::Controls::new(body, chunk.position.0) {
                 tables.apply(&item?)?;
+                items += 1;
             }
-            Ok(())
+            Ok(items)
         })?;
     }
     let mut state = State {
@@ -594,9 +640,12 @@ fn read_segments(medium: &Medium, superblock: &Superblock) -> Result<Vec<Segment
     let mut segments = Vec::new();
     if let Some(root) = superblock.root(RootKind::Segments) {
         read_blob(medium, root, |chunk, body| {
-            segments.extend(parse_segments(body, chunk.position)?);
-            Ok(())
+            let part = parse_segments(body, chunk.position)?;
+            let units = part.len() as u64;
+            segments.extend(part);
+            Ok(units)
         })?;
+        check_segments(&segments, root.page.position)?;
         if segments.len() != superblock.segment_count as usize {
             return Err(Error::Corrupt {
                 offset: root.page.position.0,
@@ -605,8 +654,40 @@ fn read_segments(medium: &Medium, superblock: &Superblock) -> Result<Vec<Segment
                 found: segments.len() as u64,
             });
         }
+        check_units(&segments, root.page.position)?;
     }
     Ok(segments)
+}
+
+/// Checks that each entry stands for as many units as it says (B-85).
+fn check_units(segments: &[SegmentEntry], table: Position) -> Result<()> {
+    let mut rest = segments;
+    while let Some((first, behind)) = rest.split_first() {
+        let (others, next) = first
+            .units
+            .checked_sub(1)
+            .and_then(|others| behind.split_at_checked(others as usize))
+            .unwrap_or((behind, &[]));
+        let repeats = |entry: &SegmentEntry| {
+            let same = entry.state == first.state && entry.segment_use == first.segment_use;
+            same && entry.units == 0
+        };
+        let free = first.state == SegmentState::Free;
+        let long = others.len() as u64 + 1;
+        if u64::from(first.units) != long
+            || free && *first != SegmentEntry::FREE
+            || !others.iter().all(repeats)
+        {
+            return Err(Error::Corrupt {
+                offset: table.0,
+                what: "units in the segment table",
+                expected: long,
+                found: first.units.into(),
+            });
+        }
+        rest = next;
+    }
+    Ok(())
 }
 
 /// Puts the segments that the chain entered since the checkpoint into the table.
@@ -670,10 +751,12 @@ fn show_used(medium: &Medium, segments: &[SegmentEntry], but: &[u32]) -> Result<
 
 /// Lets readers see the file's bytes from `start` to `end`, which lie in the file.
 fn show(medium: &Medium, extent: &mut crate::sys::Extent, start: u64, end: u64) -> Result<()> {
-    let whole = end - end % BLOCK_BYTES;
     if medium.copies() {
         return Ok(());
     }
+    // Pages may be larger than blocks; the slots before the first segment are in its extent.
+    let page = page_size();
+    let (start, whole) = (start - start % page, end - end % page);
     if start < whole {
         medium
             .storage

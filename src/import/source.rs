@@ -9,6 +9,7 @@ use revtree_format::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::mvcc::Store;
 use crate::options::{Progress, ProgressFn};
 use crate::sys::{Access, Disk, Storage};
 
@@ -79,7 +80,7 @@ impl Source {
     /// Tells how far the import is.
     pub(super) fn tell(&self, what: &'static str, done: u64, total: Option<u64>) {
         if let Some(progress) = &self.progress {
-            progress(Progress { what, done, total });
+            Store::refuse_writes(|| progress(Progress { what, done, total }));
         }
     }
 

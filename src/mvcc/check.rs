@@ -31,7 +31,7 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
     let rev = view.rev();
     let mut check = RecordCheck::default();
     let mut last: Option<ChangeId> = None;
-    for_waves(&store.engine.tree, rev, |wave| {
+    let walked = for_waves(&store.engine.tree, rev, |wave| {
         for leaf in wave {
             if last.is_some_and(|last| last >= leaf.first) {
                 check.damage.push(Error::Corrupt {
@@ -54,7 +54,11 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
             check.damage.extend(leaf.damage);
         }
         Ok(())
-    })?;
+    });
+    // The leaves behind a damaged page are not reached; the keys are looked at all the same.
+    if let Err(error) = walked {
+        check.damage.push(damage(error)?);
+    }
     let mut scan = Scan::new(&KeyRange::all(), rev, false);
     while let Some(found) = scan.next(store, false) {
         match found {
@@ -62,16 +66,27 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
             Err(error) => check.damage.push(error),
         }
     }
-    let counted = view.range(..).count()?;
-    if counted != check.keys && check.damage.is_empty() {
-        check.damage.push(Error::Corrupt {
-            offset: 0,
-            what: "keys in the index",
-            expected: check.keys,
-            found: counted,
-        });
+    match view.range(..).count() {
+        Ok(counted) if counted != check.keys && check.damage.is_empty() => {
+            check.damage.push(Error::Corrupt {
+                offset: 0,
+                what: "keys in the index",
+                expected: check.keys,
+                found: counted,
+            });
+        }
+        Ok(_) => {}
+        Err(error) => check.damage.push(damage(error)?),
     }
     Ok(check)
+}
+
+/// Damage, for the report; what else went wrong is an error of the check itself.
+fn damage(error: Error) -> Result<Error> {
+    match error {
+        Error::Corrupt { .. } => Ok(error),
+        other => Err(other),
+    }
 }
 
 fn check_leaf(store: &Store, leaf: LeafRun, rev: Revision) -> RecordCheck {

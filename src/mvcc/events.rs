@@ -100,6 +100,8 @@ pub struct Events<'v> {
     view: &'v ReadView,
     /// Pins the revisions that are read, also when the view's own is another.
     _pinned: Option<ReadView>,
+    /// The compact revision when this was asked for: what it leaves stays, since it is pinned.
+    compact: Option<Revision>,
     of: EventsOf,
 }
 
@@ -119,16 +121,24 @@ struct Changes {
     /// What has not been looked at yet: from the first to before the second.
     from: ChangeId,
     to: ChangeId,
-    front: VecDeque<Version>,
-    back: VecDeque<Version>,
+    front: VecDeque<Result<Version>>,
+    back: VecDeque<Result<Version>>,
 }
 
 impl<'v> Events<'v> {
     /// What is retained of a key up to the view's revision.
     pub(crate) fn of_key(view: &'v ReadView, key: &[u8]) -> Result<Events<'v>> {
         let store = view.store();
-        let compact = store.engine.compact_rev();
-        check_revision(view.rev(), view.store_rev(), compact)?;
+        let (pinned, compact) = loop {
+            let compact = store.engine.compact_rev();
+            check_revision(view.rev(), view.store_rev(), compact)?;
+            match view.also_at(compact.unwrap_or(Revision::new(1))) {
+                Ok(pinned) => break (pinned, compact),
+                // It has just been raised: looked at again.
+                Err(Error::Compacted { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        };
         let mut positions = VecDeque::new();
         if let Some((_, newest)) = store.find(key)? {
             let mut at = shown_at(store, newest, view.rev(), compact)?;
@@ -152,7 +162,8 @@ impl<'v> Events<'v> {
         }
         Ok(Events {
             view,
-            _pinned: None,
+            _pinned: Some(pinned),
+            compact,
             of: EventsOf::Key(positions),
         })
     }
@@ -169,13 +180,14 @@ impl<'v> Events<'v> {
             return Ok(Events {
                 view,
                 _pinned: None,
+                compact: None,
                 of: EventsOf::Nothing,
             });
         }
         let compact = store.engine.compact_rev();
         check_revision(to, view.store_rev(), None)?;
         check_revision(from, view.store_rev(), compact)?;
-        let pinned = ReadView::pinned(store, from.max(Revision::new(1)))?;
+        let pinned = view.also_at(from.max(Revision::new(1)))?;
         let changes = Changes {
             keys,
             compact,
@@ -187,6 +199,7 @@ impl<'v> Events<'v> {
         Ok(Events {
             view,
             _pinned: Some(pinned),
+            compact,
             of: EventsOf::Changes(Box::new(changes)),
         })
     }
@@ -213,21 +226,21 @@ impl<'v> Events<'v> {
         {
             return Err(missing);
         }
-        event_at(store, position)
+        event_at(store, position, compact)
     }
 
     fn read(&mut self, back: bool) -> Option<Result<Event>> {
         let store = self.view.store();
         let position = match &mut self.of {
             EventsOf::Nothing => None,
-            EventsOf::Key(positions) if back => positions.pop_back(),
-            EventsOf::Key(positions) => positions.pop_front(),
-            EventsOf::Changes(changes) => match changes.next(store, back) {
-                Ok(found) => found.map(|(position, _)| position),
-                Err(error) => return Some(Err(error)),
-            },
+            EventsOf::Key(positions) if back => positions.pop_back().map(Ok),
+            EventsOf::Key(positions) => positions.pop_front().map(Ok),
+            EventsOf::Changes(changes) => {
+                let found = changes.next(store, back);
+                found.map(|found| found.map(|(position, _)| position))
+            }
         };
-        position.map(|position| event_at(store, position))
+        position.map(|position| event_at(store, position?, self.compact))
     }
 }
 
@@ -248,22 +261,26 @@ impl DoubleEndedIterator for Events<'_> {
 impl FusedIterator for Events<'_> {}
 
 impl Changes {
-    fn next(&mut self, store: &Arc<Store>, back: bool) -> Result<Option<Version>> {
+    fn next(&mut self, store: &Arc<Store>, back: bool) -> Option<Result<Version>> {
         loop {
             let near = if back { &self.back } else { &self.front };
             if near.is_empty() && self.from < self.to {
-                self.fetch(store, back)?;
+                if let Err(error) = self.fetch(store, back) {
+                    // Without its page nothing more can be found.
+                    self.from = self.to;
+                    return Some(Err(error));
+                }
                 continue;
             }
-            return Ok(if back {
+            return if back {
                 self.back.pop_back().or_else(|| self.front.pop_back())
             } else {
                 self.front.pop_front().or_else(|| self.back.pop_front())
-            });
+            };
         }
     }
 
-    /// Looks at the next leaf from the front or the back; moves `from` or `to` over it in any case.
+    /// Looks at the next leaf from the front or the back; moves `from` or `to` over it.
     fn fetch(&mut self, store: &Arc<Store>, back: bool) -> Result<()> {
         let tree = &store.engine.tree;
         let (at, direction) = if back {
@@ -274,68 +291,56 @@ impl Changes {
         let mut cursor = LeafCursor::seek(tree, at, direction)?;
         let mut found = VecDeque::new();
         let (from, to) = (self.from, self.to);
-        loop {
-            let Some(leaf) = cursor.next()? else {
-                (self.from, self.to) = (to, to);
+        while found.is_empty() && self.from < self.to {
+            let leaf = cursor.next()?;
+            let Some(leaf) = leaf.filter(|leaf| back || leaf.first < to) else {
+                self.from = to;
                 break;
             };
-            if leaf.first >= to && !back {
-                (self.from, self.to) = (to, to);
-                break;
-            }
-            let mut last = leaf.first;
+            // Behind the last record of the leaf that is looked at.
+            let mut behind = Some(leaf.first);
             for record in LeafRecords::new(tree.medium(), leaf) {
                 let (position, head) = match record {
                     Ok(record) => record,
                     Err(error) => {
-                        // Behind the damaged record nothing of this leaf can be found.
-                        self.skip_leaf(&mut cursor, back, leaf.first)?;
-                        return Err(error);
+                        // What is behind the damaged record in this leaf cannot be found.
+                        found.push_back(Err(error));
+                        behind = None;
+                        break;
                     }
                 };
-                last = head.id;
                 if head.id >= to {
+                    behind = Some(to);
                     break;
                 }
-                if head.id >= from && self.wanted(store, position, &head)? {
-                    found.push_back((position, head));
+                behind = Some(ChangeId::new(head.id.main, head.id.sub + 1));
+                if head.id >= from {
+                    match self.wanted(store, position, &head) {
+                        Ok(true) => found.push_back(Ok((position, head))),
+                        Ok(false) => {}
+                        Err(error) => found.push_back(Err(error)),
+                    }
                 }
             }
             if back {
                 self.to = leaf.first.max(from);
-                if leaf.first <= from {
-                    self.to = self.from;
-                }
             } else {
-                self.from = if last >= to {
-                    to
-                } else {
-                    ChangeId::new(last.main, last.sub + 1)
+                self.from = match behind {
+                    Some(behind) => behind.max(from),
+                    None => match cursor.next() {
+                        Ok(next) => next.map_or(to, |leaf| leaf.first.min(to)),
+                        Err(error) => {
+                            found.push_back(Err(error));
+                            to
+                        }
+                    },
                 };
-            }
-            if !found.is_empty() || self.from >= self.to {
-                break;
             }
         }
         if back {
             self.back = found;
         } else {
             self.front = found;
-        }
-        Ok(())
-    }
-
-    fn skip_leaf(
-        &mut self,
-        cursor: &mut LeafCursor<'_>,
-        back: bool,
-        first: ChangeId,
-    ) -> Result<()> {
-        if back {
-            self.to = first.max(self.from);
-        } else {
-            let next = cursor.next()?.map_or(self.to, |leaf| leaf.first);
-            self.from = next.min(self.to);
         }
         Ok(())
     }
@@ -439,7 +444,12 @@ fn earlier(
 }
 
 /// The event of the record at `position`.
-pub(crate) fn event_at(store: &Arc<Store>, position: Position) -> Result<Event> {
+/// `compact`: the compact revision above which it is known what was before.
+pub(crate) fn event_at(
+    store: &Arc<Store>,
+    position: Position,
+    compact: Option<Revision>,
+) -> Result<Event> {
     let head = store.engine.medium.head(position)?;
     let record = Record::read(&store.lender, position, head, true)?;
     let kv = match head.kind {
@@ -451,7 +461,7 @@ pub(crate) fn event_at(store: &Arc<Store>, position: Position) -> Result<Event> 
     } else {
         EventKind::Delete
     };
-    let prev = prev_of(store, position, &head)?;
+    let prev = prev_of(store, position, &head, compact)?;
     Ok(Event {
         id: head.id,
         kind,
@@ -473,16 +483,17 @@ pub(crate) fn deleted(key: Bytes, rev: Revision) -> KeyValue {
 }
 
 /// The key's state at main − 1.
-fn prev_of(store: &Arc<Store>, position: Position, head: &RecordHead) -> Result<Prev> {
+fn prev_of(
+    store: &Arc<Store>,
+    position: Position,
+    head: &RecordHead,
+    compact: Option<Revision>,
+) -> Result<Prev> {
     let main = head.id.main;
     if head.kind == RecordKind::Put && head.create == main {
         return Ok(Prev::None);
     }
-    if store
-        .engine
-        .compact_rev()
-        .is_some_and(|compact| main <= compact)
-    {
+    if compact.is_some_and(|compact| main <= compact) {
         return Ok(Prev::Compacted);
     }
     let mut at = (position, *head);

@@ -128,18 +128,22 @@ impl CompactionHashes {
         }
     }
 
-    fn get(&self, store: &Store, n: usize) -> Result<Option<HashKv>> {
-        let Some(compacted) = lock(&self.list).get(n).copied() else {
+    /// The hash of the compaction at `rev`, if it is kept.
+    fn of(&self, store: &Store, rev: Revision) -> Result<Option<HashKv>> {
+        let kept = lock(&self.list)
+            .iter()
+            .find(|kept| kept.rev == rev)
+            .copied();
+        let Some(compacted) = kept else {
             return Ok(None);
         };
         let hash = match compacted.hash {
             Some(hash) => hash,
             None => {
-                let rev = compacted.rev;
                 let none_kept = !any_live(store, rev)? && !any_tombstone(store, rev)?;
                 let hash = hash_kv(store, rev, compacted.before, none_kept)?;
                 let mut list = lock(&self.list);
-                if let Some(entry) = list.iter_mut().find(|entry| entry.rev == compacted.rev) {
+                if let Some(entry) = list.iter_mut().find(|entry| entry.rev == rev) {
                     entry.hash = Some(hash);
                 }
                 hash
@@ -153,23 +157,11 @@ impl CompactionHashes {
         }))
     }
 
-    pub(crate) fn all(&self, store: &Store) -> Result<Vec<HashKv>> {
-        let count = lock(&self.list).len();
-        let mut all = Vec::with_capacity(count);
-        for n in 0..count {
-            all.extend(self.get(store, n)?);
-        }
-        Ok(all)
-    }
-
-    fn of(&self, store: &Store, rev: Revision) -> Result<Option<HashKv>> {
-        let n = lock(&self.list)
-            .iter()
-            .position(|compacted| compacted.rev == rev);
-        match n {
-            Some(n) => self.get(store, n),
-            None => Ok(None),
-        }
+    /// All that can be made.
+    pub(crate) fn all(&self, store: &Store) -> Vec<HashKv> {
+        let revs: Vec<Revision> = lock(&self.list).iter().map(|kept| kept.rev).collect();
+        let hashes = revs.into_iter().map(|rev| self.of(store, rev));
+        hashes.filter_map(|hash| hash.ok().flatten()).collect()
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use revtree_format::{ChangeId, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record};
+use revtree_format::{
+    ChangeId, IndexEntry, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record,
+};
 
 use super::store::{Store, StoreParts};
 use super::versions::RecordKeys;
@@ -52,7 +54,7 @@ pub(crate) fn open_store(
         engine,
         index,
         writer,
-        lessor: Arc::clone(&options.lessor),
+        lessor: options.lessor.clone(),
         threads: options.threads,
     };
     Ok((Store::new(parts), opened.found))
@@ -65,19 +67,26 @@ fn load(
     progress: Option<&ProgressFn>,
 ) -> Result<(Arc<KeyIndex>, IndexWriter)> {
     let rev = engine.rev();
-    match run {
-        Some(root) => {
-            let (index, mut writer) = load_run(engine, &root)?;
-            catch_up(engine, &index, &mut writer, Revision::new(root.detail))?;
-            writer.publish(rev);
-            trace::event!(DEBUG, keys = index.totals().all, "index loaded");
-            Ok((index, writer))
+    let Some(root) = run.filter(|root| root.detail <= rev.get()) else {
+        return rebuild(engine, rev, progress);
+    };
+    let loaded = load_run(engine, &root).and_then(|(index, mut writer)| {
+        // After a clean close there is nothing to add; looking would read the last leaf.
+        let known = Revision::new(root.detail);
+        if known < rev {
+            catch_up(engine, &index, &mut writer, known)?;
         }
-        None => {
-            let (index, writer) = rebuild(engine, rev, progress)?;
-            trace::event!(DEBUG, keys = index.totals().all, "index built");
-            Ok((index, writer))
+        writer.publish(rev);
+        trace::event!(DEBUG, keys = index.totals().all, "index loaded");
+        Ok((index, writer))
+    });
+    match loaded {
+        // It says nothing that the records do not (B-93).
+        Err(_damage @ Error::Corrupt { .. }) => {
+            trace::event!(WARN, error = %_damage, "index not loaded");
+            rebuild(engine, rev, progress)
         }
+        loaded => loaded,
     }
 }
 
@@ -85,9 +94,26 @@ fn load(
 fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)> {
     let mut leaves = Vec::new();
     read_blob(&engine.medium, root, |chunk, body| {
-        leaves.extend(IndexLeaf::parse_chunk(body, chunk.position)?);
-        Ok(())
+        let part = IndexLeaf::parse_chunk(body, chunk.position)?;
+        let keys = part.iter().map(|leaf| leaf.entries.len() as u64).sum();
+        leaves.extend(part);
+        Ok(keys)
     })?;
+    let corrupt = Error::Corrupt {
+        offset: root.page.position.0,
+        what: "key index run",
+        expected: 0,
+        found: 1,
+    };
+    let can_be_record = |entry: &IndexEntry| {
+        entry.position.0.is_multiple_of(8) && engine.medium.is_in_use(entry.position)
+    };
+    if !leaves
+        .par_iter()
+        .all(|leaf| leaf.entries.iter().all(can_be_record))
+    {
+        return Err(corrupt);
+    }
     let leaves = leaves
         .into_par_iter()
         .map(|leaf| LeafImage {
@@ -106,15 +132,10 @@ fn load_run(engine: &Engine, root: &Root) -> Result<(Arc<KeyIndex>, IndexWriter)
         })
         .collect();
     let revision = Revision::new(root.detail);
-    from_leaves(engine.medium.store_id, revision, leaves).map_err(|_| Error::Corrupt {
-        offset: root.page.position.0,
-        what: "key index run",
-        expected: 0,
-        found: 1,
-    })
+    from_leaves(engine.medium.store_id, revision, leaves).map_err(|_| corrupt)
 }
 
-/// Adds the records above the run's revision, one after the other: after a clean close there are none.
+/// Adds the records above the run's revision, one after the other.
 fn catch_up(
     engine: &Engine,
     index: &KeyIndex,
@@ -179,13 +200,15 @@ fn rebuild(
         done += scanned.len() as u64;
         builder.absorb(scanned, &keys)?;
         if let Some(progress) = progress {
-            progress(Progress {
+            let told = Progress {
                 what: "records loaded",
                 done,
                 total: None,
-            });
+            };
+            Store::refuse_writes(|| progress(told));
         }
     }
+    trace::event!(DEBUG, records = done, "index built");
     builder
         .finish(engine.medium.store_id, rev, &keys)
         .map_err(|fault| match fault {

@@ -11,6 +11,7 @@ mod image;
 mod keys;
 mod load;
 mod marks;
+mod overlay;
 mod pins;
 mod range;
 mod record;

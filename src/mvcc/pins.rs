@@ -45,7 +45,7 @@ impl Pins {
     /// Pins a revision. The caller checks the compact revision again afterwards: the cleaner looks at
     /// the pins after it has raised that, so one of both sees the other (SeqCst on both sides).
     pub(crate) fn pin(self: &Arc<Pins>, rev: Revision) -> Pin {
-        let mark = rev.get() + 1;
+        let mark = rev.get().saturating_add(1);
         let mut slot = 0;
         loop {
             let free = &self.slots.make(slot).0;

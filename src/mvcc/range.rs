@@ -6,17 +6,18 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use revtree_format::{ChangeId, RecordKind, Revision};
+use revtree_format::{ChangeId, Position, RecordHead, RecordKind, Revision};
 
 use super::keys::KeyRange;
+use super::overlay::Overlay;
 use super::record::{KeyValue, Record};
 use super::store::Store;
-use super::txn::{Item, WriteTxn};
-use super::versions::{RecordKeys, live_at};
+use super::txn::WriteTxn;
+use super::versions::{RecordKeys, live_at, locate};
 use super::view::{ReadView, check_revision};
 use crate::error::Result;
 use crate::index::Entry;
-use crate::tree::{Direction, LeafCursor, LeafRecords};
+use crate::tree::{Direction, LeafCursor, LeafRecords, Tree};
 
 /// A range to be read; nothing is read before [`Range::iter`], [`Range::count`] or [`Range::collect`].
 ///
@@ -35,23 +36,26 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 #[must_use]
 #[derive(Clone, Debug)]
 pub struct Range<'v> {
-    source: Source<'v>,
+    reader: Reader<'v>,
+    /// Another revision than the reader's own, pinned.
+    at: Option<ReadView>,
     keys: KeyRange,
     reverse: bool,
     limit: Option<usize>,
     with_values: bool,
 }
 
-#[derive(Clone, Debug)]
+/// Who reads.
+#[derive(Clone, Copy, Debug)]
+enum Reader<'v> {
+    View(&'v ReadView),
+    Txn(&'v WriteTxn),
+}
+
+/// What is read.
 enum Source<'v> {
-    /// The keys at a revision; the second view pins it when it is not the first one's.
-    View {
-        view: &'v ReadView,
-        rev: Revision,
-        /// The revision that the reader reports, whatever it reads.
-        store_rev: Revision,
-        _pinned: Option<ReadView>,
-    },
+    /// The keys at a revision.
+    View(Revision),
     /// The keys as a transaction sees them.
     Txn(&'v WriteTxn),
 }
@@ -80,36 +84,19 @@ pub struct RangeResult {
     pub more: bool,
 }
 
-impl Source<'_> {
-    fn store(&self) -> &Store {
-        match self {
-            Source::View { view, .. } => view.store(),
-            Source::Txn(txn) => &txn.store,
-        }
-    }
-}
-
 impl<'v> Range<'v> {
     pub(crate) fn of_view(view: &'v ReadView, keys: KeyRange) -> Range<'v> {
-        let source = Source::View {
-            view,
-            rev: view.rev(),
-            store_rev: view.store_rev(),
-            _pinned: None,
-        };
-        Range {
-            source,
-            keys,
-            reverse: false,
-            limit: None,
-            with_values: true,
-        }
+        Range::new(Reader::View(view), keys)
     }
 
     pub(crate) fn of_txn(txn: &'v WriteTxn, keys: KeyRange) -> Range<'v> {
-        let source = Source::Txn(txn);
+        Range::new(Reader::Txn(txn), keys)
+    }
+
+    fn new(reader: Reader<'v>, keys: KeyRange) -> Range<'v> {
         Range {
-            source,
+            reader,
+            at: None,
             keys,
             reverse: false,
             limit: None,
@@ -126,40 +113,43 @@ impl<'v> Range<'v> {
     /// compact revision of now.
     pub fn at(mut self, rev: impl Into<Revision>) -> Result<Range<'v>> {
         let rev = rev.into();
-        if rev.get() == 0 {
-            return Ok(self);
-        }
-        match &self.source {
-            Source::View {
-                view, store_rev, ..
-            } => {
-                let view: &'v ReadView = view;
-                check_revision(rev, view.store_rev(), view.store().engine.compact_rev())?;
-                let pinned = ReadView::pinned(view.store(), rev)?;
-                self.source = Source::View {
-                    view,
-                    rev,
-                    store_rev: *store_rev,
-                    _pinned: Some(pinned),
-                };
-            }
-            Source::Txn(txn) => {
-                let txn: &'v WriteTxn = txn;
-                let base = txn.base_ref();
-                let current = txn.read_rev();
-                check_revision(rev, current, base.store().engine.compact_rev())?;
-                if rev < current || current == txn.rev() {
-                    let pinned = ReadView::of_state(base.store(), base.state().clone());
-                    self.source = Source::View {
-                        view: base,
-                        rev,
-                        store_rev: current,
-                        _pinned: Some(pinned),
-                    };
-                }
-            }
+        self.at = None;
+        let own = match self.reader {
+            Reader::View(_) => false,
+            // Its own changes are seen at the revision that they will have only.
+            Reader::Txn(txn) => rev == txn.read_rev() && rev > txn.rev(),
+        };
+        if rev.get() != 0 && !own {
+            let view = self.view();
+            let compact = view.store().engine.compact_rev();
+            check_revision(rev, self.store_rev(), compact)?;
+            self.at = Some(view.also_at(rev)?);
         }
         Ok(self)
+    }
+
+    /// The view that is read, or that the transaction was begun on.
+    fn view(&self) -> &'v ReadView {
+        match self.reader {
+            Reader::View(view) => view,
+            Reader::Txn(txn) => txn.base_ref(),
+        }
+    }
+
+    /// The revision that the reader reports, whatever it reads.
+    fn store_rev(&self) -> Revision {
+        match self.reader {
+            Reader::View(view) => view.store_rev(),
+            Reader::Txn(txn) => txn.read_rev(),
+        }
+    }
+
+    fn source(&self) -> Source<'v> {
+        match (self.reader, &self.at) {
+            (_, Some(at)) => Source::View(at.rev()),
+            (Reader::View(view), None) => Source::View(view.rev()),
+            (Reader::Txn(txn), None) => Source::Txn(txn),
+        }
     }
 
     /// In descending order of keys.
@@ -182,25 +172,19 @@ impl<'v> Range<'v> {
 
     /// The records, read as they are asked for.
     pub fn iter(&self) -> Records<'v> {
-        self.source.store().engine.metrics.read();
-        let scan = match &self.source {
-            Source::View { view, rev, .. } => {
-                let scan = Scan::new(&self.keys, *rev, self.reverse);
-                RecordsOf::View {
-                    store: view.store(),
-                    scan,
-                }
-            }
-            Source::Txn(txn) => match txn.items(&self.keys, self.reverse, self.limit) {
-                Ok(items) => RecordsOf::Txn {
-                    txn,
-                    items: items.into(),
-                },
-                Err(error) => RecordsOf::Failed(Some(error)),
+        self.view().store().engine.metrics.read();
+        let of = match self.source() {
+            Source::View(rev) => RecordsOf::View {
+                store: self.view().store(),
+                scan: Scan::new(&self.keys, rev, self.reverse),
+            },
+            Source::Txn(txn) => RecordsOf::Txn {
+                txn,
+                overlay: Box::new(Overlay::new(txn, &self.keys, self.reverse)),
             },
         };
         Records {
-            of: scan,
+            of,
             left: self.limit,
             with_values: self.with_values,
             held: None,
@@ -212,13 +196,13 @@ impl<'v> Range<'v> {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
     pub fn count(&self) -> Result<u64> {
-        self.source.store().engine.metrics.read();
+        self.view().store().engine.metrics.read();
         self.total()
     }
 
     fn total(&self) -> Result<u64> {
-        match &self.source {
-            Source::View { view, rev, .. } => count_at(view.store(), &self.keys, *rev),
+        match self.source() {
+            Source::View(rev) => count_at(self.view().store(), &self.keys, rev),
             Source::Txn(txn) => txn.count(&self.keys),
         }
     }
@@ -237,14 +221,10 @@ impl<'v> Range<'v> {
             Some(limit) if kvs.len() >= limit => self.total()?,
             _ => kvs.len() as u64,
         };
-        let revision = match &self.source {
-            Source::View { store_rev, .. } => *store_rev,
-            Source::Txn(txn) => txn.read_rev(),
-        };
         let more = count > kvs.len() as u64;
         Ok(RangeResult {
             kvs,
-            revision,
+            revision: self.store_rev(),
             count,
             more,
         })
@@ -288,9 +268,8 @@ enum RecordsOf<'v> {
     },
     Txn {
         txn: &'v WriteTxn,
-        items: VecDeque<Item>,
+        overlay: Box<Overlay<'v>>,
     },
-    Failed(Option<crate::Error>),
 }
 
 impl<'v> Records<'v> {
@@ -304,16 +283,11 @@ impl<'v> Records<'v> {
                     Record::read(&store.lender, position, head, with_values)
                 }))
             }
-            RecordsOf::Txn { txn, items } => {
+            RecordsOf::Txn { txn, overlay } => {
                 let txn: &'v WriteTxn = txn;
-                let item = if back {
-                    items.pop_back()
-                } else {
-                    items.pop_front()
-                }?;
-                Some(txn.read_item(&item, with_values))
+                let item = overlay.next(back)?;
+                Some(item.and_then(|item| txn.read_item(&item, with_values)))
             }
-            RecordsOf::Failed(error) => error.take().map(Err),
         }
     }
 }
@@ -463,25 +437,37 @@ impl Scan {
     fn fetch(&mut self, store: &Store, high_end: bool) -> Result<()> {
         let keys = RecordKeys(&store.engine.medium);
         let mut chunk = Vec::new();
-        let more = store.index.chunk(
-            self.lower.as_ref().map(Vec::as_slice),
-            self.upper.as_ref().map(Vec::as_slice),
-            high_end,
-            CHUNK_KEYS,
-            &keys,
-            &mut chunk,
-        )?;
-        self.drained = !more;
-        if let (true, Some(last)) = (more, chunk.last()) {
-            let key = store
-                .engine
-                .medium
-                .with_head(last.position, |_, key| key.to_vec())?;
-            if high_end {
-                self.upper = Bound::Excluded(key);
-            } else {
-                self.lower = Bound::Excluded(key);
+        let mut wanted = CHUNK_KEYS;
+        loop {
+            chunk.clear();
+            let more = store.index.chunk(
+                self.lower.as_ref().map(Vec::as_slice),
+                self.upper.as_ref().map(Vec::as_slice),
+                high_end,
+                wanted,
+                &keys,
+                &mut chunk,
+            )?;
+            self.drained = !more;
+            if self.drained {
+                break;
             }
+            // The next chunk begins behind the last key that can be read: damaged ones come again there.
+            let mut readable = chunk.iter().enumerate().rev().filter_map(|(n, entry)| {
+                let medium = &store.engine.medium;
+                let key = medium.with_head(entry.position, |_, key| key.to_vec());
+                key.ok().map(|key| (n, key))
+            });
+            if let Some((last, key)) = readable.next() {
+                chunk.truncate(last + 1);
+                if high_end {
+                    self.upper = Bound::Excluded(key);
+                } else {
+                    self.lower = Bound::Excluded(key);
+                }
+                break;
+            }
+            wanted *= 2;
         }
         if high_end {
             self.high = chunk.into_iter().rev().collect();
@@ -527,18 +513,42 @@ pub(crate) fn count_at(store: &Store, keys: &KeyRange, rev: Revision) -> Result<
                 && tree
                     .medium()
                     .with_head(position, |_, key| keys.contains(key))?;
-            match head.kind {
-                RecordKind::Put if counts && head.version == 1 => made += 1,
-                RecordKind::Tombstone if counts => ended += 1,
-                _ => {}
+            if counts {
+                let lives = head.kind == RecordKind::Put;
+                match (lived_before(tree, position, &head)?, lives) {
+                    (false, true) => made += 1,
+                    (true, false) => ended += 1,
+                    _ => {}
+                }
             }
         }
     }
     Ok((counted.live + ended).saturating_sub(made))
 }
 
+/// Whether the key lived just before this record of it. Mostly the record itself says so; but an imported
+/// life may begin with any version, and a delete may follow a delete (I-2, I-3).
+fn lived_before(tree: &Tree, position: Position, head: &RecordHead) -> Result<bool> {
+    let Some(prev) = head.prev else {
+        return Ok(false);
+    };
+    if head.kind == RecordKind::Put {
+        // A put before it lies at or above the create revision, a delete at or below.
+        let (create, before) = (head.create, prev.id.main);
+        if head.version == 1 || before < create {
+            return Ok(false);
+        }
+        if before > create {
+            return Ok(true);
+        }
+    }
+    // A record that compaction may have dropped is a delete: a put is kept until something follows it.
+    let before = locate(tree, position, prev)?;
+    Ok(before.is_some_and(|(_, head)| head.kind == RecordKind::Put))
+}
+
 /// The key of a record.
-pub(crate) fn key_of(store: &Store, position: revtree_format::Position) -> Result<Bytes> {
+pub(crate) fn key_of(store: &Store, position: Position) -> Result<Bytes> {
     store
         .engine
         .medium

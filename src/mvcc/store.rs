@@ -22,7 +22,7 @@ use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
 use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, lock};
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
-use crate::lessor::Lessor;
+use crate::lessor::{Lessor, NoLessor};
 use crate::metrics::Calls;
 use crate::options::Durability;
 use crate::sys::Stopwatch;
@@ -36,7 +36,7 @@ pub(crate) struct Store {
     pub(super) writer: Mutex<IndexWriter>,
     pub(crate) pins: Arc<Pins>,
     pub(crate) lender: Lender,
-    pub(crate) lessor: Arc<dyn Lessor>,
+    pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) compactions: CompactionHashes,
     pub(super) counted: CountedSpace,
     /// The thread that syncs for `Batched` and for futures; made when it is first needed.
@@ -50,7 +50,7 @@ pub(crate) struct StoreParts {
     pub(crate) engine: Arc<Engine>,
     pub(crate) index: Arc<KeyIndex>,
     pub(crate) writer: IndexWriter,
-    pub(crate) lessor: Arc<dyn Lessor>,
+    pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) threads: bool,
 }
 
@@ -135,8 +135,13 @@ impl Store {
 
     /// Calls the lessor; a write from inside is refused.
     pub(crate) fn in_callback<R>(&self, call: impl FnOnce(&dyn Lessor) -> R) -> R {
+        Store::refuse_writes(|| call(self.lessor.as_deref().unwrap_or(&NoLessor)))
+    }
+
+    /// Calls what is the user's; a write from inside is refused.
+    pub(crate) fn refuse_writes<R>(call: impl FnOnce() -> R) -> R {
         let outer = IN_CALLBACK.replace(true);
-        let result = catch_unwind(AssertUnwindSafe(|| call(&*self.lessor)));
+        let result = catch_unwind(AssertUnwindSafe(call));
         IN_CALLBACK.set(outer);
         match result {
             Ok(result) => result,
@@ -207,9 +212,7 @@ impl Store {
             self.count(&calls);
             (ticket, rev)
         };
-        let known = base
-            .as_ref()
-            .map_or(LeaseId::NONE, |(_, (_, head))| live_lease(head));
+        let known = base.as_ref().and_then(|(_, (_, head))| live_lease(head));
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(key, known, LeaseId::NONE)));
         drop(turn);
         let settled = self.settle(ticket);
@@ -226,14 +229,15 @@ impl Store {
         let applied_changed = txn.applied != begin.applied;
         if txn.ops.is_empty() && txn.table_ops.is_empty() && !applied_changed {
             store.engine.check_writable()?;
-            let durable = store.engine.durable_rev() >= begin.rev;
+            // What it has read may not be visible yet: it is when the commit returns.
+            let ticket = store.engine.accepted_ticket(txn.durability)?;
             store.count(&txn.calls);
             let commit = Commit {
                 revision: begin.rev,
                 changes: 0,
-                durable,
+                durable: false,
             };
-            return Ok(Submitted::new(store, None, commit));
+            return Ok(Submitted::new(store, ticket, commit));
         }
         let changes = txn.ops.len() as u64;
         let mut state = State {
@@ -259,7 +263,7 @@ impl Store {
             let _ = store.settle(ticket);
             resume_unwind(panic);
         }
-        Ok(Submitted::new(store, Some(ticket), commit))
+        Ok(Submitted::new(store, ticket, commit))
     }
 
     /// Appends the transaction and swings the index.
@@ -376,7 +380,7 @@ impl Store {
                     id: newest.1.id,
                     hint: newest.0,
                 }),
-                next_skip(tree, newest, floor)?,
+                next_skip(tree, newest, floor),
             ),
         };
         let record = NewRecord {
@@ -426,10 +430,10 @@ impl Store {
             if self.threads && self.with_worker(|worker| worker.changed(due)) {
                 // The thread cannot keep up: the writer waits for it, so that memory stays bounded.
                 if unsynced >= u64::from(most.max(1)) * 4 {
-                    self.engine.sync_to(ticket.sequence)?;
+                    self.engine.settle_durable(ticket)?;
                 }
             } else if due {
-                self.engine.sync_to(ticket.sequence)?;
+                self.engine.settle_durable(ticket)?;
             }
         }
         Ok(ticket)
@@ -495,28 +499,29 @@ impl Store {
     /// Tells the lessor what a commit changed, in order. A panic is caught and given back, so that the
     /// commit ends first.
     fn tell_lessor(&self, txn: &WriteTxn) -> Option<Box<dyn std::any::Any + Send>> {
-        let mut leases: std::collections::HashMap<&[u8], LeaseId> =
+        let mut leases: std::collections::HashMap<&[u8], Option<LeaseId>> =
             std::collections::HashMap::new();
         let mut panic = None;
         for op in &txn.ops {
             let base = || {
                 let base = txn.keys.get(&op.key).and_then(|key| key.base.as_ref());
-                base.map_or(LeaseId::NONE, |(_, (_, head))| live_lease(head))
+                base.and_then(|(_, (_, head))| live_lease(head))
             };
             let known = leases.entry(&op.key).or_insert_with(base);
             let told = catch_unwind(AssertUnwindSafe(|| self.tell(&op.key, *known, op.lease)));
             if let Err(caught) = told {
                 panic.get_or_insert(caught);
             }
-            *known = op.lease;
+            *known = (op.kind == RecordKind::Put).then_some(op.lease);
         }
         panic
     }
 
-    /// One change of a key's lease: detach the old one and attach the new one when they differ.
-    fn tell(&self, key: &[u8], known: LeaseId, new: LeaseId) {
+    /// One change of a key's lease: detach the old one and attach the new one when they differ. `known` is
+    /// the lease of the key's record; `None`: there was no key, and so nothing to ask the lessor for.
+    fn tell(&self, key: &[u8], known: Option<LeaseId>, new: LeaseId) {
         self.in_callback(|lessor| {
-            let old = lessor.lease_of(key).unwrap_or(known);
+            let old = known.map_or(LeaseId::NONE, |known| lessor.lease_of(key).unwrap_or(known));
             if old == new {
                 return;
             }
@@ -529,13 +534,28 @@ impl Store {
         });
     }
 
-    /// Attaches every live key that has a lease: after open and restore.
+    /// Attaches every live key that has a lease: after open and restore. A panic goes on when all have been
+    /// told.
     pub(crate) fn attach_leases(&self) -> Result<()> {
-        self.leased(|lease, key| self.in_callback(|lessor| lessor.attach(lease, key)))
+        let mut panic = None;
+        let told = self.leased(|lease, key| {
+            let attach = || self.in_callback(|lessor| lessor.attach(lease, key));
+            if let Err(caught) = catch_unwind(AssertUnwindSafe(attach)) {
+                panic.get_or_insert(caught);
+            }
+        });
+        match panic {
+            Some(panic) => resume_unwind(panic),
+            None => told,
+        }
     }
 
-    /// Shows every live key that has a lease, in key order.
+    /// Shows every live key that has a lease, in key order; none when nobody is to be told, so that keys
+    /// need not be read then.
     pub(crate) fn leased(&self, mut visit: impl FnMut(LeaseId, &[u8])) -> Result<()> {
+        if self.lessor.is_none() {
+            return Ok(());
+        }
         let rev = self.engine.rev();
         let mut scan = super::range::Scan::new(&super::keys::KeyRange::all(), rev, false);
         while let Some(found) = scan.next(self, false) {
@@ -668,6 +688,11 @@ impl<'a> OpRef<'a> {
 }
 
 impl TableOp {
+    /// Bytes that it takes in the log.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.as_control().encoded_len() as u64
+    }
+
     pub(crate) fn as_control(&self) -> Control<'_> {
         match self {
             TableOp::Create(table) => Control::TableCreate { table },
@@ -686,12 +711,9 @@ fn was_live(pending: &PendingKey) -> bool {
         .is_none_or(|(_, (_, head))| head.kind == RecordKind::Put)
 }
 
-fn live_lease(head: &revtree_format::RecordHead) -> LeaseId {
-    if head.kind == RecordKind::Put {
-        head.lease
-    } else {
-        LeaseId::NONE
-    }
+/// The lease of a record by which its key lives.
+fn live_lease(head: &revtree_format::RecordHead) -> Option<LeaseId> {
+    (head.kind == RecordKind::Put).then_some(head.lease)
 }
 
 fn next_revision(rev: Revision) -> Result<Revision> {

@@ -17,13 +17,12 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Submitted {
     store: Arc<Store>,
-    /// `None` when nothing was written.
-    ticket: Option<Ticket>,
+    ticket: Ticket,
     commit: Commit,
 }
 
 impl Submitted {
-    pub(crate) fn new(store: Arc<Store>, ticket: Option<Ticket>, commit: Commit) -> Submitted {
+    pub(crate) fn new(store: Arc<Store>, ticket: Ticket, commit: Commit) -> Submitted {
         Submitted {
             store,
             ticket,
@@ -42,10 +41,7 @@ impl Submitted {
     /// # Errors
     /// [`Error::CommitUnknown`](crate::Error::CommitUnknown) when the sync failed.
     pub fn wait(self) -> Result<Commit> {
-        let durable = match self.ticket {
-            Some(ticket) => self.store.settle(ticket)?,
-            None => self.commit.durable,
-        };
+        let durable = self.store.settle(self.ticket)?;
         Ok(Commit {
             durable,
             ..self.commit
@@ -57,10 +53,7 @@ impl Future for Submitted {
     type Output = Result<Commit>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(ticket) = self.ticket else {
-            return Poll::Ready(Ok(self.commit));
-        };
-        match self.store.poll_settled(ticket, context.waker()) {
+        match self.store.poll_settled(self.ticket, context.waker()) {
             Some(Ok(durable)) => Poll::Ready(Ok(Commit {
                 durable,
                 ..self.commit

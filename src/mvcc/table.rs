@@ -143,9 +143,9 @@ impl<'t> TableMut<'t> {
     /// Removes a row; says whether it was there.
     ///
     /// # Errors
-    /// None at present.
+    /// [`Error::TransactionTooLarge`]. The transaction is as before then.
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
-        Ok(self.txn.table_delete(&self.name, key))
+        self.txn.table_delete(&self.name, key)
     }
 }
 

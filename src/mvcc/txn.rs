@@ -11,11 +11,12 @@ use bytes::Bytes;
 use revtree_format::limits::{
     KEY_BYTES_MAX, REVISION_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, VALUE_BYTES_MAX,
 };
-use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revision};
+use revtree_format::{ChangeId, LeaseId, RecordKind, Revision};
 
 use super::events::{Event, EventKind, Prev, deleted};
 use super::keys::KeyRange;
-use super::range::{Range, Scan, count_at, key_of};
+use super::overlay::{Item, Overlay};
+use super::range::{Range, count_at, key_of};
 use super::record::{KeyValue, Record};
 use super::store::Store;
 use super::submitted::Submitted;
@@ -59,6 +60,8 @@ pub struct WriteTxn {
     /// How often it went back: what is made afterwards lies on another way.
     way: u64,
     pub(crate) applied: Applied,
+    /// What `applied` was before each time that it was raised, and the way on which it was.
+    raised: Vec<(Applied, u64)>,
     pub(crate) durability: Durability,
     pub(crate) calls: Calls,
     // The turn is given back when everything else is gone, but for the store itself, which a transaction
@@ -110,13 +113,6 @@ pub(crate) enum TableOp {
     Delete(String, Bytes),
 }
 
-/// A key of a range, as a transaction sees it.
-#[derive(Clone, Debug)]
-pub(crate) enum Item {
-    Base(Position, RecordHead),
-    Pending(usize),
-}
-
 /// A point in a transaction to which it can go back.
 ///
 /// ```
@@ -135,7 +131,7 @@ pub struct Savepoint {
     way: u64,
     ops: usize,
     table_ops: usize,
-    applied: Applied,
+    raised: usize,
     bytes: u64,
     calls: Calls,
 }
@@ -232,6 +228,7 @@ impl WriteTxn {
             number: TRANSACTIONS.fetch_add(1, Ordering::Relaxed),
             way: 0,
             applied,
+            raised: Vec::new(),
             durability,
             calls: Calls::new(),
             _turn: turn,
@@ -379,7 +376,9 @@ impl WriteTxn {
 
     fn delete_all(&mut self, keys: &KeyRange) -> Result<u64> {
         let mut count = 0;
-        for item in self.items(keys, false, None)? {
+        let mut overlay = Overlay::new(self, keys, false);
+        let items: Result<Vec<Item>> = std::iter::from_fn(|| overlay.next(false)).collect();
+        for item in items? {
             let key = match item {
                 Item::Base(position, _) => key_of(&self.store, position)?,
                 Item::Pending(op) => self.ops[op].key.clone(),
@@ -456,36 +455,44 @@ impl WriteTxn {
     }
 
     pub(crate) fn table_put(&mut self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
-        let bytes = (key.len() + value.len()) as u64;
-        self.check_bytes(bytes)?;
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        self.tables.put(name, key.clone(), value.clone())?;
-        // Every overwriting of a row is written, so it counts, whatever all tables may hold.
-        self.bytes += bytes;
-        self.push_table_op(TableOp::Put(name.to_owned(), key, value));
+        let op = TableOp::Put(name.to_owned(), key.clone(), value.clone());
+        self.check_bytes(op.bytes())?;
+        self.tables.put(name, key, value)?;
+        self.push_table_op(op);
         Ok(())
     }
 
-    pub(crate) fn table_delete(&mut self, name: &str, key: &[u8]) -> bool {
-        let deleted = self.tables.delete(name, key);
-        if deleted {
-            self.push_table_op(TableOp::Delete(
-                name.to_owned(),
-                Bytes::copy_from_slice(key),
-            ));
+    pub(crate) fn table_delete(&mut self, name: &str, key: &[u8]) -> Result<bool> {
+        let rows = self.tables.get(name);
+        if rows.is_none_or(|rows| !rows.contains_key(key)) {
+            return Ok(false);
         }
-        deleted
+        let op = TableOp::Delete(name.to_owned(), Bytes::copy_from_slice(key));
+        self.check_bytes(op.bytes())?;
+        self.tables.delete(name, key);
+        self.push_table_op(op);
+        Ok(true)
     }
 
+    /// Every change of a row is written, so it counts with all that is written of it, whatever the tables
+    /// hold in the end.
     fn push_table_op(&mut self, op: TableOp) {
+        self.bytes += op.bytes();
         self.table_ops.push(op);
         self.table_ways.push(self.way);
     }
 
     /// The consistent index and term that this commit saves; neither is ever lowered.
     pub fn set_applied(&mut self, applied: Applied) {
-        self.applied.index = self.applied.index.max(applied.index);
-        self.applied.term = self.applied.term.max(applied.term);
+        let before = self.applied;
+        self.applied = Applied {
+            index: before.index.max(applied.index),
+            term: before.term.max(applied.term),
+        };
+        if self.applied != before {
+            self.raised.push((before, self.way));
+        }
     }
 
     /// A point to go back to.
@@ -496,7 +503,7 @@ impl WriteTxn {
             way: self.way,
             ops: self.ops.len(),
             table_ops: self.table_ops.len(),
-            applied: self.applied,
+            raised: self.raised.len(),
             bytes: self.bytes,
             calls: self.calls,
         }
@@ -535,7 +542,10 @@ impl WriteTxn {
             }
             self.tables = tables;
         }
-        self.applied = savepoint.applied;
+        if let Some((before, _)) = self.raised.get(savepoint.raised) {
+            self.applied = *before;
+            self.raised.truncate(savepoint.raised);
+        }
         self.bytes = savepoint.bytes;
         self.calls = savepoint.calls;
         Ok(())
@@ -547,9 +557,11 @@ impl WriteTxn {
         let made_before = |ways: Option<u64>| ways.is_some_and(|way| way <= savepoint.way);
         let op = savepoint.ops.checked_sub(1);
         let table_op = savepoint.table_ops.checked_sub(1);
+        let raised = savepoint.raised.checked_sub(1);
         savepoint.number == self.number
             && op.is_none_or(|last| made_before(self.undo.get(last).map(|undo| undo.way)))
             && table_op.is_none_or(|last| made_before(self.table_ways.get(last).copied()))
+            && raised.is_none_or(|last| made_before(self.raised.get(last).map(|(_, way)| *way)))
     }
 
     /// Makes this commit [`Durability::Sync`] whatever the store's is.
@@ -597,54 +609,6 @@ impl WriteTxn {
     /// As [`WriteTxn::commit`].
     pub fn submit(self) -> Result<Submitted> {
         Store::submit(self)
-    }
-
-    /// Items of a range as the transaction sees them, in the direction asked for, at most `limit`.
-    pub(crate) fn items(
-        &self,
-        keys: &KeyRange,
-        reverse: bool,
-        limit: Option<usize>,
-    ) -> Result<Vec<Item>> {
-        let mut items = Vec::new();
-        if keys.is_empty() {
-            return Ok(items);
-        }
-        let limit = limit.unwrap_or(usize::MAX);
-        let (lower, upper) = keys.bounds();
-        let touched = self.keys.range::<[u8], _>((lower, upper));
-        let mut touched: Vec<_> = touched
-            .filter_map(|(key, key_state)| key_state.last.map(|op| (key, op)))
-            .collect();
-        if reverse {
-            touched.reverse();
-        }
-        let mut touched = touched.into_iter().peekable();
-        let mut scan = Scan::new(keys, self.rev(), reverse);
-        let mut base = scan.next(&self.store, false).transpose()?;
-        while items.len() < limit {
-            let base_key = base
-                .map(|(position, _)| key_of(&self.store, position))
-                .transpose()?;
-            let order = match (&base_key, touched.peek()) {
-                (None, None) => break,
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(base), Some((key, _))) if reverse => key.as_ref().cmp(base),
-                (Some(base), Some((key, _))) => base.as_ref().cmp(key),
-            };
-            if order.is_lt() {
-                items.extend(base.map(|(position, head)| Item::Base(position, head)));
-            } else if let Some((_, op)) = touched.next()
-                && self.ops[op].kind == RecordKind::Put
-            {
-                items.push(Item::Pending(op));
-            }
-            if order.is_le() {
-                base = scan.next(&self.store, false).transpose()?;
-            }
-        }
-        Ok(items)
     }
 
     pub(crate) fn count(&self, keys: &KeyRange) -> Result<u64> {

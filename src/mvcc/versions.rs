@@ -148,12 +148,9 @@ pub(crate) fn live_at(tree: &Tree, newest: Version, rev: Revision) -> Result<Opt
 /// The skip link of a key's next record, whose ordinal is one above that of `last` (B-50).
 ///
 /// It only saves time, so it is left out where a link on the way may lead to what compaction dropped:
-/// at or below `floor` nothing is followed (B-52).
-pub(crate) fn next_skip(
-    tree: &Tree,
-    last: Version,
-    floor: Option<Revision>,
-) -> Result<Option<Link>> {
+/// at or below `floor` nothing is followed (B-52). Nor does damage on the way keep the key from being
+/// written.
+pub(crate) fn next_skip(tree: &Tree, last: Version, floor: Option<Revision>) -> Option<Link> {
     let (position, head) = last;
     let ordinal = head.ordinal.saturating_add(1);
     let own = |(position, head): &Version| Link {
@@ -161,35 +158,31 @@ pub(crate) fn next_skip(
         hint: *position,
     };
     if ordinal <= 8 {
-        return Ok(None);
+        return None;
     }
     if ordinal % 8 != 0 {
         // The last multiple of 8 below: the last record itself, or where it points.
-        return Ok(if head.ordinal.is_multiple_of(8) {
+        return if head.ordinal.is_multiple_of(8) {
             Some(own(&last))
         } else {
             head.skip
-        });
+        };
     }
     // A new element of the stack over the multiples of 8. Its parent is the element before it.
     let k = ordinal / 8;
-    let Some(to_parent) = head.skip else {
-        return Ok(None);
-    };
+    let to_parent = head.skip?;
     if skip_jump(k) == 0 {
-        return Ok(None);
+        return None;
     }
     if skip_jump(k) == k - 1 {
-        return Ok(Some(to_parent));
+        return Some(to_parent);
     }
     let dropped = |link: &Link| floor.is_some_and(|floor| link.id.main <= floor);
     if dropped(&to_parent) {
-        return Ok(None);
+        return None;
     }
-    let parent = follow(tree, position, to_parent)?;
-    let Some(to_jump) = parent.1.skip.filter(|link| !dropped(link)) else {
-        return Ok(None);
-    };
-    let jump = follow(tree, parent.0, to_jump)?;
-    Ok(jump.1.skip)
+    let parent = follow(tree, position, to_parent).ok()?;
+    let to_jump = parent.1.skip.filter(|link| !dropped(link))?;
+    let jump = follow(tree, parent.0, to_jump).ok()?;
+    jump.1.skip
 }

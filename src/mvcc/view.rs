@@ -91,15 +91,20 @@ impl ReadView {
             return ReadView::current(store);
         }
         store.check_open()?;
-        ReadView::pinned(store, rev)
-    }
-
-    /// The same for who holds a view already, which stays readable when the store is closed.
-    pub(crate) fn pinned(store: &Arc<Store>, rev: Revision) -> Result<ReadView> {
         let pin = store.pins.pin(rev);
         let (current, state) = store.engine.published();
         check_revision(rev, current, state.compact)?;
         Ok(ReadView::new(store, rev, current, state, pin))
+    }
+
+    /// Another revision for who holds this view: up to the store's when it was opened (which the writer's
+    /// base is at before readers are), not below the compact revision of now. Also of a closed store.
+    pub(crate) fn also_at(&self, rev: Revision) -> Result<ReadView> {
+        let store = self.store();
+        let pin = store.pins.pin(rev);
+        check_revision(rev, self.store_rev(), store.engine.compact_rev())?;
+        let state = Arc::clone(&self.inner.state);
+        Ok(ReadView::new(store, rev, self.store_rev(), state, pin))
     }
 
     /// A view of an accepted state that may not be published yet, for the writer.

@@ -3,7 +3,7 @@
 use revtree_format::{Directory, FrameKind, PageRef, Root, RootKind};
 
 use super::medium::Medium;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Collects chunks and writes their directory.
 #[derive(Debug, Default)]
@@ -44,17 +44,27 @@ impl BlobWriter {
     }
 }
 
-/// Reads a blob's directory and calls `visit` with each chunk in order.
+/// Reads a blob's directory and calls `visit` with each chunk in order, which gives the number of items in
+/// it; together they are as many as the directory says (B-81).
 pub(crate) fn read_blob(
     medium: &Medium,
     root: &Root,
-    mut visit: impl FnMut(&PageRef, &[u8]) -> Result<()>,
+    mut visit: impl FnMut(&PageRef, &[u8]) -> Result<u64>,
 ) -> Result<Directory> {
     let body = medium.page(&root.page, FrameKind::Directory)?;
     let directory = Directory::parse(&body, root.page.position)?;
+    let mut items = 0;
     for chunk in &directory.chunks {
         let body = medium.page(chunk, FrameKind::Chunk)?;
-        visit(chunk, &body)?;
+        items += visit(chunk, &body)?;
+    }
+    if items != directory.items {
+        return Err(Error::Corrupt {
+            offset: root.page.position.0,
+            what: "items in the chunks",
+            expected: directory.items,
+            found: items,
+        });
     }
     Ok(directory)
 }

@@ -19,7 +19,7 @@ use super::ahead::Ahead;
 use super::medium::Medium;
 use super::space::{Room, Space};
 use crate::error::{Error, Result};
-use crate::sys::Extent;
+use crate::sys::{Extent, page_size};
 
 /// The appending end of a log. One per open store, under the append lock.
 #[derive(Debug)]
@@ -303,9 +303,16 @@ impl Log {
 
     /// Opens the frame into which a record of `len` bytes will go, in another segment if it has to be.
     pub(crate) fn make_room(&mut self, len: usize, in_run: bool) -> Result<()> {
+        self.close_full(len, in_run)?;
+        self.open_frame(len, in_run)
+    }
+
+    /// Closes the open frame if a piece of `len` bytes would make it longer than a frame should be.
+    fn close_full(&mut self, len: usize, in_run: bool) -> Result<()> {
         let full = self.frame.as_ref().is_some_and(|frame| {
             let body = frame.end.0 - frame.position.0 + frame.controls.len() as u64;
-            frame.records > 0 && body + len as u64 > FRAME_BODY_BYTES as u64
+            let empty = frame.records == 0 && frame.controls.is_empty();
+            !empty && body + len as u64 > FRAME_BODY_BYTES as u64
         });
         if full {
             self.close_frame(FrameFlags {
@@ -313,7 +320,7 @@ impl Log {
                 ..FrameFlags::default()
             })?;
         }
-        self.open_frame(len, in_run)
+        Ok(())
     }
 
     /// Makes sure that frames of together `len` bytes, headers included, will lie in one segment.
@@ -328,6 +335,7 @@ impl Log {
     /// Adds a control item to the frame of the commit.
     pub(crate) fn control(&mut self, item: &Control<'_>, in_run: bool) -> Result<()> {
         let len = item.encoded_len();
+        self.close_full(len, in_run)?;
         self.open_frame(len, in_run)?;
         let frame = self.frame.as_mut().expect("opened above");
         item.encode(&mut frame.controls);
@@ -639,8 +647,12 @@ impl Sealed {
     /// Lets the pages be the file's instead of memory of their own; their bytes are the same. Failing
     /// only means that they stay in memory.
     pub(crate) fn show(mut self, medium: &Medium) -> std::io::Result<()> {
-        let page = BLOCK_BYTES;
+        if medium.copies() {
+            return Ok(());
+        }
+        let page = page_size();
         let start = self.extent.start().max(medium.geometry.start(0).0);
+        let start = start - start % page;
         let file_end = medium.storage.len()?;
         let end = self.extent.end().min(file_end - file_end % page);
         if start < end {

@@ -92,6 +92,11 @@ impl Medium {
         segment_use.map_or(0, |segment_use| segment_use.load(Ordering::Acquire))
     }
 
+    /// Whether a position lies in a segment that is in use.
+    pub(crate) fn is_in_use(&self, position: Position) -> bool {
+        self.use_at(position) != 0
+    }
+
     /// Whether a hint in the record at `from` still means what it meant when it was written (B-46): the
     /// segment at `to` has not been put to another use since the record's own was.
     pub(crate) fn is_hint_valid(&self, from: Position, to: Position) -> bool {

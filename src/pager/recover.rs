@@ -136,6 +136,7 @@ struct Walk<'a> {
 pub(crate) fn walk(storage: &dyn Storage, superblock: &Superblock) -> Result<Tail> {
     let file_len = storage.len().map_err(Error::on("read the file's length"))?;
     let geometry = Geometry::new(superblock.segment_bytes);
+    check_head(superblock, geometry, file_len)?;
     Walk {
         storage,
         superblock,
@@ -143,6 +144,34 @@ pub(crate) fn walk(storage: &dyn Storage, superblock: &Superblock) -> Result<Tai
         file_len,
     }
     .run()
+}
+
+/// Checks that the log's head lies in the segment that it names and in the file, and that numbers which are
+/// counted on from here are far from their ends: nothing is asked for by a crafted number.
+fn check_head(superblock: &Superblock, geometry: Geometry, file_len: u64) -> Result<()> {
+    let head = superblock.head;
+    let wrong = |what, expected, found| {
+        let error = FormatError::new(head.position.0, what, expected, found);
+        Err(error.into())
+    };
+    // What lies before the head was written and synced before the superblock; of a segment in which nothing
+    // has been written the file may have no byte.
+    let longest = u64::from(geometry.units_max()) * geometry.segment_bytes();
+    let end = file_len.saturating_add(longest);
+    if head.position.0 > end {
+        return wrong("log head behind the file", end, head.position.0);
+    }
+    let unit = geometry.index_of(head.position).unwrap_or(0);
+    let within = unit.checked_sub(head.segment);
+    if within.is_none_or(|within| within >= geometry.units_max()) {
+        return wrong("segment of the log head", unit.into(), head.segment.into());
+    }
+    let most = u64::MAX / 2;
+    if head.sequence > most || superblock.generation > most {
+        let greatest = head.sequence.max(superblock.generation);
+        return wrong("sequence or generation", most, greatest);
+    }
+    Ok(())
 }
 
 /// Calls `visit` with each of these frames that holds records, and its body, in order.
@@ -217,6 +246,9 @@ impl Walk<'_> {
         if self.was_checkpointed(&at) || self.was_acknowledged(&at, &tail)? {
             tail.damage = Some(bad);
         }
+        // What only dropped frames lie in is in no use (B-86).
+        tail.segments
+            .retain(|(_, _, segment_use)| *segment_use <= tail.end.segment_use);
         Ok(tail)
     }
 
@@ -261,7 +293,7 @@ impl Walk<'_> {
         let header = SegmentHeader::parse(&raw, &self.superblock.store_id, start.0);
         header.map_or(1, |header| {
             if header.segment_use == head.segment_use && header.index == head.segment {
-                header.units
+                header.units.min(self.geometry.units_max())
             } else {
                 1
             }
@@ -312,8 +344,9 @@ impl Walk<'_> {
         if header.kind == FrameKind::Run {
             return Err(wrong("frame kind in the log", 1, 5));
         }
-        let mut body = vec![0; header.body_len as usize];
         let body_at = at.position.plus(FRAME_HEADER_BYTES as u64);
+        self.check_read(body_at.0, header.body_len.into())?;
+        let mut body = vec![0; header.body_len as usize];
         self.read(&mut body, body_at.0)?;
         header.check_body(&body, at.position).map_err(Stop::Bad)?;
         let frame = TailFrame {
@@ -370,14 +403,20 @@ impl Walk<'_> {
         if header.segment_use != segment_use || segment_use <= at.segment_use {
             return wrong("segment use", segment_use, header.segment_use);
         }
-        if header.units != units || header.index != index || header.kind != SegmentKind::Log {
+        let agrees = header.units == units && header.index == index;
+        if !agrees || header.kind != SegmentKind::Log || units > self.geometry.units_max() {
             return wrong("segment length", units.into(), header.units.into());
+        }
+        if header.first_sequence != at.sequence {
+            let what = "first sequence of a segment";
+            return wrong(what, at.sequence, header.first_sequence);
         }
         Ok(header)
     }
 
-    fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Stop> {
-        let end = offset.saturating_add(buf.len() as u64);
+    /// Whether the file has so many bytes there.
+    fn check_read(&self, offset: u64, len: u64) -> Result<(), Stop> {
+        let end = offset.saturating_add(len);
         if end > self.file_len {
             let (found, expected) = (self.file_len, end);
             return Err(Stop::Bad(FormatError::new(
@@ -387,6 +426,11 @@ impl Walk<'_> {
                 found,
             )));
         }
+        Ok(())
+    }
+
+    fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Stop> {
+        self.check_read(offset, buf.len() as u64)?;
         self.storage
             .read_at(buf, offset)
             .map_err(|error| Stop::Failed(Error::io("read the log", error)))

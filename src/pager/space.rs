@@ -18,7 +18,9 @@ pub(crate) struct Space {
     entries: Vec<SegmentEntry>,
     /// The file is allocated up to here.
     allocated: u64,
+    /// What changes may fill, and what the file may reach with its upkeep.
     store_bytes_max: u64,
+    upkeep_bytes_max: u64,
     /// Upper half of use numbers: which writable open this is.
     opens: u32,
     /// Uses handed out by this open.
@@ -57,12 +59,13 @@ const STEP_BYTES_MIN: u64 = 16 << 10;
 const STEP_BYTES_MAX: u64 = 16 << 20;
 
 impl Space {
-    /// The space of a store whose table is `entries` and whose file has `file_bytes`.
+    /// The space of a store whose table is `entries` and whose file has `file_bytes`. Changes may fill
+    /// `store_bytes_max`, and nothing `upkeep_bytes_max`.
     pub(crate) fn new(
         geometry: Geometry,
         entries: Vec<SegmentEntry>,
         file_bytes: u64,
-        store_bytes_max: u64,
+        (store_bytes_max, upkeep_bytes_max): (u64, u64),
         opens: u32,
     ) -> Space {
         let free = (0u32..).zip(&entries);
@@ -70,13 +73,13 @@ impl Space {
         let mut free: Vec<u32> = free.map(|(index, _)| index).collect();
         // The last is taken first: the one nearest to the start of the file.
         free.reverse();
-        let store_bytes_max = store_bytes_max.min(STORE_BYTES_MAX);
         Space {
             geometry,
             first: 0,
             entries,
             allocated: file_bytes,
-            store_bytes_max,
+            store_bytes_max: store_bytes_max.min(upkeep_bytes_max),
+            upkeep_bytes_max,
             opens,
             uses: 0,
             free,
@@ -92,6 +95,7 @@ impl Space {
             entries: Vec::new(),
             allocated: u64::MAX,
             store_bytes_max: STORE_BYTES_MAX,
+            upkeep_bytes_max: STORE_BYTES_MAX,
             opens: u32::try_from(segment_use >> 32).expect("shifted"),
             uses: u32::try_from(segment_use & u64::from(u32::MAX)).expect("masked"),
             free: Vec::new(),
@@ -214,7 +218,7 @@ impl Space {
     fn check_room(&self, end: u64, room: Room) -> Result<()> {
         let max = match room {
             Room::Changes => self.store_bytes_max,
-            Room::Upkeep => bytes_with_upkeep(self.store_bytes_max, self.geometry.segment_bytes()),
+            Room::Upkeep => self.upkeep_bytes_max,
         };
         if end > max {
             return Err(Error::StoreFull { needed: end, max });
@@ -222,7 +226,8 @@ impl Space {
         Ok(())
     }
 
-    /// Cuts the file behind the log's end, when nothing lies behind it.
+    /// Cuts the file behind the log's end, when nothing lies behind it and no other process reads it: one
+    /// that opens it may know the longer length.
     pub(crate) fn cut(&mut self, storage: &dyn Storage, end: Position) -> Result<()> {
         let last = self.geometry.index_of(Position(end.0.saturating_sub(1)));
         let used_behind = self
@@ -233,7 +238,10 @@ impl Space {
         if used_behind || end.0 >= self.allocated {
             return Ok(());
         }
-        storage.set_len(end.0).map_err(Error::on("cut the file"))?;
+        let Some(cut) = alone(storage, || storage.set_len(end.0)) else {
+            return Ok(());
+        };
+        cut.map_err(Error::on("cut the file"))?;
         self.allocated = end.0;
         Ok(())
     }
@@ -242,8 +250,17 @@ impl Space {
 /// Whether no other process reads the file: then bytes that no durable checkpoint names may change
 /// . A reader that comes later adopts such a checkpoint.
 fn reusable(storage: &dyn Storage) -> bool {
+    alone(storage, || ()).is_some()
+}
+
+/// Calls `act` while no other process reads the file; `None` when one does.
+fn alone<T>(storage: &dyn Storage, act: impl FnOnce() -> T) -> Option<T> {
     let alone = storage
         .try_lock_byte(LockByte::Readers, LockMode::Exclusive)
         .unwrap_or(false);
-    alone && storage.unlock_byte(LockByte::Readers).is_ok()
+    let done = alone.then(act);
+    if alone && storage.unlock_byte(LockByte::Readers).is_err() {
+        return None;
+    }
+    done
 }

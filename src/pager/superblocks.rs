@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use revtree_format::limits::{BLOCK_BYTES, FORMAT_VERSION, SEGMENTS_START, SUPERBLOCK_SLOTS};
-use revtree_format::{LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
+use revtree_format::{FormatError, LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
 
 use crate::error::{Error, Result};
 use crate::sys::{Disk, Storage};
@@ -13,6 +13,8 @@ use crate::sys::{Disk, Storage};
 pub(crate) struct Superblocks {
     /// The newest valid one.
     pub(crate) newest: Superblock,
+    /// The slot that it was read from.
+    newest_at: u64,
     /// Slots that did not verify.
     pub(crate) bad: u32,
 }
@@ -27,9 +29,11 @@ impl Superblocks {
             });
         }
         let mut newest: Option<Superblock> = None;
+        let mut newest_at = 0;
         let mut bad = 0;
         let mut first_error = None;
         let mut too_new = None;
+        let mut refused = None;
         let mut magic_seen = false;
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
             let offset = slot * BLOCK_BYTES;
@@ -56,6 +60,7 @@ impl Superblocks {
                         .is_none_or(|newest| newest.age() < superblock.age())
                     {
                         newest = Some(superblock);
+                        newest_at = offset;
                     }
                 }
                 // A pair of slots that no checkpoint has reached yet.
@@ -67,6 +72,8 @@ impl Superblocks {
                     magic_seen |= error.what != "superblock magic";
                     if error.what == "superblock format version" {
                         too_new = Some(error.found);
+                    } else if !is_damage(&error) {
+                        refused.get_or_insert(error);
                     }
                     first_error.get_or_insert(error);
                 }
@@ -79,8 +86,16 @@ impl Superblocks {
                 newest: FORMAT_VERSION,
             });
         }
+        // An older slot is no way out: it is older in time, and what came behind it would be overwritten.
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
         match (newest, first_error) {
-            (Some(newest), _) => Ok(Superblocks { newest, bad }),
+            (Some(newest), _) => Ok(Superblocks {
+                newest,
+                newest_at,
+                bad,
+            }),
             (None, Some(error)) if magic_seen => Err(error.into()),
             _ => Err(Error::NotAStore {
                 path: path.to_path_buf(),
@@ -88,25 +103,37 @@ impl Superblocks {
         }
     }
 
-    /// Writes `next` into the pair of its generation, both slots, and syncs (C-12).
+    /// Writes `next` into the pair of its generation, both slots (C-12). The caller syncs.
     pub(crate) fn write(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
         let bytes = next.encode();
         for slot in pair(next) {
             storage.write_at(&bytes[..], slot)?;
         }
-        storage.sync_data()
+        Ok(())
     }
 
     /// Rewrites the adopted superblock in its own pair as `next`, one slot after the other, each synced,
-    /// so that one good copy is never in flight (C-21).
-    pub(crate) fn refresh(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
+    /// the slot that it was read from last: its twin may be bad, and one good copy is never in flight
+    /// (C-21).
+    pub(crate) fn refresh(&self, storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
         let bytes = next.encode();
-        for slot in pair(next) {
+        let mut slots = pair(next);
+        slots.sort_unstable_by_key(|slot| *slot == self.newest_at);
+        for slot in slots {
             storage.write_at(&bytes[..], slot)?;
             storage.sync_data()?;
         }
         Ok(())
     }
+}
+
+/// Whether a slot that does not parse is torn or rotten: its checksums do not hold. One whose checksums
+/// hold was written so, by a later version or on purpose, and refuses the file (V-3, V-5, V-6).
+fn is_damage(error: &FormatError) -> bool {
+    matches!(
+        error.what,
+        "superblock magic" | "superblock CRC-32" | "superblock CRC-32C"
+    )
 }
 
 /// Where the two slots of a generation lie.
@@ -116,8 +143,8 @@ fn pair(superblock: &Superblock) -> [u64; 2] {
 }
 
 /// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
-/// a crash leaves a store or nothing (C-1).
-pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<()> {
+/// a crash leaves a store or nothing (C-1). `false` when somebody else was first.
+pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<bool> {
     let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
     let superblock = Superblock {
         store_id,
@@ -147,15 +174,12 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
     let file = disk
         .create_new(temporary)
         .map_err(Error::on("create the store"))?;
-    let built = fill(&*file, &superblock).and_then(|()| {
-        match disk.rename_new(temporary, path) {
-            // Somebody else was first: their store is opened.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                disk.remove(temporary)
-            }
-            Ok(()) => disk.sync_directory(path),
-            failed => failed,
+    let built = fill(&*file, &superblock).and_then(|()| match disk.rename_new(temporary, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            disk.remove(temporary).map(|()| false)
         }
+        Ok(()) => disk.sync_directory(path).map(|()| true),
+        Err(error) => Err(error),
     });
     if built.is_err() {
         // It may have got its name: then it is not there under this one.

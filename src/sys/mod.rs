@@ -29,4 +29,5 @@ pub(crate) use process::memory_bytes;
 pub use region::Region;
 pub(crate) use stopwatch::Stopwatch;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
+pub(crate) use syscall::page_size;
 pub(crate) use window::Window;

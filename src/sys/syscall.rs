@@ -81,7 +81,7 @@ pub(super) fn start_writeback(file: BorrowedFd<'_>, offset: u64, len: u64) -> io
 }
 
 /// The size of a page of memory.
-pub(super) fn page_size() -> u64 {
+pub(crate) fn page_size() -> u64 {
     // SAFETY: takes no pointer; the name is one that every system knows.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(size).expect("Linux always answers with its page size")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use revtree_format::{BranchEntries, ChangeId, LeafRun};
+use revtree_format::{BranchEntries, ChangeId, Child, LeafRun};
 
 use super::{Tree, TreeState};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ pub(crate) struct LeafCursor<'t> {
     state: Arc<TreeState>,
     direction: Direction,
     place: Place,
+    /// Where the leaf given last begins.
+    last: Option<ChangeId>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl<'t> LeafCursor<'t> {
             state,
             direction,
             place: Place::End,
+            last: None,
         };
         cursor.place = match place {
             Some(place) => place,
@@ -84,9 +87,12 @@ impl<'t> LeafCursor<'t> {
             });
         };
         let mut path = Vec::with_capacity(levels.into());
-        let mut page = root;
+        let mut below: Option<Child> = None;
         for level in (0..levels).rev() {
-            let branch = self.tree.page(&page, level)?;
+            let branch = match &below {
+                Some(child) => self.tree.child(child, level)?,
+                None => self.tree.page(&root, level)?,
+            };
             let up_to = match &branch.entries {
                 BranchEntries::Leaves(leaves) => leaves.partition_point(|leaf| leaf.first <= id),
                 BranchEntries::Children(children) => {
@@ -98,7 +104,7 @@ impl<'t> LeafCursor<'t> {
             }
             let at = up_to.saturating_sub(1);
             if let BranchEntries::Children(children) = &branch.entries {
-                page = children[at].page;
+                below = Some(children[at]);
             }
             path.push(Step {
                 entries: branch.entries,
@@ -109,8 +115,36 @@ impl<'t> LeafCursor<'t> {
         Ok(Place::Pages(path))
     }
 
-    /// The next leaf.
+    /// The next leaf. Behind an error nothing comes any more.
     pub(crate) fn next(&mut self) -> Result<Option<LeafRun>> {
+        let next = self.advance().and_then(|leaf| self.in_order(leaf));
+        if next.is_err() {
+            self.place = Place::End;
+        }
+        next
+    }
+
+    /// Leaves come in order, each once: so a walk ends, whatever pages say.
+    fn in_order(&mut self, leaf: Option<LeafRun>) -> Result<Option<LeafRun>> {
+        if let (Some(last), Some(leaf)) = (self.last, &leaf) {
+            let ascends = match self.direction {
+                Direction::Forward => last < leaf.first,
+                Direction::Backward => leaf.first < last,
+            };
+            if !ascends {
+                return Err(Error::Corrupt {
+                    offset: leaf.position.0,
+                    what: "order of leaves",
+                    expected: last.main.get(),
+                    found: leaf.first.main.get(),
+                });
+            }
+        }
+        self.last = leaf.map(|leaf| leaf.first).or(self.last);
+        Ok(leaf)
+    }
+
+    fn advance(&mut self) -> Result<Option<LeafRun>> {
         loop {
             match &mut self.place {
                 Place::End => return Ok(None),
@@ -188,7 +222,7 @@ impl<'t> LeafCursor<'t> {
         }) = path.last()
         {
             let (child, level) = (children[*at], level - 1);
-            let branch = self.tree.page(&child.page, level)?;
+            let branch = self.tree.child(&child, level)?;
             let count = match &branch.entries {
                 BranchEntries::Leaves(leaves) => leaves.len(),
                 BranchEntries::Children(children) => children.len(),

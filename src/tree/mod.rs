@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use revtree_format::{BranchPage, ChangeId, FrameKind, LeafRun, PageRef, Position, Root};
+use revtree_format::{BranchPage, ChangeId, Child, FrameKind, LeafRun, PageRef, Position, Root};
 
 pub(crate) use cursor::{Direction, LeafCursor};
 pub(crate) use leaf::LeafRecords;
@@ -111,6 +111,28 @@ impl Tree {
                 expected: level.into(),
                 found: branch.level.into(),
             });
+        }
+        Ok(branch)
+    }
+
+    /// Reads and checks the page below an entry of its parent, which says how it begins and how much lies
+    /// below it (B-73).
+    pub(crate) fn child(&self, child: &Child, level: u8) -> Result<BranchPage> {
+        let branch = self.page(&child.page, level)?;
+        let first = branch.first().unwrap_or_default();
+        let wrong = |what, expected, found| Error::Corrupt {
+            offset: child.page.position.0,
+            what,
+            expected,
+            found,
+        };
+        if first != child.first {
+            let (expected, found) = (child.first.main.get(), first.main.get());
+            return Err(wrong("first record below a page", expected, found));
+        }
+        if branch.records() != child.records {
+            let what = "records below a page";
+            return Err(wrong(what, child.records, branch.records()));
         }
         Ok(branch)
     }

@@ -27,21 +27,24 @@ impl Spine {
             return Ok(spine);
         };
         let mut pages = Vec::new();
-        let mut page = root.page;
+        let mut last: Option<Child> = None;
         let mut whole = None;
         for level in (0..root.levels).rev() {
-            let branch = tree.page(&page, level)?;
+            let branch = match &last {
+                Some(child) => tree.child(child, level)?,
+                None => tree.page(&root.page, level)?,
+            };
             if level == root.levels - 1 {
                 spine.records = branch.records();
                 let first = branch.first().expect("a parsed page has an entry");
                 whole = Some(Child {
                     first,
-                    page,
+                    page: root.page,
                     records: spine.records,
                 });
             }
             if let BranchEntries::Children(children) = &branch.entries {
-                page = children.last().expect("a parsed page has an entry").page;
+                last = children.last().copied();
             }
             pages.push(branch.entries);
         }

@@ -1,6 +1,7 @@
 //! The public door, rule by rule.
 
 mod basic;
+mod damage;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "serde")]

@@ -393,3 +393,34 @@ fn a_store_of_another_identity_can_be_restored() {
     let db = Db::open(dir.path().join("store")).unwrap();
     assert_eq!(db.rev().get(), 502);
 }
+
+/// A panic while one lease is told leaves no other untold: the new content is in place with all of them.
+#[test]
+fn a_panic_in_a_hook_does_not_hide_the_other_leases() {
+    #[derive(Default)]
+    struct Panics(Log);
+    impl Lessor for Panics {
+        fn attach(&self, lease: LeaseId, key: &[u8]) {
+            self.0.attach(lease, key);
+            assert_ne!(key, b"a", "the hook's panic");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().join("saved");
+    {
+        let other = Db::open(&saved).unwrap();
+        let mut txn = other.write().unwrap();
+        for key in ["a", "b"] {
+            txn.put_with_lease(key, "1", LeaseId(1)).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let log = Arc::new(Panics::default());
+    let options = Options::new().lessor(log.clone());
+    let db = options.open(dir.path().join("store")).unwrap();
+    let restored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| db.restore(&saved)));
+    assert!(restored.is_err());
+    assert_eq!(*log.0.0.lock().unwrap(), ["+1 a", "+1 b"]);
+    assert_eq!(db.rev().get(), 2);
+    assert_eq!(db.put("c", "1").unwrap().get(), 3);
+}

@@ -148,7 +148,7 @@ fn a_recovery_says_what_was_replayed() {
     assert!(!recovery.clean && recovery.frames_replayed > 0);
     let frames = format!("frames={} bytes_dropped=0", recovery.frames_replayed);
     assert!(lines.told("WARN open: log replayed", &frames));
-    assert!(lines.told("DEBUG open: index built", "keys=1"));
+    assert!(lines.told("DEBUG open: index built", "records=5"));
     assert!(lines.told("INFO open: store opened", "revision=6 clean=false"));
     assert!(!lines.take().iter().any(|line| line.contains("damaged")));
     drop(db);

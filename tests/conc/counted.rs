@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use revtree::storage::{MemoryDisk, RealDisk};
-use revtree::{Db, Options, Revision};
+use revtree::{Db, Options, ReadMode, Revision};
 
 use super::gate::{Call, Gate, GateDisk, PATIENCE, Side};
 
@@ -71,6 +71,32 @@ fn a_commit_is_one_sync() {
     );
     assert!(allocations <= 100, "{allocations}");
     assert_eq!(db.stats().checkpoints, 0);
+}
+
+/// Who asks for positioned reads has asked for no map (`ReadMode::Pread`), of what was written since the
+/// open either.
+#[test]
+fn a_store_read_by_positions_is_never_mapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    let disk = Arc::new(GateDisk {
+        disk: RealDisk,
+        gate: gate.clone(),
+    });
+    let path = dir.path().join("store");
+    for mode in [ReadMode::Pread, ReadMode::Map] {
+        let options = Options::new().segment_bytes(64 << 10).read_mode(mode);
+        let db = options.disk(disk.clone()).open(&path).unwrap();
+        for n in 0..20_u8 {
+            db.put([n], vec![n; 20_000]).unwrap();
+        }
+        for n in 0..20_u8 {
+            assert_eq!(db.get([n]).unwrap().unwrap().value, vec![n; 20_000]);
+        }
+        db.close().unwrap();
+        let shown = count(&gate.take_calls(), Call::Show);
+        assert_eq!(shown > 0, mode == ReadMode::Map, "{mode:?}: {shown}");
+    }
 }
 
 /// A checkpoint adds exactly two syncs: of its pages, and of its superblock.

@@ -22,6 +22,12 @@ const ROLE: &str = "REVTREE_TEST_ROLE";
 const STORE: &str = "REVTREE_TEST_STORE";
 const KEYS: u64 = 64;
 
+/// How many times CI's length the tests beside a writer run: `cargo xtask long` sets it, for a minute each.
+fn scale() -> u64 {
+    let scale = std::env::var("REVTREE_TEST_SCALE");
+    scale.map_or(1, |scale| scale.parse().expect("a number"))
+}
+
 fn key(rev: u64) -> String {
     format!("key/{:02}", rev % KEYS)
 }
@@ -84,7 +90,7 @@ fn child_process() {
         let rev = db.put(key(next), value(next)).unwrap().get();
         assert_eq!(rev, next);
         say(&format!("ack {rev}"));
-        if role == "flushed" && rev == 20_000 {
+        if role == "flushed" && rev == 20_000 * scale() {
             // Fast enough to fill the disk while the reader verifies.
             wait_to_be_killed();
         }
@@ -214,7 +220,7 @@ fn a_reader_opens_again_and_again_beside_a_writer() {
             let (acknowledged, enough) = (Arc::clone(&acknowledged), Arc::clone(&enough));
             thread::spawn(move || {
                 let mut rev = 0;
-                while !enough.load(Ordering::SeqCst) && rev < 20_000 {
+                while !enough.load(Ordering::SeqCst) && rev < 20_000 * scale() {
                     rev = other.next("ack").parse().unwrap();
                     acknowledged.store(rev, Ordering::SeqCst);
                 }
@@ -228,7 +234,7 @@ fn a_reader_opens_again_and_again_beside_a_writer() {
         };
         let (mut opens, mut newest) = (0, 1);
         let mut held = Vec::new();
-        while opens < 40 || newest < 1000 {
+        while opens < 40 * scale() || newest < 1000 {
             let before = acknowledged.load(Ordering::SeqCst);
             let db = Options::new().read_only().open(&path).unwrap();
             let rev = verify(&db);

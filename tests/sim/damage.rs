@@ -40,9 +40,8 @@ fn small_store(closed: bool) -> (Vec<u8>, Vec<State>) {
     (disk.bytes(Path::new(STORE)).unwrap(), states)
 }
 
-/// Opens a file and reads all of it. A file that was closed shows its last state, any other one of its
-/// states, the newer half of which nothing could tell from a torn end.
-fn check(bytes: &[u8], states: &[State], closed: bool, what: &str) {
+/// Opens a file and reads all of it, which must show one of these states; says whether it could be read.
+fn check(bytes: &[u8], states: &[State], what: &str) -> bool {
     let disk = SimDisk::new(SimOptions::default());
     disk.put_bytes(Path::new(STORE), bytes);
     let read = || -> Option<State> {
@@ -56,28 +55,40 @@ fn check(bytes: &[u8], states: &[State], closed: bool, what: &str) {
         end_process(store, &disk);
         state.ok()
     };
-    let Some(state) = read() else { return };
-    let right = if closed {
-        states.last() == Some(&state)
-    } else {
-        states.contains(&state)
-    };
-    assert!(right, "{what}: {state:?}");
+    let Some(state) = read() else { return false };
+    assert!(states.contains(&state), "{what}: {state:?}");
+    true
+}
+
+/// The last state of a file that was closed. Of any other one some more: of one that was cut nothing tells
+/// which commits are missing, and of a damaged one the last commit looks like a torn end; the others
+/// had been synced, as later frames say.
+fn allowed(states: &[State], closed: bool, cut: bool) -> &[State] {
+    match (closed, cut) {
+        (true, _) => &states[states.len() - 1..],
+        (false, false) => &states[states.len() - 2..],
+        (false, true) => states,
+    }
 }
 
 #[test]
 fn every_length() {
     for closed in [true, false] {
         let (bytes, states) = small_store(closed);
+        let allowed = allowed(&states, closed, true);
+        assert!(check(&bytes, allowed, "whole"));
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let mut read = 0;
         for len in (0..=end).chain([end + 1, bytes.len()]) {
             // In the slots, where nothing is between their contents, some lengths are enough.
             if len < 16 << 10 && len % 97 > 1 {
                 continue;
             }
             let cut = &bytes[..len.min(bytes.len())];
-            check(cut, &states, closed, &format!("cut at {len}"));
+            read += usize::from(check(cut, allowed, &format!("cut at {len}")));
         }
+        // What closing wrote last is what makes it whole; before that every end looks like a crash.
+        assert!(closed || read > end / 2, "{read} of {end} could be read");
     }
 }
 
@@ -85,7 +96,10 @@ fn every_length() {
 fn every_byte() {
     for closed in [true, false] {
         let (mut bytes, states) = small_store(closed);
+        let allowed = allowed(&states, closed, false);
+        assert!(check(&bytes, allowed, "whole"));
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let (mut tried, mut read) = (0, 0);
         for place in 0..end {
             // Zeros far from anything are many and alike.
             let near = &bytes[place.saturating_sub(64)..(place + 64).min(end)];
@@ -94,13 +108,13 @@ fn every_byte() {
             }
             let flipped = 1_u8 << (place % 8);
             bytes[place] ^= flipped;
-            check(
-                &bytes,
-                &states,
-                closed,
-                &format!("bit {flipped:#x} of byte {place}, closed: {closed}"),
-            );
+            let what = format!("bit {flipped:#x} of byte {place}, closed: {closed}");
+            tried += 1;
+            read += usize::from(check(&bytes, allowed, &what));
             bytes[place] ^= flipped;
         }
+        eprintln!("closed: {closed}: {read} of {tried} damaged files could be read");
+        // Twins of superblocks, zeros and hints are many: an open that refused everything would be seen.
+        assert!(read > tried / 4, "{read} of {tried} could be read");
     }
 }

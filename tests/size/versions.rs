@@ -101,3 +101,22 @@ fn a_read_among_many_revisions_reads_few_heads() {
 fn a_read_among_ten_million_revisions_reads_few_heads() {
     run(10_000_000);
 }
+
+/// The first records of a transaction's range cost what they do in a view, however many there are.
+#[test]
+fn a_transactions_range_is_read_as_it_is_asked_for() {
+    let db = Options::new().open_in_memory().unwrap();
+    let mut txn = db.write().unwrap();
+    for n in 0..10_000u32 {
+        txn.put(format!("k{n:05}"), "1").unwrap();
+    }
+    txn.commit().unwrap();
+    let mut txn = db.write().unwrap();
+    txn.put("k00001", "2").unwrap();
+    for range in [txn.range(..), txn.range(..).reverse()] {
+        let before = heads_read(&db);
+        assert_eq!(range.iter().take(10).filter(Result::is_ok).count(), 10);
+        let heads = heads_read(&db) - before;
+        assert!(heads < 1000, "{heads} heads for ten records");
+    }
+}

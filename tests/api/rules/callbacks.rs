@@ -288,3 +288,69 @@ fn a_panic_while_opening_frees_the_file() {
         db.close().unwrap();
     }
 }
+
+/// A write from inside a report of progress is refused too: a restore loads in the writer's turn.
+#[test]
+fn a_write_inside_a_report_of_progress_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("store"), dir.path().join("copy"));
+    let store = Arc::new(Mutex::new(None::<WeakDb>));
+    let told = Arc::new(Mutex::new(0));
+    let (inner, count) = (Arc::clone(&store), Arc::clone(&told));
+    let options = Options::new().on_progress(move |_| {
+        let db = inner.lock().unwrap().as_ref().and_then(WeakDb::upgrade);
+        if let Some(db) = db {
+            // Only those that would not wait for ever are tried where the rule does not hold.
+            assert!(matches!(db.try_write(), Err(Error::InCallback)));
+            refuses_every_write(db);
+            *count.lock().unwrap() += 1;
+        }
+    });
+    let db = options.open(&path).unwrap();
+    db.put("a", "1").unwrap();
+    // A copy of a store that was not closed has no index run: its records are read, and reported.
+    std::fs::copy(&path, &copy).unwrap();
+    *store.lock().unwrap() = Some(db.downgrade());
+    db.restore(&copy).unwrap();
+    assert!(*told.lock().unwrap() > 0);
+    assert_eq!(db.put("a", "2").unwrap().get(), 3);
+}
+
+/// A lessor with an opinion of its own is asked for it only when there is a key that may hold a lease.
+#[test]
+fn a_new_key_holds_no_lease() {
+    #[derive(Default)]
+    struct Stubborn(Mutex<Vec<String>>);
+    impl Lessor for Stubborn {
+        fn lease_of(&self, _: &[u8]) -> Option<LeaseId> {
+            Some(LeaseId(7))
+        }
+
+        fn attach(&self, lease: LeaseId, _: &[u8]) {
+            self.0.lock().unwrap().push(format!("+{}", lease.0));
+        }
+
+        fn detach(&self, lease: LeaseId, _: &[u8]) {
+            self.0.lock().unwrap().push(format!("-{}", lease.0));
+        }
+    }
+    let lessor = Arc::new(Stubborn::default());
+    let db = Options::new()
+        .lessor(lessor.clone())
+        .open_in_memory()
+        .unwrap();
+    let told = || std::mem::take(&mut *lessor.0.lock().unwrap());
+    db.put("a", "1").unwrap();
+    assert_eq!(told(), [""; 0]);
+    put(&db, "b", 7).unwrap();
+    assert_eq!(told(), ["+7"]);
+    put(&db, "b", 7).unwrap();
+    assert_eq!(told(), [""; 0]);
+    let mut txn = db.write().unwrap();
+    txn.delete("b").unwrap();
+    txn.put_with_lease("b", "1", LeaseId(7)).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(told(), ["-7", "+7"]);
+    db.put("b", "1").unwrap();
+    assert_eq!(told(), ["-7"]);
+}

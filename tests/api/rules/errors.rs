@@ -299,3 +299,169 @@ fn a_damaged_record() {
     assert!(matches!(db.hash_by_rev(0), Err(Error::Corrupt { .. })));
     assert_eq!(db.get("k5").unwrap().unwrap().value, "the value number 5");
 }
+
+/// Changes one bit of the record with this key and value: of the key, which is under its head's checksum,
+/// or of the value.
+fn damage(path: &Path, key_and_value: &str, in_head: bool) {
+    let mut bytes = fs::read(path).unwrap();
+    let found = bytes
+        .windows(key_and_value.len())
+        .position(|part| part == key_and_value.as_bytes());
+    let place = found.unwrap_or_else(|| panic!("{key_and_value} is not there"));
+    let last = key_and_value.len() - 1;
+    bytes[if in_head { place } else { place + last }] ^= 0x20;
+    fs::write(path, bytes).unwrap();
+}
+
+/// A closed store with keys `key000` on, each of whose values begins with `=`.
+fn keyed(dir: &tempfile::TempDir, keys: usize) -> PathBuf {
+    let path = dir.path().join("store");
+    // Synced at the close only, so that many records share a leaf.
+    let lazy = Durability::Batched {
+        changes: u32::MAX,
+        interval: std::time::Duration::from_secs(100_000),
+    };
+    let db = Options::new().durability(lazy).open(&path).unwrap();
+    for n in 0..keys {
+        db.put(format!("key{n:03}"), format!("={n}=")).unwrap();
+    }
+    db.close().unwrap();
+    path
+}
+
+/// One damaged record is one error of a range, whichever it is and by whom it is read; the others are read.
+#[test]
+fn a_damaged_head_is_one_error() {
+    for bad in [0, 64, 127, 128, 172, 299] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = keyed(&dir, 300);
+        damage(&path, &format!("key{bad:03}={bad}="), true);
+        let db = Db::open(&path).unwrap();
+        let view = db.read().unwrap();
+        let txn = db.write().unwrap();
+        let count = |records: &mut dyn Iterator<Item = bool>| {
+            let mut counts = (0, 0);
+            for good in records.take(1000) {
+                counts.0 += usize::from(good);
+                counts.1 += usize::from(!good);
+            }
+            counts
+        };
+        let all = (299, 1);
+        let ok = |record: Result<revtree::Record<'_>>| record.is_ok();
+        assert_eq!(count(&mut view.range(..).iter().map(ok)), all, "{bad}");
+        assert_eq!(
+            count(&mut view.range(..).iter().rev().map(ok)),
+            all,
+            "{bad}"
+        );
+        assert_eq!(count(&mut txn.range(..).iter().map(ok)), all, "{bad}");
+        assert_eq!(
+            count(&mut txn.range(..).reverse().iter().map(ok)),
+            all,
+            "{bad}"
+        );
+    }
+}
+
+/// `changes` gives what lies before a damaged record, one error, and what lies behind its leaf; it ends.
+#[test]
+fn changes_around_a_damaged_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = keyed(&dir, 900);
+    damage(&path, "key400=400=", true);
+    let db = Db::open(&path).unwrap();
+    let view = db.read().unwrap();
+    for back in [false, true] {
+        let mut events = view.changes(.., 2.into()..=view.rev()).unwrap();
+        let (mut good, mut bad) = (Vec::new(), 0);
+        while let Some(event) = if back {
+            events.next_back()
+        } else {
+            events.next()
+        } {
+            match event {
+                Ok(event) => good.push(event.id.main.get()),
+                Err(_) => bad += 1,
+            }
+            assert!(bad < 10, "it does not go on");
+        }
+        if back {
+            good.reverse();
+        }
+        assert_eq!(bad, 1);
+        assert!(good.is_sorted() && good.last() == Some(&901));
+        // The first record is at revision 2, the damaged one at 402.
+        let before = good.iter().filter(|rev| **rev < 402).count();
+        assert_eq!(before, 400, "back: {back}");
+    }
+}
+
+/// A damaged record whose key is to be looked at is an error of `changes` too, not an endless row of them.
+#[test]
+fn changes_end_where_a_key_cannot_be_looked_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = keyed(&dir, 10);
+    let db = Db::open(&path).unwrap();
+    db.put("key003", "=newest=").unwrap();
+    db.compact(5).unwrap();
+    db.close().unwrap();
+    damage(&path, "key003=newest=", true);
+    let db = Db::open(&path).unwrap();
+    let view = db.read().unwrap();
+    let events = view.changes(.., 5.into()..=12.into()).unwrap();
+    let (good, bad): (Vec<_>, Vec<_>) = events.take(50).partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (6, 2));
+}
+
+/// An old version that is damaged does not keep the key from being written, nor the store from it.
+#[test]
+fn a_damaged_old_version_does_not_stop_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let db = Db::open(&path).unwrap();
+    for n in 1..48 {
+        db.put("versions", format!("={n}=")).unwrap();
+    }
+    db.close().unwrap();
+    damage(&path, "versions=40=", true);
+    let db = Db::open(&path).unwrap();
+    let mut txn = db.write().unwrap();
+    txn.put("another", "1").unwrap();
+    txn.put("versions", "=48=").unwrap();
+    txn.commit().unwrap();
+    db.put("more", "1").unwrap();
+    assert!(!db.stats().poisoned);
+    assert_eq!(db.get("versions").unwrap().unwrap().version, 48);
+}
+
+/// The hash of one compaction that cannot be made does not hide the others.
+#[test]
+fn compaction_hashes_that_cannot_be_made_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = keyed(&dir, 10);
+    damage(&path, "key007=7=", false);
+    let db = Db::open(&path).unwrap();
+    db.compact(3).unwrap();
+    db.compact(10).unwrap();
+    let hashes = db.compaction_hashes();
+    assert_eq!(
+        hashes
+            .iter()
+            .map(|hash| hash.revision.get())
+            .collect::<Vec<_>>(),
+        [3]
+    );
+}
+
+/// What open found stays what it was.
+#[test]
+fn recovery_is_of_the_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = keyed(&dir, 3);
+    let db = Db::open(&path).unwrap();
+    let recovery = db.recovery();
+    assert_eq!(recovery.revision.get(), 4);
+    db.put("a", "1").unwrap();
+    assert_eq!(db.recovery(), recovery);
+}

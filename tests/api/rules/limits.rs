@@ -183,6 +183,30 @@ fn tables_have_limits() {
     assert_eq!(view.table(&"n".repeat(255)).iter().count(), 2);
 }
 
+/// What is written of deleted rows counts too: a transaction that puts and deletes rows has an end.
+#[test]
+#[ignore = "a gigabyte: run it by name"]
+fn a_transaction_of_too_many_rows() {
+    let db = memory();
+    let key = vec![1; KEY_BYTES_MAX];
+    let mut txn = db.write().unwrap();
+    let mut table = txn.table("rows").unwrap();
+    let mut pairs = 0;
+    let error = loop {
+        match table.put(&key, b"").and_then(|()| table.delete(&key)) {
+            Ok(deleted) => assert!(deleted),
+            Err(error) => break error,
+        }
+        pairs += 1;
+    };
+    assert!(matches!(
+        error,
+        Error::TransactionTooLarge { what: "bytes", .. }
+    ));
+    // A header, the lengths, the name, the key; a multiple of eight.
+    assert_eq!(pairs, (1 << 30) / (2 * 65_560));
+}
+
 /// A store may be told its largest size: it is full then, by name; what was there can be read, and the
 /// store compacted, closed and opened.
 #[test]
@@ -226,4 +250,47 @@ fn a_store_may_be_full() {
     db.close().unwrap();
     let db = Options::new().store_bytes_max(2 << 20).open(&path).unwrap();
     assert_eq!(db.put("k", vec![0; 100_000]).unwrap().get(), rev + 1);
+}
+
+/// A limit below the size that a store has already: it is full, and all else goes on.
+#[test]
+fn a_store_may_be_larger_than_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = || Options::new().segment_bytes(64 << 10);
+    let db = options().open(&path).unwrap();
+    for n in 0..400u64 {
+        db.put(format!("k{n}"), vec![1; 10_000]).unwrap();
+    }
+    db.close().unwrap();
+    let small = || options().store_bytes_max(1 << 20).open(&path).unwrap();
+    for compact in 2..4u64 {
+        let db = small();
+        assert_eq!(db.read().unwrap().range(..).count().unwrap(), 400);
+        let refused = db.put("k", vec![0; 100_000]);
+        assert!(matches!(refused, Err(Error::StoreFull { .. })));
+        db.compact(compact).unwrap();
+        db.close().unwrap();
+    }
+    let db = options().open(&path).unwrap();
+    assert!(db.recovery().clean);
+    assert_eq!(db.compact_rev(), Some(3.into()));
+}
+
+/// Every number may be asked for as a revision.
+#[test]
+fn the_last_number_is_a_future_revision() {
+    let db = Options::new().open_in_memory().unwrap();
+    for rev in [2, u64::MAX - 1, u64::MAX] {
+        let refused = db.read_at(rev).map(|_| ());
+        assert!(matches!(refused, Err(Error::FutureRevision { .. })));
+        assert!(matches!(
+            db.compact(rev).map(|_| ()),
+            Err(Error::FutureRevision { .. })
+        ));
+        assert!(matches!(
+            db.hash_by_rev(rev).map(|_| ()),
+            Err(Error::FutureRevision { .. })
+        ));
+    }
 }

@@ -1,6 +1,9 @@
 //! Ranges, histories and changes: limits, both ends, keys without values, other revisions.
 
-use revtree::{ChangeId, Db, Error, EventKind, KeyRange, LeaseId, Prev, Range, Record, Revision};
+use revtree::{
+    Applied, ChangeId, Db, Error, EventKind, KeyRange, KeyValue, LeaseId, Options, Prev, Range,
+    Record, Revision,
+};
 
 use super::memory;
 
@@ -266,4 +269,196 @@ fn history_and_changes_from_both_ends() {
     assert!(c.is_modify() && matches!(c.prev, Prev::Value(kv) if kv.value == "c"));
     let nothing = ChangeId::new(11.into(), 1);
     assert!(matches!(view.change(nothing), Err(Error::RevisionNotFound(id)) if id == nothing));
+}
+
+/// Counts at an older revision agree with the walk also where an import lost the first put of a key's life,
+/// or what a delete deleted: compactions of etcd can (SEMANTICS §4.5).
+#[test]
+fn counts_of_lives_without_a_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut importer = Db::importer(dir.path().join("store"), Options::new()).unwrap();
+    let mut main = 1;
+    let mut next = || {
+        main += 1;
+        ChangeId::new(Revision::new(main), 0)
+    };
+    let kv = |key: &str, id: ChangeId, create: u64, version: u64| {
+        let (key, value) = (key.to_owned().into(), "v".into());
+        KeyValue::new(key, value, create.into(), id.main, version, LeaseId::NONE)
+    };
+    for n in 0..20 {
+        let id = next();
+        let (key, create) = (format!("other{n}"), id.main.get());
+        importer.put(id, &kv(&key, id, create, 1)).unwrap();
+    }
+    let deleted = next();
+    importer.delete(deleted, b"lost").unwrap();
+    // The put that made it again was in the revision of the delete.
+    let id = next();
+    importer
+        .put(id, &kv("lost", id, deleted.main.get(), 2))
+        .unwrap();
+    let id = next();
+    importer
+        .put(id, &kv("lost", id, deleted.main.get(), 3))
+        .unwrap();
+    // Nothing at all is known of what was before.
+    let id = next();
+    importer.put(id, &kv("late", id, 3, 7)).unwrap();
+    importer.delete(next(), b"gone").unwrap();
+    importer.delete(next(), b"gone").unwrap();
+    let id = next();
+    importer.put(id, &kv("other0", id, 2, 2)).unwrap();
+    let last = next().main;
+    let db = importer
+        .finish(last, Some(deleted.main), Applied::default())
+        .unwrap();
+    let view = db.read().unwrap();
+    for rev in deleted.main.get()..=last.get() {
+        let range = view.range(..).at(rev).unwrap();
+        let walked = range.iter().count() as u64;
+        assert_eq!(range.count().unwrap(), walked, "at {rev}");
+    }
+}
+
+/// What was asked for with `at` is forgotten by the next `at`; 0 is the reader's own revision again, and a
+/// transaction's own changes are.
+#[test]
+fn at_again() {
+    let db = letters();
+    let view = db.read_at(9).unwrap();
+    let at_four = view.range(..).at(4).unwrap();
+    assert_eq!(
+        take(&at_four.clone().at(0).unwrap(), "<<<<<<<<"),
+        "abcdefgh"
+    );
+    assert_eq!(take(&at_four.at(3).unwrap(), "<<<"), "ab");
+    let mut txn = db.write().unwrap();
+    txn.put("i", "i").unwrap();
+    let at_four = txn.range(..).at(4).unwrap();
+    assert_eq!(take(&at_four, "<<<<"), "abc");
+    for rev in [0, 12] {
+        let own = at_four.clone().at(rev).unwrap();
+        assert_eq!(take(&own, "<<<<<<<<"), "acdefghi", "{rev}");
+    }
+}
+
+/// A transaction builds on commits that are not visible yet; what it reads from its base can be asked for by
+/// revision too.
+#[test]
+fn the_base_of_a_transaction_before_it_is_visible() {
+    let db = letters();
+    let mut txn = db.write().unwrap();
+    txn.put("i", "i").unwrap();
+    let submitted = txn.submit().unwrap();
+    let txn = db.write().unwrap();
+    let base = txn.base();
+    assert_eq!((db.rev().get(), base.rev().get()), (11, 12));
+    assert_eq!(base.range(..).at(12).unwrap().count().unwrap(), 8);
+    assert_eq!(txn.range(..).at(12).unwrap().count().unwrap(), 8);
+    assert_eq!(txn.range(..).at(11).unwrap().count().unwrap(), 7);
+    let changes = base.changes(.., 12.into()..=12.into()).unwrap();
+    assert_eq!(
+        changes.map(|event| event.unwrap().id.main.get()).max(),
+        Some(12)
+    );
+    assert_eq!(base.history("i").unwrap().count(), 1);
+    assert!(matches!(
+        base.range(..).at(13),
+        Err(Error::FutureRevision { .. })
+    ));
+    drop(txn);
+    submitted.wait().unwrap();
+}
+
+/// What `history` and `changes` were asked for stays whole across a compaction, with what was before each
+/// change.
+#[test]
+fn events_outlive_a_compaction() {
+    let db = memory();
+    for n in 0..5 {
+        db.put("a", n.to_string()).unwrap();
+    }
+    let view = db.read().unwrap();
+    let history = view.history("a").unwrap();
+    let changes = view.changes(.., 2.into()..=6.into()).unwrap();
+    db.compact(6).unwrap();
+    for events in [history, changes] {
+        let before: Vec<_> = events
+            .map(|event| match event.unwrap().prev {
+                Prev::Value(kv) => String::from_utf8(kv.value.to_vec()).unwrap(),
+                Prev::None => "none".into(),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(before, ["none", "0", "1", "2", "3"]);
+    }
+}
+
+/// A transaction's range is read as it is asked for, from both ends, its own changes among what was there: any
+/// order of taking gives the keys that there are.
+#[test]
+fn ends_meet_in_a_transaction() {
+    let db = memory();
+    for n in 0..200u32 {
+        db.put(format!("k{n:03}"), "old").unwrap();
+    }
+    let mut txn = db.write().unwrap();
+    let mut expected: std::collections::BTreeMap<String, &str> =
+        (0..200u32).map(|n| (format!("k{n:03}"), "old")).collect();
+    for n in 0..200u32 {
+        let key = format!("k{n:03}");
+        match n % 7 {
+            0 => {
+                txn.delete(&key).unwrap();
+                expected.remove(&key);
+            }
+            1 => {
+                txn.put(&key, "new").unwrap();
+                expected.insert(key, "new");
+            }
+            2 => {
+                let key = format!("k{n:03}+");
+                txn.put(&key, "added").unwrap();
+                expected.insert(key, "added");
+            }
+            3 => {
+                let key = format!("k{n:03}-");
+                txn.put(&key, "gone").unwrap();
+                txn.delete(&key).unwrap();
+            }
+            _ => {}
+        }
+    }
+    for (from, to) in [("", "z"), ("k050", "k151"), ("k105", "k106"), ("k0", "k0")] {
+        let expected: Vec<_> = expected
+            .range(from.to_owned()..to.to_owned())
+            .map(|(key, value)| (key.clone(), (*value).to_owned()))
+            .collect();
+        for step in 1..6 {
+            for reverse in [false, true] {
+                let range = txn.range(from..to);
+                let range = if reverse { range.reverse() } else { range };
+                let mut records = range.iter();
+                let (mut low, mut high) = (Vec::new(), Vec::new());
+                for n in 0.. {
+                    let back = n % step == 0;
+                    let next = if back {
+                        records.next_back()
+                    } else {
+                        records.next()
+                    };
+                    let Some(record) = next else { break };
+                    let record = record.unwrap();
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    let ends = if back == reverse { &mut low } else { &mut high };
+                    ends.push((text(record.key()), text(record.value())));
+                }
+                assert!(records.next().is_none() && records.next_back().is_none());
+                high.reverse();
+                low.extend(high);
+                assert_eq!(low, expected, "{from}..{to} by {step}, reverse: {reverse}");
+            }
+        }
+    }
 }

@@ -202,3 +202,27 @@ fn commits_share_a_sync() {
     }
     assert_eq!(db.stats().syncs - before, 1);
 }
+
+/// A commit that changed nothing has read accepted commits: when it returns they are seen, so that its
+/// revision can be read and what it found is not taken back.
+#[test]
+fn a_commit_of_nothing_waits_for_what_it_read() {
+    let db = open(Durability::Sync);
+    let submitted = submit(&db, "1");
+    let deleted = db.delete("missing").unwrap();
+    assert_eq!((deleted.count, deleted.revision.get()), (0, 2));
+    assert_eq!(db.read_at(deleted.revision).unwrap().rev().get(), 2);
+    submitted.wait().unwrap();
+    let _submitted = submit(&db, "2");
+    let commit = db.write().unwrap().commit().unwrap();
+    assert_eq!((commit.revision.get(), commit.durable), (3, true));
+    assert_eq!(db.rev().get(), 3);
+    // In a store that syncs later it waits only when it is asked to, or behind one that was.
+    let db = open(LAZY);
+    db.put("k", "1").unwrap();
+    assert!(!db.write().unwrap().commit().unwrap().durable);
+    let mut txn = db.write().unwrap();
+    txn.require_sync();
+    assert!(txn.commit().unwrap().durable);
+    assert_eq!(db.durable_rev().get(), 2);
+}

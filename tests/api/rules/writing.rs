@@ -271,3 +271,26 @@ fn changes_of_a_transaction() {
     let written: Vec<_> = events.map(|event| event.unwrap().kv.key).collect();
     assert_eq!(written, ["c", "a", "b", "c"]);
 }
+
+/// The consistent index is a part of what savepoints are about: a later savepoint cannot bring back an index
+/// that was taken back.
+#[test]
+fn a_savepoint_does_not_bring_an_index_back() {
+    let db = memory();
+    let mut txn = db.write_at_index(1).unwrap().unwrap();
+    let first = txn.savepoint();
+    txn.set_applied(Applied { index: 5, term: 2 });
+    let second = txn.savepoint();
+    txn.set_applied(Applied { index: 6, term: 2 });
+    txn.roll_back_to(second).unwrap();
+    txn.roll_back_to(first).unwrap();
+    assert!(matches!(
+        txn.roll_back_to(second),
+        Err(Error::LimitReached { .. })
+    ));
+    txn.set_applied(Applied { index: 3, term: 1 });
+    assert!(txn.roll_back_to(second).is_err());
+    txn.roll_back_to(first).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(db.consistent_index(), Applied { index: 1, term: 0 });
+}

@@ -23,18 +23,16 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
 impl Failure {
     /// The store at `path` refused.
     pub(crate) fn store(path: &Path, error: &Error) -> Failure {
-        Failure::file(path, error)
+        match error {
+            // These name the file themselves.
+            Error::Locked { .. } | Error::NotAStore { .. } => Failure::Refused(error.to_string()),
+            _ => Failure::file(path, error),
+        }
     }
 
     /// The operating system refused `path`.
     pub(crate) fn file(path: &Path, error: &impl fmt::Display) -> Failure {
-        let text = error.to_string();
-        let path = path.display().to_string();
-        // Some errors name the file themselves.
-        if text.contains(&path) {
-            return Failure::Refused(text);
-        }
-        Failure::Refused(format!("{path}: {text}"))
+        Failure::Refused(format!("{}: {error}", path.display()))
     }
 
     /// Exit status.

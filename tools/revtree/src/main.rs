@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     let result = result.and_then(|()| output.finish());
     match result {
         Ok(()) if output.told_damage() => ExitCode::from(1),
+        Err(failure) if failure.is_broken_pipe() && output.told_damage() => ExitCode::from(1),
         // The reader of our output has seen enough: `| head`.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::SUCCESS,

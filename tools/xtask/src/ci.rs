@@ -59,19 +59,19 @@ pub(crate) fn run() -> Result<()> {
     if works(cargo(&["nextest", "--version"])) {
         let mut tests = cargo(&["nextest", "run", "--no-fail-fast", "--status-level", "slow"]);
         tests.args(ALL);
-        steps.command("tests", tests);
+        steps.tests("tests", tests);
     } else {
-        steps.command("tests", of_all("test", &["--tests", "--no-fail-fast"]));
+        steps.tests("tests", of_all("test", &["--tests", "--no-fail-fast"]));
     }
     // What a user gets who asks for no feature does the same.
     let door = cargo(&["test", "--package", "revtree", "--test", "api"]);
-    steps.command("tests of the door without features", door);
-    steps.command("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
+    steps.tests("tests of the door without features", door);
+    steps.tests("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
     steps.call("conformance", conformance::run);
     if built {
         run_programs(&mut steps);
     }
-    steps.command("loom models of the index", loom());
+    steps.tests("loom models of the index", loom());
     steps.finish()
 }
 
@@ -114,10 +114,32 @@ fn run_programs(steps: &mut Steps) {
             // Once more on a repository with one of each thing that is odd.
             let odd = program(&built.join("examples/git_history"), &["--made"]);
             steps.command("example git_history --made", odd);
+            // And from a folder below the top of the checkout, where paths could count from another place.
+            let mut below = program(&built.join("examples/git_history"), &[]);
+            below.current_dir(root().join("src"));
+            steps.command("example git_history in a folder below", below);
+            shallow(steps, &built.join("examples/git_history"));
         }
         Err(why) => {
             steps.call("examples", || Err(why));
         }
+    }
+}
+
+/// The main example on what most services that build a checkout have: a clone of the last commit alone.
+fn shallow(steps: &mut Steps, git_history: &Path) {
+    if !root().join(".git").exists() {
+        return;
+    }
+    let clone = target().join("shallow");
+    let _ = std::fs::remove_dir_all(&clone);
+    let mut git = Command::new("git");
+    git.args(["clone", "--quiet", "--no-checkout", "--depth", "1"]);
+    git.arg(format!("file://{}", root().display())).arg(&clone);
+    if steps.command("clone one commit", git) {
+        let mut example = program(git_history, &[]);
+        example.arg(&clone);
+        steps.command("example git_history on one commit", example);
     }
 }
 

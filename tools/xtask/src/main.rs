@@ -29,7 +29,7 @@ cargo xtask <command>
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
   model [--ops N] [--seed S]      random histories beside the reference model
-  long                            crash and model at the size of a night
+  long                            crash, model and two processes at the size of a night
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
 ";
@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         ("conformance", []) => conformance::run(),
         ("crash" | "model", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
-            .and_then(|()| campaign("model", &["--ops", "100000000"])),
+            .and_then(|()| campaign("model", &["--ops", "100000000"]))
+            .and_then(|()| beside_a_writer()),
         ("bench", options) => bench(options),
         _ => Err(format!("no such command\n\n{USAGE}")),
     };
@@ -94,6 +95,22 @@ fn campaign(kind: &str, options: &[&str]) -> Result<()> {
         .args(["--bin", "campaign", "--", kind])
         .args(options);
     succeed(command, kind)
+}
+
+/// The tests of several processes, for a minute each.
+fn beside_a_writer() -> Result<()> {
+    let mut command = cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "revtree",
+        "--test",
+        "conc",
+    ]);
+    command
+        .args(["--", "--nocapture", "a_reader_opens_again"])
+        .env("REVTREE_TEST_SCALE", "7");
+    succeed(command, "processes")
 }
 
 fn bench(options: &[&str]) -> Result<()> {

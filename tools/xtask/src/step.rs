@@ -50,6 +50,16 @@ impl Steps {
         })
     }
 
+    /// Runs a command that runs tests. One that ran none has shown nothing: a filter that no test has any
+    /// more would pass for ever.
+    pub(crate) fn tests(&mut self, title: &str, command: Command) -> bool {
+        self.step(title, |counts| {
+            let (outcome, found) = run(command);
+            counts.add(found);
+            outcome.and_then(|()| some_ran(found))
+        })
+    }
+
     /// Runs a function of this program.
     pub(crate) fn call(&mut self, title: &str, work: impl FnOnce() -> Result<()>) -> bool {
         self.step(title, |_| work())
@@ -95,6 +105,13 @@ impl Steps {
         } else {
             Err(format!("{failed} steps failed"))
         }
+    }
+}
+
+fn some_ran(counts: Counts) -> Result<()> {
+    match counts.passed {
+        0 => Err("no test ran".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -209,7 +226,14 @@ fn summary(line: &str) -> Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, summary};
+    use super::{Counts, some_ran, summary};
+
+    /// A step of tests without a test is a failure.
+    #[test]
+    fn no_tests_are_no_success() {
+        assert!(some_ran(summary("test result: ok. 0 passed; 0 failed; 3 ignored")).is_err());
+        assert!(some_ran(summary("test result: ok. 1 passed; 0 failed; 3 ignored")).is_ok());
+    }
 
     /// Both runners' last lines are understood, and nothing else is taken for one.
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use revtree::{Create, Db, Options};
+use revtree::{Create, Db, Error, Options};
 
 use crate::failure::{Failure, Result};
 use crate::output::{Output, compact_number};
@@ -28,8 +28,12 @@ impl ImportEtcd {
         let report = Db::import_etcd(&self.snapshot, &self.store, options);
         bar.clear();
         let report = report.map_err(|error| match &error {
-            revtree::Error::Import { .. } => Failure::file(&self.snapshot, &error),
-            _ => Failure::file(&self.store, &error),
+            Error::Import { .. } => Failure::file(&self.snapshot, &error),
+            // The machine refused the snapshot, not the store.
+            Error::Io { what, .. } if what.contains("snapshot") => {
+                Failure::file(&self.snapshot, &error)
+            }
+            _ => Failure::store(&self.store, &error),
         })?;
         output.numbers(&[
             ("revision", report.revision.get().into()),

@@ -7,6 +7,7 @@ mod dump;
 mod get;
 mod hash;
 mod history;
+mod import_etcd;
 mod log;
 mod put;
 mod range;
@@ -22,6 +23,8 @@ use crate::output::Output;
 /// What the tool can do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Make a store from a snapshot of etcd, or from a copy of its database.
+    ImportEtcd(import_etcd::ImportEtcd),
     /// Print the value of a key.
     Get(get::Get),
     /// Print the keys of a range with their values.
@@ -52,6 +55,7 @@ impl Command {
     /// Does it.
     pub(crate) fn run(&self, keys: KeyFormat, output: &mut Output) -> Result {
         match self {
+            Command::ImportEtcd(command) => command.run(output),
             Command::Get(command) => command.run(keys, output),
             Command::Range(command) => command.run(keys, output),
             Command::History(command) => command.run(keys, output),

@@ -1,6 +1,7 @@
 //! The tool as its users meet it: the built program, its output, its exit status, its error lines.
 
 mod dumping;
+mod importing;
 mod program;
 mod reading;
 mod refusals;

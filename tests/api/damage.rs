@@ -1,0 +1,444 @@
+//! What a damaged or crafted file costs: one error for what is damaged, everything else as before, and an
+//! end, whatever the file claims.
+//!
+//! Files are changed behind their checksums by `revtree-format`, which writes what the engine never would.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use revtree::{Db, Error, Options, ReadView};
+use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
+use revtree_format::{
+    BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameHeader, FramePlace, PageRef,
+    Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, Superblock, encode_segments,
+    parse_segments,
+};
+
+/// A file of a closed store, to be changed.
+struct File {
+    dir: tempfile::TempDir,
+    bytes: Vec<u8>,
+}
+
+fn key(n: u64) -> String {
+    format!("key {n:04}")
+}
+
+fn value(n: u64) -> String {
+    format!("the value of {n:04}")
+}
+
+fn place(position: Position) -> usize {
+    usize::try_from(position.0).unwrap()
+}
+
+impl File {
+    /// A closed store that `fill` has filled.
+    fn new(fill: impl FnOnce(&Db)) -> File {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let db = Options::new().segment_bytes(64 << 10).open(&path).unwrap();
+        fill(&db);
+        db.close().unwrap();
+        let bytes = fs::read(path).unwrap();
+        File { dir, bytes }
+    }
+
+    /// So many keys, each in a commit, and so a leaf, of its own.
+    fn of_commits(keys: u64) -> File {
+        File::new(|db| {
+            for n in 0..keys {
+                db.put(key(n), value(n)).unwrap();
+            }
+        })
+    }
+
+    /// So many keys in one transaction.
+    fn of_one_commit(keys: u64) -> File {
+        File::new(|db| {
+            let mut txn = db.write().unwrap();
+            for n in 0..keys {
+                txn.put(key(n), value(n)).unwrap();
+            }
+            txn.commit().unwrap();
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    fn write(&self) {
+        fs::write(self.path(), &self.bytes).unwrap();
+    }
+
+    fn open(&self) -> revtree::Result<Db> {
+        self.write();
+        Db::open(self.path())
+    }
+
+    fn open_to_read(&self) -> revtree::Result<Db> {
+        self.write();
+        Options::new().read_only().open(self.path())
+    }
+
+    /// Every way to open it is refused, by an error that is right, and writes nothing.
+    #[track_caller]
+    fn refused(&self, is_right: impl Fn(&Error) -> bool) {
+        for result in [self.open(), self.open_to_read()] {
+            match result {
+                Ok(db) => panic!("it opened at {}", db.rev()),
+                Err(error) => assert!(is_right(&error), "{error}"),
+            }
+            assert!(
+                fs::read(self.path()).unwrap() == self.bytes,
+                "it was changed"
+            );
+        }
+    }
+
+    fn newest(&self) -> Superblock {
+        let slots = self.bytes.chunks(SUPERBLOCK_BYTES).take(SUPERBLOCK_SLOTS);
+        let valid = slots.filter_map(|slot| Superblock::parse(slot, 0).ok());
+        valid.max_by_key(Superblock::age).unwrap()
+    }
+
+    /// Writes both slots of a superblock.
+    fn put_superblock(&mut self, superblock: &Superblock) {
+        self.put_slots(superblock.generation, &superblock.encode()[..]);
+    }
+
+    fn put_slots(&mut self, generation: u64, slot: &[u8]) {
+        let first = place(Position(generation % 2 * 2 * BLOCK_BYTES));
+        self.bytes[first..first + 2 * SUPERBLOCK_BYTES]
+            .chunks_mut(SUPERBLOCK_BYTES)
+            .for_each(|place| place.copy_from_slice(slot));
+    }
+
+    /// The newest superblock, changed.
+    fn change(&mut self, change: impl FnOnce(&mut Superblock)) {
+        let mut superblock = self.newest();
+        change(&mut superblock);
+        self.put_superblock(&superblock);
+    }
+
+    fn root(&self, kind: RootKind) -> Root {
+        *self.newest().root(kind).unwrap()
+    }
+
+    fn body_at(page: &PageRef) -> usize {
+        place(page.position) + FRAME_HEADER_BYTES
+    }
+
+    fn body(&self, page: &PageRef) -> &[u8] {
+        &self.bytes[File::body_at(page)..][..page.body_len as usize]
+    }
+
+    /// Another body of the same length in a page's frame, with right checksums; how parents name it.
+    fn replace(&mut self, page: &PageRef, body: &[u8]) -> PageRef {
+        assert_eq!(body.len(), page.body_len as usize);
+        let store_id = self.newest().store_id;
+        let frame = FramePlace {
+            store_id: &store_id,
+            segment_use: page.segment_use,
+            position: page.position,
+        };
+        let at = place(page.position);
+        let (mut header, _) = FrameHeader::parse(&self.bytes[at..], frame).unwrap();
+        header.body_crc = crc32c::crc32c(body);
+        let (bytes, _) = header.encode(frame);
+        self.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
+        let body_at = File::body_at(page);
+        self.bytes[body_at..body_at + body.len()].copy_from_slice(body);
+        PageRef {
+            body_crc: header.body_crc,
+            ..*page
+        }
+    }
+
+    /// The same for the page that a root names.
+    fn replace_root(&mut self, kind: RootKind, body: &[u8]) {
+        let page = self.root(kind).page;
+        let page = self.replace(&page, body);
+        self.change(|superblock| {
+            let mut roots = superblock.roots.iter_mut();
+            roots.find(|root| root.kind == kind).unwrap().page = page;
+        });
+    }
+
+    /// Damages the key of record `n`, and with it the head.
+    fn damage_key(&mut self, n: u64) {
+        let both = key(n) + &value(n);
+        let mut places = self.bytes.windows(both.len());
+        let at = places.position(|bytes| bytes == both.as_bytes()).unwrap();
+        self.bytes[at] ^= 1;
+    }
+}
+
+fn is_corrupt(error: &Error) -> bool {
+    matches!(error, Error::Corrupt { .. })
+}
+
+/// Reads of all kinds, which must give these keys.
+fn check_keys(view: &ReadView, keys: u64) {
+    assert_eq!(view.range(..).count().unwrap(), keys);
+    for (n, record) in (0..).zip(view.range(..)) {
+        let record = record.unwrap();
+        assert_eq!(record.key(), key(n).as_bytes());
+        assert_eq!(record.value(), value(n).as_bytes());
+        assert!(view.get(key(n)).unwrap().is_some());
+    }
+}
+
+/// Opens, and says whether the index was built from the records.
+fn loads_records(file: &File, options: Options) -> (Db, bool) {
+    file.write();
+    let loaded = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&loaded);
+    let told = move |progress: revtree::Progress| {
+        seen.fetch_or(progress.what == "records loaded", Ordering::SeqCst);
+    };
+    let db = options.on_progress(told).open(file.path()).unwrap();
+    (db, loaded.load(Ordering::SeqCst))
+}
+
+/// The key index run saves time and holds nothing of its own: damaged, it is built again from the records,
+/// and `check` tells of it (B-93).
+#[test]
+fn a_damaged_index_run_is_built_again() {
+    let file = File::of_one_commit(500);
+    let directory = file.root(RootKind::Index).page;
+    let parsed = Directory::parse(file.body(&directory), directory.position).unwrap();
+    let places = [
+        File::body_at(&directory),
+        File::body_at(&parsed.chunks[0]) + 100,
+        place(parsed.chunks[0].position) + 9,
+    ];
+    for options in [Options::new, || Options::new().read_only()] {
+        let (db, loaded) = loads_records(&file, options());
+        assert!(!loaded, "a sound run is used");
+        drop(db);
+        for at in places {
+            let mut file = File {
+                dir: tempfile::tempdir().unwrap(),
+                bytes: file.bytes.clone(),
+            };
+            file.bytes[at] ^= 4;
+            let (db, loaded) = loads_records(&file, options());
+            assert!(loaded, "at {at}");
+            check_keys(&db.read().unwrap(), 500);
+            let damage = db.check().unwrap().damage;
+            assert_eq!(damage.len(), 1, "at {at}: {damage:?}");
+        }
+    }
+    // A run of a revision that the checkpoint does not have.
+    let mut file = file;
+    file.change(|superblock| {
+        let run = superblock.roots.iter_mut();
+        run.for_each(|root| root.detail *= 2);
+    });
+    let (db, loaded) = loads_records(&file, Options::new());
+    assert!(loaded);
+    check_keys(&db.read().unwrap(), 500);
+}
+
+/// CRC-32, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(crc & 1))
+        })
+    })
+}
+
+/// A newer checkpoint that says what this version must not pass over refuses the file. An older one, which
+/// could be read, is no way out: the next checkpoint would be written over the newer (V-5).
+#[test]
+fn a_newer_checkpoint_that_refuses_is_not_passed_over() {
+    let forged = |at: usize, byte: u8| {
+        let mut file = File::of_commits(3);
+        let mut newer = file.newest();
+        newer.generation += 1;
+        newer.revision = newer.revision.next();
+        let mut slot = newer.encode();
+        slot[at] = byte;
+        let sums = [crc32(&slot[16..]), crc32c::crc32c(&slot[16..])];
+        slot[8..12].copy_from_slice(&sums[0].to_le_bytes());
+        slot[12..16].copy_from_slice(&sums[1].to_le_bytes());
+        file.put_slots(newer.generation, &slot[..]);
+        file
+    };
+    let roots = 144;
+    // An unknown critical flag, another branch, an unknown kind and an unknown flag of a critical root.
+    for (at, byte) in [(20, 1), (60, 1), (roots, 99), (roots + 2, 3)] {
+        forged(at, byte).refused(is_corrupt);
+    }
+    // With damage in it, as a crash leaves it, the older one is taken.
+    let mut torn = forged(60, 0);
+    torn.put_slots(torn.newest().generation, &[7; SUPERBLOCK_BYTES]);
+    assert_eq!(torn.open().unwrap().rev().get(), 4);
+}
+
+/// Use numbers never repeat: an open beyond their range is refused (B-13). To read, none is needed.
+#[test]
+fn opens_do_not_wrap() {
+    let mut file = File::of_commits(3);
+    file.change(|superblock| superblock.opens = u32::MAX);
+    assert!(matches!(file.open(), Err(Error::LimitReached { .. })));
+    assert_eq!(file.bytes, fs::read(file.path()).unwrap());
+    assert_eq!(file.open_to_read().unwrap().rev().get(), 4);
+    file.change(|superblock| (superblock.opens, superblock.edition) = (7, u32::MAX));
+    assert!(matches!(file.open(), Err(Error::LimitReached { .. })));
+}
+
+/// A log head far beyond the file asks for no memory for the segments before it.
+#[test]
+fn a_log_head_beyond_the_file_is_refused() {
+    for terabytes in [1u64, 15] {
+        let mut file = File::of_commits(3);
+        file.change(|superblock| {
+            let head = &mut superblock.head;
+            head.position = Position((terabytes << 40) + 4096);
+            head.segment = u32::try_from((terabytes << 40) / (64 << 10)).unwrap();
+        });
+        file.refused(is_corrupt);
+    }
+    let mut file = File::of_commits(3);
+    file.change(|superblock| superblock.head.segment = u32::MAX);
+    file.refused(is_corrupt);
+}
+
+/// A segment table whose entries contradict each other is damage, not a way to walk for ever (B-85).
+#[test]
+fn a_crafted_segment_table_is_refused() {
+    let changes: [fn(&mut [SegmentEntry]); 5] = [
+        |entries| entries[0].units = u32::MAX,
+        |entries| entries[0].units = 2,
+        |entries| entries[1].units = 0,
+        |entries| entries.last_mut().unwrap().units = 2,
+        |entries| {
+            entries[1] = SegmentEntry {
+                segment_use: 5,
+                ..SegmentEntry::FREE
+            }
+        },
+    ];
+    for change in changes {
+        let mut file = File::of_commits(60);
+        let page = file.root(RootKind::Segments).page;
+        let mut directory = Directory::parse(file.body(&page), page.position).unwrap();
+        let chunk = directory.chunks[0];
+        let mut entries = parse_segments(file.body(&chunk), chunk.position).unwrap();
+        assert!(entries.len() > 2);
+        change(&mut entries);
+        directory.chunks[0] = file.replace(&chunk, &encode_segments(&entries));
+        file.replace_root(RootKind::Segments, &directory.encode());
+        file.refused(is_corrupt);
+    }
+}
+
+/// A page that is not the one that its parent means is damage (B-73), and no page is walked twice.
+#[test]
+fn a_page_in_the_place_of_another_is_refused() {
+    let mut file = File::of_commits(300);
+    let page = file.root(RootKind::Tree).page;
+    let mut root = BranchPage::parse(file.body(&page), page.position).unwrap();
+    let BranchEntries::Children(children) = &mut root.entries else {
+        panic!("300 leaves are more than a page");
+    };
+    children[1].page = children[0].page;
+    file.replace_root(RootKind::Tree, &root.encode());
+    // The run leads to every key without the tree; what needs the tree is told.
+    let db = file.open_to_read().unwrap();
+    check_keys(&db.read().unwrap(), 300);
+    assert!(is_corrupt(&db.hash_by_rev(0).unwrap_err()));
+    assert!(!db.check().unwrap().is_clean());
+    drop(db);
+    file.change(|superblock| superblock.roots.retain(|root| root.kind != RootKind::Index));
+    file.refused(is_corrupt);
+}
+
+/// A damaged page of the tree is one error of a walk over changes, which then ends, from either end; it is
+/// in the report of a check, and no error of it; reads that do not need the page go on.
+#[test]
+fn a_damaged_page_ends_a_walk() {
+    for keys in [20, 300] {
+        let mut file = File::of_commits(keys);
+        let page = file.root(RootKind::Tree).page;
+        file.bytes[File::body_at(&page) + 20] ^= 1;
+        let db = file.open_to_read().unwrap();
+        let view = db.read().unwrap();
+        check_keys(&view, keys);
+        let changes = || view.changes(.., 2.into()..=view.rev()).unwrap().take(1000);
+        let backward = view.changes(.., 2.into()..=view.rev()).unwrap().rev();
+        assert_eq!(changes().count(), 1);
+        assert!(is_corrupt(&changes().next().unwrap().unwrap_err()));
+        assert_eq!(backward.take(1000).count(), 1);
+        let report = db.check().unwrap();
+        assert!(report.damage.iter().all(is_corrupt));
+        assert!(!report.is_clean());
+        assert_eq!(report.keys, keys);
+    }
+}
+
+/// A damaged head is one error of a walk over changes. What lies before it in its leaf is given, from
+/// either end; behind it the walk goes on with the next leaf.
+#[test]
+fn changes_around_a_damaged_head() {
+    let mut file = File::new(|db| {
+        for commit in 0..3 {
+            let mut txn = db.write().unwrap();
+            for n in 0..50 {
+                let n = commit * 50 + n;
+                txn.put(key(n), value(n)).unwrap();
+            }
+            txn.commit().unwrap();
+        }
+    });
+    file.damage_key(70);
+    let db = file.open_to_read().unwrap();
+    let view = db.read().unwrap();
+    let seen = |event: revtree::Result<revtree::Event>| event.ok().map(|event| event.kv.key);
+    let changes = || view.changes(.., 2.into()..=view.rev()).unwrap().take(1000);
+    let known = |numbers: &mut dyn Iterator<Item = u64>| -> Vec<Option<bytes::Bytes>> {
+        numbers.map(|n| Some(key(n).into())).collect()
+    };
+    // One transaction is a frame, and 50 small records are a leaf of it.
+    let (before, behind) = (known(&mut (0..70)), known(&mut (100..150)));
+    let forward: Vec<_> = changes().map(seen).collect();
+    assert_eq!(
+        forward,
+        [before.clone(), vec![None], behind.clone()].concat()
+    );
+    let all = view.changes(.., 2.into()..=view.rev()).unwrap();
+    let mut backward: Vec<_> = all.rev().take(1000).map(seen).collect();
+    backward.reverse();
+    assert_eq!(backward, [before, vec![None], behind].concat());
+}
+
+/// A damaged head is one error of a range, wherever in it: every other key is read.
+#[test]
+fn a_range_goes_on_behind_a_damaged_head() {
+    for damaged in [0, 1, 126, 127, 128, 129, 255, 299] {
+        let mut file = File::of_one_commit(300);
+        file.damage_key(damaged);
+        let db = file.open_to_read().unwrap();
+        let view = db.read().unwrap();
+        let expected = |ascends: bool| -> Vec<Option<String>> {
+            let all = (0..300).map(|n| (n != damaged).then(|| key(n)));
+            if ascends {
+                all.collect()
+            } else {
+                all.rev().collect()
+            }
+        };
+        let name = |kv: revtree::Record<'_>| String::from_utf8(kv.key().to_vec()).unwrap();
+        let forward: Vec<_> = view.range(..).iter().map(|kv| kv.ok().map(name)).collect();
+        assert_eq!(forward, expected(true), "{damaged} of 300");
+        let backward = view.range(..).iter().rev();
+        let backward: Vec<_> = backward.map(|kv| kv.ok().map(name)).collect();
+        assert_eq!(backward, expected(false), "{damaged} of 300, from the back");
+    }
+}
