@@ -88,18 +88,19 @@ impl WriterLock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(storage: &dyn Storage, path: &Path) -> Result<WriterLock> {
         let identity = storage.identity().map_err(Error::on("identify the file"))?;
+        // Held over both: who does not get the lock finds its holder in the set.
+        let mut writers = lock(&WRITERS);
         if !storage
             .try_lock_writer()
             .map_err(Error::on("lock the file"))?
         {
-            let writers = lock(&WRITERS);
             let by_this_process = writers.as_ref().is_some_and(|set| set.contains(&identity));
             return Err(Error::Locked {
                 path: path.to_path_buf(),
                 by_this_process,
             });
         }
-        lock(&WRITERS).get_or_insert_default().insert(identity);
+        writers.get_or_insert_default().insert(identity);
         Ok(WriterLock { identity })
     }
 }
