@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::lock;
+use crate::engine::{Brought, bring, lock};
 use crate::error::{Error, Result};
 use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
@@ -17,6 +17,7 @@ use crate::mvcc::{
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sys::Disk;
+use crate::trace;
 
 /// An open store. Cheap to clone; all clones are the same store.
 ///
@@ -67,7 +68,10 @@ pub(crate) struct Shared {
     store: ArcSwap<Store>,
     turn: Arc<Turn>,
     pub(crate) options: Options,
-    pub(crate) disk: Arc<dyn Disk>,
+    /// Where the store's own file lives.
+    disk: Arc<dyn Disk>,
+    /// Where the files live that callers name; another disk for a store in memory.
+    files: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
     /// What the open of the present content found.
     recovery: Mutex<Recovery>,
@@ -103,7 +107,20 @@ impl Db {
         Options::new().open(path)
     }
 
+    /// Opens the store `path` of a disk.
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
+        Db::open_beside(Arc::clone(&disk), path, disk, options)
+    }
+
+    /// The same for a disk on which there is nothing but the store: saved and restored files are those
+    /// of the disk `files`.
+    pub(crate) fn open_beside(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        files: Arc<dyn Disk>,
+        options: Options,
+    ) -> Result<Db> {
+        trace::span!("open", path = %path.display(), read_only = options.read_only);
         let (store, found) = open_store(&disk, path, path, &options)?;
         if let Some(expected) = options.expect_at_least
             && store.engine.rev() < expected
@@ -120,12 +137,20 @@ impl Db {
             turn: Arc::default(),
             options,
             disk,
+            files,
             path: path.to_path_buf(),
             recovery: Mutex::new(recovery),
             closed: AtomicBool::new(false),
         });
         let db = Db { shared };
         let weak = db.downgrade();
+        trace::event!(
+            INFO,
+            revision = db.rev().get(),
+            clean = db.recovery().clean,
+            created = db.recovery().created,
+            "store opened"
+        );
         db.store().in_callback(|lessor| lessor.opened(weak));
         Ok(db)
     }
@@ -380,7 +405,7 @@ impl Db {
     /// # Errors
     /// [`Error::Closed`].
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::current(&self.store(), &self.shared.disk)
+        Snapshot::current(&self.store(), &self.shared.files)
     }
 
     /// Puts the store file at `path`, a saved [`Snapshot`] or any other store, in place of the content: the
@@ -390,6 +415,8 @@ impl Db {
     /// renamed. Views, snapshots and shared bytes stay on the old content, exact, and keep its file locked;
     /// background work on it ends. The lessor is told of each live key with a lease, as at open; of the old
     /// content's leases it is not told. The consistent index is that of the new content.
+    ///
+    /// A store in memory copies the file before anything else, and removes it instead of renaming it.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -417,19 +444,18 @@ impl Db {
     /// With the panic of a lessor's hook, once the new content is in place.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Recovery> {
         let shared = &*self.shared;
+        trace::span!("restore", path = %path.as_ref().display());
         let turn = self.take_turn()?;
         // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
         let options = Options {
             create: Create::Never,
             ..shared.options.clone()
         };
-        let (store, found) = open_store(&shared.disk, path.as_ref(), &shared.path, &options)?;
+        let arrived = Arrived::of(shared, path.as_ref())?;
+        let (store, found) = open_store(&shared.disk, &arrived.path, &shared.path, &options)?;
         store.leased(|_, _| {})?;
         // 2. The name is the store's: from here on an open finds the new content, which we have locked.
-        shared
-            .disk
-            .rename(path.as_ref(), &shared.path)
-            .map_err(Error::on("rename the restored file"))?;
+        arrived.take_name(&shared.path)?;
         let synced = shared.disk.sync_directory(&shared.path).map_err(Arc::new);
         if let Err(cause) = &synced {
             // A power cut may bring the old name back: nothing that is written here would be durable
@@ -443,6 +469,7 @@ impl Db {
         // 4. The old content's work ends; whoever waits for a sync of it may do so.
         old.engine.retire();
         old.end_worker();
+        trace::event!(INFO, revision = store.engine.rev().get(), "restored");
         let attached = store.attach_leases();
         drop(turn);
         synced.map_err(|cause| Error::Io {
@@ -453,7 +480,8 @@ impl Db {
         Ok(recovery)
     }
 
-    /// Counters and sizes. After a compaction the heads of all records are read to count live bytes.
+    /// Counters and sizes. After a compaction the heads of all records are read to count live bytes, once
+    /// for each change or compaction that it is called behind.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.store())
@@ -551,6 +579,57 @@ impl Db {
         options: Options,
     ) -> Result<ImportReport> {
         import_etcd(snapshot.as_ref(), store.as_ref(), options)
+    }
+}
+
+/// A file that is to be restored, on the store's own disk.
+struct Arrived<'s> {
+    disk: &'s dyn Disk,
+    path: PathBuf,
+    /// What it is a copy of, when it came from another disk.
+    brought: Option<Brought>,
+    renamed: bool,
+}
+
+impl<'s> Arrived<'s> {
+    /// The file itself, or a copy of it.
+    fn of(shared: &'s Shared, path: &Path) -> Result<Arrived<'s>> {
+        let disk = &*shared.disk;
+        let (path, brought) = if Arc::ptr_eq(&shared.disk, &shared.files) {
+            (path.to_path_buf(), None)
+        } else {
+            let copy = shared.path.with_extension("restored");
+            let store_bytes_max = shared.options.store_bytes_max;
+            let brought = bring(&shared.files, path, disk, &copy, store_bytes_max)?;
+            (copy, Some(brought))
+        };
+        Ok(Arrived {
+            disk,
+            path,
+            brought,
+            renamed: false,
+        })
+    }
+
+    /// Gives it the store's name; a file that it is a copy of is removed first, while nothing has changed.
+    fn take_name(mut self, name: &Path) -> Result<()> {
+        if let Some(brought) = &self.brought {
+            brought.remove()?;
+        }
+        self.disk
+            .rename(&self.path, name)
+            .map_err(Error::on("rename the restored file"))?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Arrived<'_> {
+    fn drop(&mut self) {
+        // A copy that was given up.
+        if self.brought.is_some() && !self.renamed {
+            let _ = self.disk.remove(&self.path);
+        }
     }
 }
 

@@ -171,6 +171,7 @@ pub enum Error {
 
 /// What the caller of a failed call can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Ask for something else: another revision, a smaller value.

@@ -27,6 +27,7 @@ use crate::sys::{Disk, MemoryDisk, RealDisk};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Durability {
     /// A power loss: `commit` returns after one fdatasync, shared by all threads that commit meanwhile.
@@ -44,6 +45,7 @@ pub enum Durability {
 
 /// How reads reach the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ReadMode {
     /// Through a memory map: values are borrowed.
@@ -55,6 +57,7 @@ pub enum ReadMode {
 
 /// Whether opening may create the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Create {
     /// When there is no file.
@@ -76,6 +79,7 @@ pub enum Create {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Applied {
     /// The consistent index.
     pub index: u64,
@@ -85,6 +89,7 @@ pub struct Applied {
 
 /// How far a long operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Which operation.
@@ -226,7 +231,8 @@ impl Options {
         self
     }
 
-    /// Where files live: for tests on a simulated disk. No thread is started then.
+    /// Where files live: for tests on a simulated disk. No thread is started then. Snapshots are saved
+    /// there, and restored from there.
     #[cfg(feature = "unstable-storage")]
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -247,16 +253,28 @@ impl Options {
 
     /// Opens an empty store in memory, with the same code: for the tests of its users.
     ///
+    /// The paths that it is given later are those of files: [`Snapshot::save`](crate::Snapshot::save)
+    /// makes a file, and [`Db::restore`] reads one.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.save(dir.path().join("saved"))?;
+    /// assert_eq!(revtree::Db::open(dir.path().join("saved"))?.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had.
     pub fn open_in_memory(mut self) -> Result<Db> {
         self.create = Create::IfMissing;
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
         let disk = Arc::new(MemoryDisk::new());
-        Db::open_on(disk, Path::new("memory"), self)
+        Db::open_beside(disk, Path::new("memory"), self.files(), self)
     }
 
-    /// Where files live.
+    /// Where files live; also those that a store in memory saves and restores.
     pub(crate) fn files(&self) -> Arc<dyn Disk> {
         self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk))
     }

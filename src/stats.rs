@@ -21,6 +21,8 @@ use crate::options::Progress;
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// The current revision.
@@ -68,7 +70,7 @@ pub struct Stats {
     pub group_max: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
-    /// Branch pages of the revision tree read.
+    /// Branch pages of the revision tree read, but not those read to collect this.
     pub tree_pages_read: u64,
     /// An earlier write or sync failed: the store takes no more writes.
     pub poisoned: bool,
@@ -134,6 +136,7 @@ impl Stats {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CheckReport {
     /// The revision up to which was read.
@@ -152,8 +155,15 @@ pub struct CheckReport {
     pub record_bytes: u64,
     /// Keys that exist.
     pub keys: u64,
-    /// What is wrong, with offsets.
+    /// What is wrong, with offsets. (The feature `serde` writes the sentences.)
+    #[cfg_attr(feature = "serde", serde(serialize_with = "sentences"))]
     pub damage: Vec<Error>,
+}
+
+/// Errors as what they say: they hold answers of the operating system, which are no data.
+#[cfg(feature = "serde")]
+fn sentences<S: serde::Serializer>(damage: &[Error], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(damage.iter().map(ToString::to_string))
 }
 
 impl CheckReport {
@@ -191,6 +201,7 @@ impl CheckReport {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Recovery {
     /// The store was closed properly: nothing had to be replayed.
@@ -271,6 +282,7 @@ impl Compaction {
 /// assert_ne!(revtree::Outcome::Done, revtree::Outcome::Interrupted);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Outcome {
     /// All of it was done.

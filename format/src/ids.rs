@@ -10,6 +10,8 @@ use core::fmt;
 /// assert_eq!(Revision::from(7).to_string(), "7");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Revision(u64);
 
 impl Revision {
@@ -52,6 +54,7 @@ impl fmt::Display for Revision {
 /// assert!(id < ChangeId { main: Revision::new(10), sub: 0 });
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ChangeId {
     /// The revision of the transaction.
     pub main: Revision,
@@ -79,6 +82,8 @@ impl fmt::Display for ChangeId {
 /// assert_eq!(revtree_format::LeaseId::NONE.0, 0);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct LeaseId(pub i64);
 
 impl LeaseId {

@@ -23,6 +23,7 @@ use super::pages::{write_index, write_segments, write_tables};
 use super::{Checkpoint, Engine, IndexRun, State, lock};
 use crate::error::{Error, Result};
 use crate::pager::{Room, Superblocks};
+use crate::trace;
 
 impl Engine {
     /// Whether so much log has been written since the last checkpoint that another is due.
@@ -44,7 +45,10 @@ impl Engine {
         };
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
-            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
+            Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
+                trace::event!(WARN, error = %_full, "checkpoint put off");
+                Ok(())
+            }
             other => other,
         }
     }
@@ -60,6 +64,7 @@ impl Engine {
         run: Option<&dyn IndexRun>,
     ) -> Result<()> {
         self.check_writable()?;
+        trace::span!("checkpoint", with_index = run.is_some());
         // 1.
         let (head, state, tails, commits) = {
             let mut append = self.append()?;
@@ -146,6 +151,14 @@ impl Engine {
         checkpoint.spine = spine;
         checkpoint.tables = state.tables;
         checkpoint.superblock = next;
+        self.tell_metrics();
+        trace::event!(
+            DEBUG,
+            revision = checkpoint.superblock.revision.get(),
+            records = checkpoint.superblock.records,
+            segments = segment_count,
+            "checkpoint written"
+        );
         Ok(())
     }
 
@@ -191,7 +204,12 @@ impl Engine {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         }
+        trace::span!("close", path = %self.path.display());
         let result = self.close_log(run);
+        match &result {
+            Ok(()) => trace::event!(INFO, revision = self.rev().get(), "store closed"),
+            Err(_error) => trace::event!(WARN, error = %_error, "store closed with an error"),
+        }
         self.closed.store(true, Ordering::Release);
         result
     }

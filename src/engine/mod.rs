@@ -7,6 +7,7 @@
 //! Locks, outermost first: the checkpoint lock, the append lock, the sync state. Whoever syncs the file
 //! holds a lock of its own for as long, and takes no other. None is taken by a reader.
 
+mod bring;
 mod check;
 mod checkpoint;
 mod commit;
@@ -24,8 +25,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
+pub(crate) use bring::{Brought, bring};
 pub(crate) use commit::{Appender, Ticket};
-pub(crate) use open::{Config, Found};
+pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
 pub(crate) use worker::Worker;
@@ -33,9 +35,11 @@ pub(crate) use worker::Worker;
 pub(crate) use crate::pager::Room;
 
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
-use crate::sys::{LockByte, Storage};
+use crate::sys::{LockByte, Stopwatch, Storage};
+use crate::trace;
 use crate::tree::{Spine, Tail, Tree};
 
 /// The key index as it goes into the file at a clean close.
@@ -70,6 +74,7 @@ pub(crate) struct Engine {
     /// Another file has taken the place of this one: no more checkpoints.
     retired: AtomicBool,
     pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
     checkpoint_bytes: u64,
     _lock: Option<open::WriterLock>,
 }
@@ -205,9 +210,22 @@ impl Engine {
         }
     }
 
+    /// What is so from the open on, and after a checkpoint.
+    fn tell_metrics(&self) {
+        let (rev, state) = self.published();
+        self.metrics.published(rev, state.compact);
+        if cfg!(feature = "metrics") {
+            let (file_bytes, free_bytes) = self.space();
+            self.metrics.space(file_bytes, free_bytes);
+        }
+    }
+
     /// No more writes: what is on disk is no longer known. Reads go on. The first cause stays.
     pub(crate) fn poison(&self, cause: Arc<io::Error>) {
-        let _ = self.poison.set(cause);
+        let told = Arc::clone(&cause);
+        if self.poison.set(cause).is_ok() {
+            trace::poisoned(&told);
+        }
         // Reader processes no longer take our word for what is durable.
         let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);
     }
@@ -221,7 +239,10 @@ impl Engine {
             let cause = Arc::clone(cause);
             return Err(Error::Poisoned { cause });
         }
-        self.storage().sync_data().map_err(|error| {
+        let time = Stopwatch::start();
+        let synced = self.storage().sync_data();
+        trace::synced(&time);
+        synced.map_err(|error| {
             let cause = Arc::new(error);
             self.poison(Arc::clone(&cause));
             Error::Io {

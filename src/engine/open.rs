@@ -15,12 +15,14 @@ use revtree_format::{
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::{Applied, Create, Durability, ReadMode};
 use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
     read_blob, replay, walk,
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage, page_size};
+use crate::trace;
 use crate::tree::{Spine, Tree};
 
 /// What opening needs to know.
@@ -56,6 +58,23 @@ pub(crate) struct Found {
     pub(crate) superblocks_bad: u32,
 }
 
+impl Found {
+    /// What an operator should know of it.
+    fn tell(&self) {
+        if !self.clean {
+            trace::event!(
+                WARN,
+                frames = self.frames,
+                bytes_dropped = self.bytes_dropped,
+                "log replayed"
+            );
+        }
+        if self.superblocks_bad > 0 {
+            trace::event!(WARN, bad = self.superblocks_bad, "superblocks damaged");
+        }
+    }
+}
+
 /// The files that this process has open for writing: tells who holds a lock.
 static WRITERS: Mutex<Option<HashSet<FileIdentity>>> = Mutex::new(None);
 
@@ -69,18 +88,19 @@ impl WriterLock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(storage: &dyn Storage, path: &Path) -> Result<WriterLock> {
         let identity = storage.identity().map_err(Error::on("identify the file"))?;
+        // Held over both: who does not get the lock finds its holder in the set.
+        let mut writers = lock(&WRITERS);
         if !storage
             .try_lock_writer()
             .map_err(Error::on("lock the file"))?
         {
-            let writers = lock(&WRITERS);
             let by_this_process = writers.as_ref().is_some_and(|set| set.contains(&identity));
             return Err(Error::Locked {
                 path: path.to_path_buf(),
                 by_this_process,
             });
         }
-        lock(&WRITERS).get_or_insert_default().insert(identity);
+        writers.get_or_insert_default().insert(identity);
         Ok(WriterLock { identity })
     }
 }
@@ -112,6 +132,8 @@ impl Engine {
             open_to_write(config, storage)?
         };
         opened.found.created = created;
+        opened.engine.tell_metrics();
+        opened.found.tell();
         Ok(opened)
     }
 }
@@ -323,6 +345,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         closed: AtomicBool::new(false),
         retired: AtomicBool::new(false),
         counters: Counters::default(),
+        metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: Some(writer_lock),
         checkpoint: Mutex::new(Checkpoint {
@@ -402,6 +425,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         closed: AtomicBool::new(false),
         retired: AtomicBool::new(false),
         counters: Counters::default(),
+        metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: None,
         checkpoint: Mutex::new(Checkpoint {

@@ -29,6 +29,7 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Event {
     /// Which change.
@@ -61,6 +62,7 @@ impl Event {
 /// assert_ne!(revtree::EventKind::Put, revtree::EventKind::Delete);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum EventKind {
     /// The key got a value.
     Put,
@@ -80,6 +82,7 @@ pub enum EventKind {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Prev {
     /// It was not asked for.
     NotAsked,

@@ -14,6 +14,8 @@ use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, Rang
 /// assert!(KeyRange::prefix([0xff, 0xff]).contains(&[0xff, 0xff, 1]));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Shown", into = "Shown"))]
 pub struct KeyRange(Keys);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -106,6 +108,37 @@ impl KeyRange {
                     .map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
                 (Bound::Included(start), end)
             }
+        }
+    }
+}
+
+/// A range as serde shows it, by the constructors' names: keys as byte strings, not as lists of numbers.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Shown {
+    Single(bytes::Bytes),
+    AtLeast(bytes::Bytes),
+    Between(bytes::Bytes, bytes::Bytes),
+}
+
+#[cfg(feature = "serde")]
+impl From<KeyRange> for Shown {
+    fn from(range: KeyRange) -> Shown {
+        match range.0 {
+            Keys::Single(key) => Shown::Single(key.into()),
+            Keys::Span(start, None) => Shown::AtLeast(start.into()),
+            Keys::Span(start, Some(end)) => Shown::Between(start.into(), end.into()),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Shown> for KeyRange {
+    fn from(shown: Shown) -> KeyRange {
+        match shown {
+            Shown::Single(key) => KeyRange::single(key),
+            Shown::AtLeast(start) => KeyRange::at_least(start),
+            Shown::Between(start, end) => KeyRange::between(start, end),
         }
     }
 }

@@ -71,6 +71,7 @@ enum Source<'v> {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RangeResult {
     /// The records, copied.
@@ -171,6 +172,7 @@ impl<'v> Range<'v> {
 
     /// The records, read as they are asked for.
     pub fn iter(&self) -> Records<'v> {
+        self.view().store().engine.metrics.read();
         let of = match self.source() {
             Source::View(rev) => RecordsOf::View {
                 store: self.view().store(),
@@ -194,6 +196,11 @@ impl<'v> Range<'v> {
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
     pub fn count(&self) -> Result<u64> {
+        self.view().store().engine.metrics.read();
+        self.total()
+    }
+
+    fn total(&self) -> Result<u64> {
         match self.source() {
             Source::View(rev) => count_at(self.view().store(), &self.keys, rev),
             Source::Txn(txn) => txn.count(&self.keys),
@@ -211,7 +218,7 @@ impl<'v> Range<'v> {
             kvs.push(record?.to_key_value());
         }
         let count = match self.limit {
-            Some(limit) if kvs.len() >= limit => self.count()?,
+            Some(limit) if kvs.len() >= limit => self.total()?,
             _ => kvs.len() as u64,
         };
         let more = count > kvs.len() as u64;
@@ -326,6 +333,7 @@ pub struct OwnedRecords {
 
 impl OwnedRecords {
     pub(crate) fn new(view: ReadView, keys: KeyRange) -> OwnedRecords {
+        view.store().engine.metrics.read();
         let scan = Scan::new(&keys, view.rev(), false);
         OwnedRecords { view, scan }
     }

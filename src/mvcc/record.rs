@@ -23,6 +23,7 @@ use crate::pager::{Medium, Raw};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct KeyValue {
     /// The key.

@@ -9,10 +9,11 @@ use revtree_format::Revision;
 use super::image::Image;
 use super::pins::Pin;
 use super::store::Store;
-use crate::engine::{State, lock};
+use crate::engine::{State, WriterLock, lock};
 use crate::error::{Error, Result};
 use crate::options::Applied;
-use crate::sys::{Access, Disk, Storage};
+use crate::sys::{Access, Disk, Stopwatch, Storage};
+use crate::trace;
 
 /// A complete store file of one revision, made while the store goes on. Restoring it is opening it.
 ///
@@ -44,6 +45,7 @@ struct Inner {
     /// Held while the image is laid out, so that it is done once.
     planning: Mutex<()>,
     state: State,
+    /// Where it is saved.
     disk: Arc<dyn Disk>,
     /// Given back before the store, which it belongs to.
     _pin: Pin,
@@ -51,7 +53,7 @@ struct Inner {
 }
 
 impl Snapshot {
-    /// A snapshot of the current revision.
+    /// A snapshot of the current revision, to be saved on `disk`.
     pub(crate) fn current(store: &Arc<Store>, disk: &Arc<dyn Disk>) -> Result<Snapshot> {
         store.check_open()?;
         loop {
@@ -138,16 +140,19 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
     pub fn write_to(&self, mut to: impl Write) -> Result<u64> {
+        let time = Stopwatch::start();
         let failed = Error::on("write the snapshot");
         let written = self.each_chunk(|bytes, _| to.write_all(bytes));
         let len = written?;
         to.flush().map_err(failed)?;
+        self.inner.store.engine.metrics.snapshot(&time);
         Ok(len)
     }
 
-    /// Saves it as the file `path`, where the store's files live, and gives its length. It is written under
-    /// another name, synced and renamed into place, so that a crash leaves all of it or what was there
-    /// before. A file that has the name loses it, unless it is a store that is open for writing.
+    /// Saves it as the file `path`, and gives its length: a file of the machine, also when the store is in
+    /// memory. It is written under another name, synced and renamed into place, so that a crash leaves all
+    /// of it or what was there before. A file that has the name loses it, unless it is a store that is open
+    /// for writing.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -161,7 +166,9 @@ impl Snapshot {
     /// As [`Snapshot::len`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
     /// [`Error::Io`], after which the unfinished file is removed.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
+        let time = Stopwatch::start();
         let (path, disk) = (path.as_ref(), &*self.inner.disk);
+        trace::span!("save", path = %path.display());
         let _kept = self.check_target(path)?;
         let name = disk.entropy().map_err(Error::on("draw a name"))?;
         let mut temporary = path.as_os_str().to_owned();
@@ -181,6 +188,8 @@ impl Snapshot {
         }
         disk.sync_directory(path)
             .map_err(Error::on("sync the snapshot's directory"))?;
+        self.inner.store.engine.metrics.snapshot(&time);
+        trace::event!(INFO, revision = self.revision().get(), "snapshot saved");
         saved
     }
 
@@ -199,22 +208,12 @@ impl Snapshot {
 
     /// Refuses to take the name of a store that somebody writes; else that name's file, locked, so that
     /// nobody begins to.
-    fn check_target(&self, path: &Path) -> Result<Option<Arc<dyn Storage>>> {
+    fn check_target(&self, path: &Path) -> Result<Option<(WriterLock, Arc<dyn Storage>)>> {
         let Ok(file) = self.inner.disk.open(path, Access::ReadOnly) else {
             return Ok(None);
         };
-        if file
-            .try_lock_writer()
-            .map_err(Error::on("lock the file in the way"))?
-        {
-            return Ok(Some(file));
-        }
-        let own = self.inner.store.engine.storage().identity().ok();
-        let by_this_process = own.is_some() && file.identity().ok() == own;
-        Err(Error::Locked {
-            path: path.to_path_buf(),
-            by_this_process,
-        })
+        let lock = WriterLock::take(&*file, path)?;
+        Ok(Some((lock, file)))
     }
 
     /// Gives all bytes in order, some at a time.

@@ -14,6 +14,7 @@ use revtree_format::{
 use super::hash::CompactionHashes;
 use super::pins::Pins;
 use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
+use super::space::CountedSpace;
 use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
@@ -22,7 +23,10 @@ use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, loc
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
 use crate::lessor::{Lessor, NoLessor};
+use crate::metrics::Calls;
 use crate::options::Durability;
+use crate::sys::Stopwatch;
+use crate::trace;
 
 /// An open store. Views, transactions and shared bytes keep it, and with it the file's lock.
 pub(crate) struct Store {
@@ -34,6 +38,7 @@ pub(crate) struct Store {
     pub(crate) lender: Lender,
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) compactions: CompactionHashes,
+    pub(super) counted: CountedSpace,
     /// The thread that syncs for `Batched` and for futures; made when it is first needed.
     worker: Mutex<Option<Worker>>,
     wakers: Arc<Mutex<Vec<Waker>>>,
@@ -94,14 +99,17 @@ impl Store {
             handles: Arc::new(SharedHandles::default()),
             _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
+        let pins = Arc::new(Pins::new(engine.metrics.open_views()));
+        engine.metrics.keys(|| index.totals().live);
         Arc::new(Store {
             engine,
             index,
             writer: Mutex::new(writer),
-            pins: Arc::new(Pins::new()),
+            pins,
             lender,
             lessor,
             compactions: CompactionHashes::default(),
+            counted: CountedSpace::default(),
             worker: Mutex::new(None),
             wakers: Arc::default(),
             threads,
@@ -149,6 +157,7 @@ impl Store {
     /// A key's current value, copied.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>> {
         self.check_open()?;
+        self.engine.metrics.read();
         let rev = self.engine.rev();
         let Some((_, newest)) = self.find(key)? else {
             return Ok(None);
@@ -197,10 +206,11 @@ impl Store {
             writer.publish(state.rev);
             drop(writer);
             let rev = state.rev;
-            (
-                self.accept(appender, state, 1, self.engine.durability)?,
-                rev,
-            )
+            let mut calls = Calls::new();
+            calls.put(key.len() + value.len());
+            let ticket = self.accept(appender, state, 1, self.engine.durability)?;
+            self.count(&calls);
+            (ticket, rev)
         };
         let known = base.as_ref().and_then(|(_, (_, head))| live_lease(head));
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(key, known, LeaseId::NONE)));
@@ -221,6 +231,7 @@ impl Store {
             store.engine.check_writable()?;
             // What it has read may not be visible yet: it is when the commit returns.
             let ticket = store.engine.accepted_ticket(txn.durability)?;
+            store.count(&txn.calls);
             let commit = Commit {
                 revision: begin.rev,
                 changes: 0,
@@ -312,7 +323,9 @@ impl Store {
         writer.publish(state.rev);
         drop(writer);
         let changes = txn.ops.len() as u64;
-        self.accept(appender, state, changes, txn.durability)
+        let ticket = self.accept(appender, state, changes, txn.durability)?;
+        self.count(&txn.calls);
+        Ok(ticket)
     }
 
     /// Appends one record as a transaction of its own, behind the key's newest, `base`.
@@ -395,6 +408,12 @@ impl Store {
         }
         chain.newest = Some(Newest::Written(position));
         Ok(())
+    }
+
+    /// Counts what an accepted commit was asked for.
+    fn count(&self, calls: &Calls) {
+        let metrics = &self.engine.metrics;
+        metrics.committed(calls, || self.index.totals().live);
     }
 
     fn accept(
@@ -551,6 +570,8 @@ impl Store {
 
     /// The compact revision is raised by one small durable commit.
     pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
+        trace::span!("compact", revision = rev.get());
+        let time = Stopwatch::start();
         let ticket = {
             let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
             let mut state = appender.accepted().clone();
@@ -576,7 +597,10 @@ impl Store {
             ticket
         };
         drop(turn);
-        self.settle(ticket).map(|_| ())
+        self.settle(ticket)?;
+        self.engine.metrics.compacted(&time);
+        trace::event!(INFO, "compacted");
+        Ok(())
     }
 
     /// Ends the thread, if there is one.

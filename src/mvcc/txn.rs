@@ -27,6 +27,7 @@ use super::view::{ReadView, View};
 use crate::engine::{State, Tables};
 use crate::error::{Error, Result};
 use crate::index::KeyId;
+use crate::metrics::Calls;
 use crate::options::{Applied, Durability};
 
 /// The one open write transaction. Reads see its own writes. Dropped without
@@ -62,6 +63,7 @@ pub struct WriteTxn {
     /// What `applied` was before each time that it was raised, and the way on which it was.
     raised: Vec<(Applied, u64)>,
     pub(crate) durability: Durability,
+    pub(crate) calls: Calls,
     // The turn is given back when everything else is gone, but for the store itself, which a transaction
     // keeps open.
     _turn: TurnHeld,
@@ -131,6 +133,7 @@ pub struct Savepoint {
     table_ops: usize,
     raised: usize,
     bytes: u64,
+    calls: Calls,
 }
 
 /// What [`WriteTxn::require`] compares a key with. A missing key has revision and version 0, and no
@@ -171,6 +174,7 @@ pub enum Expect<'a> {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Deleted {
     /// Number of keys deleted.
     pub count: u64,
@@ -189,6 +193,7 @@ pub struct Deleted {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Commit {
     /// The store's revision after it.
@@ -225,6 +230,7 @@ impl WriteTxn {
             applied,
             raised: Vec::new(),
             durability,
+            calls: Calls::new(),
             _turn: turn,
             _open: open,
         })
@@ -265,6 +271,7 @@ impl WriteTxn {
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
         let key = key.as_ref();
+        self.store.engine.metrics.read();
         match self.keys.get(key).and_then(|pending| pending.last) {
             Some(op) => Ok(self.pending(op).map(|kv| Record::pending(kv, true))),
             None => self.base.get_at(key, self.rev()),
@@ -316,6 +323,7 @@ impl WriteTxn {
             version,
         };
         self.push(pending, op);
+        self.calls.put(key.len() + value.len());
         Ok(rev)
     }
 
@@ -334,6 +342,7 @@ impl WriteTxn {
                 count = 1;
             }
         }
+        self.calls.delete();
         Ok(Deleted {
             count,
             revision: self.read_rev(),
@@ -351,10 +360,13 @@ impl WriteTxn {
         }
         let savepoint = self.savepoint();
         match self.delete_all(&keys) {
-            Ok(count) => Ok(Deleted {
-                count,
-                revision: self.read_rev(),
-            }),
+            Ok(count) => {
+                self.calls.delete();
+                Ok(Deleted {
+                    count,
+                    revision: self.read_rev(),
+                })
+            }
             Err(error) => {
                 self.roll_back_to(savepoint)?;
                 Err(error)
@@ -493,6 +505,7 @@ impl WriteTxn {
             table_ops: self.table_ops.len(),
             raised: self.raised.len(),
             bytes: self.bytes,
+            calls: self.calls,
         }
     }
 
@@ -534,6 +547,7 @@ impl WriteTxn {
             self.raised.truncate(savepoint.raised);
         }
         self.bytes = savepoint.bytes;
+        self.calls = savepoint.calls;
         Ok(())
     }
 

@@ -164,6 +164,7 @@ impl ReadView {
     /// # Errors
     /// [`Error::Corrupt`] when the record is damaged, [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
+        self.inner.store.engine.metrics.read();
         self.get_at(key.as_ref(), self.rev())
     }
 

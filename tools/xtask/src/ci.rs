@@ -2,7 +2,9 @@
 //!
 //! The workspace is built once with all features in the profile `dev` (a little optimised, see
 //! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models are
-//! built apart, since they need a flag for all crates.
+//! built apart, since they need a flag for all crates, and the library once more without features.
+//! That each feature stands alone is looked at by clippy, which compiles nothing to the end; what it
+//! does is tested with the rest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +14,9 @@ use crate::{Result, cargo, conformance, layers, root};
 
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
+
+/// The features of `revtree`, each alone, and none: everything else here has all of them.
+const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"];
 
 /// Histories and operations of the campaigns: some minutes on two cores, of the faults less than one.
 const CRASH_IMAGES: &str = "50000";
@@ -39,6 +44,13 @@ pub(crate) fn run() -> Result<()> {
         "clippy",
         of_all("clippy", &["--all-targets", "--", "-D", "warnings"]),
     );
+    for feature in ALONE {
+        let title = match feature {
+            "" => "clippy without features".to_owned(),
+            feature => format!("clippy with {feature} alone"),
+        };
+        steps.command(&title, clippy_alone(feature));
+    }
     let mut doc = of_all("doc", &["--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("rustdoc", doc);
@@ -52,6 +64,9 @@ pub(crate) fn run() -> Result<()> {
     } else {
         steps.tests("tests", of_all("test", &["--tests", "--no-fail-fast"]));
     }
+    // What a user gets who asks for no feature does the same.
+    let door = cargo(&["test", "--package", "revtree", "--test", "api"]);
+    steps.tests("tests of the door without features", door);
     steps.tests("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
     steps.call("conformance", conformance::run);
     if built {
@@ -65,6 +80,13 @@ pub(crate) fn run() -> Result<()> {
 fn of_all(command: &str, arguments: &[&str]) -> Command {
     let mut cargo = cargo(&[command]);
     cargo.args(ALL).args(arguments);
+    cargo
+}
+
+/// Clippy over the library with one feature; without its tests, which turn `unstable-storage` on.
+fn clippy_alone(feature: &str) -> Command {
+    let mut cargo = cargo(&["clippy", "--package", "revtree", "--lib"]);
+    cargo.args(["--features", feature, "--", "-D", "warnings"]);
     cargo
 }
 
