@@ -82,12 +82,33 @@ impl Snapshot {
     }
 
     /// The revision that it holds as the current one.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!((snapshot.revision().get(), db.rev().get()), (2, 3));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.inner.state.rev
     }
 
     /// The consistent index at that revision.
+    ///
+    /// ```
+    /// use revtree::Applied;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.set_applied(Applied { index: 5, term: 2 });
+    /// txn.commit()?;
+    /// let snapshot = db.snapshot()?;
+    /// db.raise_consistent_index(9)?;
+    /// assert_eq!(snapshot.applied(), Applied { index: 5, term: 2 }); // Raft's snapshot position
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.inner.state.applied
@@ -134,6 +155,15 @@ impl Snapshot {
     }
 
     /// Writes all of it and gives its length. `to` is flushed.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.write_to(std::fs::File::create(dir.path().join("copy")).unwrap())?;
+    /// assert_eq!(revtree::Db::open(dir.path().join("copy"))?.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
