@@ -193,7 +193,8 @@ impl Db {
         self.store().put(turn, key, value)
     }
 
-    /// Deletes a key, if it exists, as a transaction of its own.
+    /// Deletes a key, if it exists, as a transaction of its own. Deleting nothing makes no revision (etcd's
+    /// rule).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -216,7 +217,8 @@ impl Db {
         Ok(deleted)
     }
 
-    /// Deletes the keys of a range, as a transaction of its own.
+    /// Deletes the keys of a range, as a transaction of its own: one revision, or none when there are no
+    /// keys (etcd's rule).
     ///
     /// ```
     /// use revtree::KeyRange;
@@ -258,7 +260,7 @@ impl Db {
         ReadView::current(&self.store())
     }
 
-    /// A view at a revision; 0 is the current one.
+    /// A view at a revision; 0 is the current one, as in etcd's `RangeOptions`.
     ///
     /// ```
     /// use revtree::Error;
@@ -344,7 +346,7 @@ impl Db {
         Ok(Some(txn))
     }
 
-    /// The consistent index of the newest visible commit; index 0: none yet.
+    /// The consistent index of the newest visible commit (etcd's `ConsistentIndex`); index 0: none yet.
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -360,7 +362,7 @@ impl Db {
         self.store().engine.published().1.applied
     }
 
-    /// Raises the consistent index, never lowers it; no revision is made.
+    /// Raises the consistent index, never lowers it; no revision is made (etcd's `UpdateConsistentIndex`).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;

@@ -46,9 +46,14 @@ pub enum Durability {
 ///
 /// ```
 /// use revtree::{Options, ReadMode};
+/// let dir = tempfile::tempdir().unwrap();
+/// let path = dir.path().join("store");
+/// let db = Options::new().segment_bytes(64 << 10).open(&path)?;
+/// db.put("a", "1")?;
+/// db.put("b", vec![0; 64 << 10])?; // fills the last segment, which is in memory in either mode
+/// db.close()?;
 /// for (mode, handles) in [(ReadMode::Map, 1), (ReadMode::Pread, 0)] {
-///     let db = Options::new().read_mode(mode).open_in_memory()?;
-///     db.put("a", "1")?;
+///     let db = Options::new().read_mode(mode).open(&path)?;
 ///     let shared = db.read()?.get("a")?.unwrap().share(); // bytes of the map, or of a buffer
 ///     assert_eq!((&shared.value[..], db.stats().shared_handles), (&b"1"[..], handles));
 /// }
@@ -267,10 +272,10 @@ impl Options {
     ///
     /// ```
     /// use revtree::{Options, ReadMode};
-    /// let db = Options::new().read_mode(ReadMode::Pread).open_in_memory()?;
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = Options::new().read_mode(ReadMode::Pread).open(dir.path().join("store"))?;
     /// db.put("a", "1")?;
-    /// let shared = db.read()?.get("a")?.unwrap().share();
-    /// assert_eq!((&shared.value[..], db.stats().shared_handles), (&b"1"[..], 0)); // a buffer of its own
+    /// assert_eq!(db.read()?.get("a")?.unwrap().value(), b"1");
     /// # Ok::<(), revtree::Error>(())
     /// ```
     #[must_use]
@@ -279,8 +284,8 @@ impl Options {
         self
     }
 
-    /// Size of a segment of a store that is created, in bytes: a power of two, 64 KiB to 64 MiB.
-    /// Default: 4 MiB.
+    /// Size of a segment of a store that is created, in bytes: a power of two, 64 KiB to 64 MiB, else
+    /// opening fails with [`Error::LimitReached`]. Default: 4 MiB.
     ///
     /// ```
     /// use revtree::{Error, Options};
@@ -298,7 +303,7 @@ impl Options {
 
     /// How large the file may become by writing, in bytes; beyond it writes fail with
     /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
-    /// more. Default: 1 TiB; at most 16 TiB.
+    /// more. Default: 1 TiB; at most 16 TiB, else opening fails with [`Error::LimitReached`].
     ///
     /// ```
     /// use revtree::{Error, Options};
@@ -321,8 +326,9 @@ impl Options {
     /// use revtree::Options;
     /// let (often, rarely) = (Options::new().checkpoint_bytes(1), Options::new());
     /// let (often, rarely) = (often.open_in_memory()?, rarely.open_in_memory()?);
-    /// for db in [&often, &rarely] {
-    ///     db.put("a", "1")?;
+    /// for value in ["1", "2"] {
+    ///     often.put("a", value)?;
+    ///     rarely.put("a", value)?;
     /// }
     /// assert!(often.stats().checkpoints > rarely.stats().checkpoints);
     /// # Ok::<(), revtree::Error>(())
@@ -360,11 +366,11 @@ impl Options {
     /// let dir = tempfile::tempdir().unwrap();
     /// let db = Db::open(dir.path().join("store"))?;
     /// db.put("a", "1")?;
-    /// db.snapshot()?.save(dir.path().join("copy"))?; // without an index: its open reads all records
+    /// std::fs::copy(dir.path().join("store"), dir.path().join("copy")).unwrap(); // as a crash leaves it
     /// let records = Arc::new(AtomicU64::new(0));
     /// let told = records.clone();
     /// let options = Options::new().on_progress(move |progress| told.store(progress.done, Relaxed));
-    /// options.open(dir.path().join("copy"))?;
+    /// options.open(dir.path().join("copy"))?; // reads all records, for its index
     /// assert_eq!(records.load(Relaxed), 1);
     /// # Ok::<(), revtree::Error>(())
     /// ```
@@ -408,7 +414,8 @@ impl Options {
     /// # Errors
     /// [`Error::Locked`] when it is open for writing already, [`Error::NotAStore`],
     /// [`Error::FormatTooNew`], [`Error::Corrupt`] and [`Error::RolledBack`] by what the file holds,
-    /// [`Error::Io`] with the operating system's answer.
+    /// [`Error::LimitReached`] by a size among the options, [`Error::Io`] with the operating system's
+    /// answer: `NotFound` and `AlreadyExists` by [`Create`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         Db::open_on(self.files(), path.as_ref(), self)
     }
@@ -424,7 +431,8 @@ impl Options {
     /// ```
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had.
+    /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had, and
+    /// [`Error::LimitReached`] by a size among the options.
     pub fn open_in_memory(mut self) -> Result<Db> {
         self.create = Create::IfMissing;
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);

@@ -42,7 +42,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether the change made a key that did not exist.
+    /// Whether the change made a key that did not exist (etcd's `IsCreate`).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -59,7 +59,7 @@ impl Event {
         self.kind == EventKind::Put && self.kv.create_revision == self.kv.mod_revision
     }
 
-    /// Whether the change overwrote a value.
+    /// Whether the change overwrote a value (etcd's `IsModify`).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;

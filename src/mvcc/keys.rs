@@ -51,7 +51,7 @@ impl KeyRange {
         ))
     }
 
-    /// Keys `k` with `start <= k`.
+    /// Keys `k` with `start <= k` (etcd's `WithFromKey`).
     ///
     /// ```
     /// use revtree::KeyRange;
@@ -62,7 +62,7 @@ impl KeyRange {
         KeyRange(Keys::Span(start.as_ref().to_vec(), None))
     }
 
-    /// Keys that begin with `prefix`.
+    /// Keys that begin with `prefix` (etcd's `WithPrefix`).
     ///
     /// ```
     /// use revtree::KeyRange;

@@ -179,7 +179,7 @@ impl<'v> Range<'v> {
         self
     }
 
-    /// Only the first so many in the direction chosen; 0 is none.
+    /// Only the first so many in the direction chosen; 0 gives no record, where etcd's `Limit` 0 gives all.
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -243,7 +243,7 @@ impl<'v> Range<'v> {
         }
     }
 
-    /// Number of keys in the range, the limit ignored. O(log n) at the current revision.
+    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision.
     ///
     /// ```
     /// use revtree::KeyRange;

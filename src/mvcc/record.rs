@@ -271,7 +271,7 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// The revision of the first put since the key last did not exist.
+    /// The revision of the first put since the key last did not exist (etcd's `create_revision`).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -292,7 +292,7 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// The revision of this put.
+    /// The revision of this put (etcd's `mod_revision`).
     ///
     /// ```
     /// use revtree::Expect;
@@ -311,7 +311,7 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// Number of puts since the key last did not exist, this one included.
+    /// Number of puts since the key last did not exist, this one included (etcd's `version`).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -331,7 +331,8 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// The lease of this put.
+    /// The lease of this put; [`LeaseId::NONE`] for none. A put without one takes the key's lease away
+    /// (etcd's rule).
     ///
     /// ```
     /// use revtree::LeaseId;

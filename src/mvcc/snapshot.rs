@@ -149,12 +149,12 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`].
+    /// [`Error::Corrupt`] and [`Error::Io`] when a record that belongs into it cannot be read.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         self.image()?.read_at(&self.inner.store, buf, offset)
     }
 
-    /// Writes all of it and gives its length. `to` is flushed.
+    /// Writes all of it and gives its length in bytes. `to` is flushed.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -166,7 +166,7 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
+    /// As [`Snapshot::read_at`], and [`Error::Io`] with what the writer said.
     pub fn write_to(&self, mut to: impl Write) -> Result<u64> {
         let failed = Error::on("write the snapshot");
         let written = self.each_chunk(|bytes, _| to.write_all(bytes));
@@ -175,9 +175,9 @@ impl Snapshot {
         Ok(len)
     }
 
-    /// Saves it as the file `path`, where the store's files live, and gives its length. It is written under
-    /// another name, synced and renamed into place, so that a crash leaves all of it or what was there
-    /// before. A file that has the name loses it, unless it is a store that is open for writing.
+    /// Saves it as the file `path`, where the store's files live, and gives its length in bytes. It is
+    /// written under another name, synced and renamed into place, so that a crash leaves all of it or what
+    /// was there before. A file that has the name loses it, unless it is a store that is open for writing.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
+    /// As [`Snapshot::read_at`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
     /// [`Error::Io`], after which the unfinished file is removed.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
         let (path, disk) = (path.as_ref(), &*self.inner.disk);

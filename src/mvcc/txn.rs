@@ -230,7 +230,7 @@ impl WriteTxn {
         })
     }
 
-    /// The revision at its begin, before and after changes.
+    /// The revision at its begin, before and after changes (etcd's `Rev`).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -319,7 +319,8 @@ impl WriteTxn {
         Range::of_txn(self, keys.into())
     }
 
-    /// Sets a key. Gives the revision that the transaction's changes will have.
+    /// Sets a key, without a lease. Gives the revision that the transaction's changes will have; each put
+    /// counts as a version of the key (etcd's rule).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -337,7 +338,7 @@ impl WriteTxn {
         self.put_with_lease(key, value, LeaseId::NONE)
     }
 
-    /// Sets a key that will be deleted when the lease ends.
+    /// Sets a key that the lessor will delete when the lease ends; [`LeaseId::NONE`] is [`WriteTxn::put`].
     ///
     /// ```
     /// use revtree::LeaseId;
@@ -381,7 +382,7 @@ impl WriteTxn {
         Ok(rev)
     }
 
-    /// Deletes a key if it exists.
+    /// Deletes a key if it exists; if not, nothing has changed (etcd's rule).
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
@@ -463,7 +464,7 @@ impl WriteTxn {
         Ok(count)
     }
 
-    /// Fails unless the key is as expected.
+    /// Fails unless the key is as expected, as the transaction sees it: etcd's comparisons of a `Txn`.
     ///
     /// ```
     /// use revtree::{Error, Expect};
