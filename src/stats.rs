@@ -168,6 +168,21 @@ fn sentences<S: serde::Serializer>(damage: &[Error], to: S) -> Result<S::Ok, S::
 
 impl CheckReport {
     /// Whether nothing is wrong.
+    ///
+    /// ```
+    /// use revtree::Db;
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let path = dir.path().join("store");
+    /// Db::open(&path)?.put("a", "value")?;
+    /// let mut bytes = std::fs::read(&path).unwrap();
+    /// let at = bytes.windows(5).position(|five| five == b"value").unwrap();
+    /// bytes[at] ^= 1; // a medium that lost a bit
+    /// std::fs::write(&path, bytes).unwrap();
+    /// let report = Db::open(&path)?.check()?;
+    /// assert!(!report.is_clean());
+    /// assert_eq!(report.damage.len(), 1);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damage.is_empty()
@@ -254,12 +269,28 @@ impl Compaction {
     }
 
     /// The revision up to which it goes; `None`: there was no compaction.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// assert_eq!(db.compaction().revision(), None); // never compacted
+    /// let rev = db.put("a", "1")?;
+    /// assert_eq!(db.compact(rev)?.revision(), Some(rev));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
         self.revision
     }
 
     /// How far it is.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let progress = db.compact(2)?.progress();
+    /// assert_eq!((progress.what, Some(progress.done)), ("compaction", progress.total)); // all is done
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn progress(&self) -> Progress {
         Progress {
@@ -270,6 +301,16 @@ impl Compaction {
     }
 
     /// Waits for its end.
+    ///
+    /// ```
+    /// use revtree::Outcome;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let compaction = db.compact(2)?;
+    /// let waiting = std::thread::spawn(move || compaction.wait());
+    /// assert_eq!(waiting.join().unwrap(), Outcome::Done);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn wait(&self) -> Outcome {
         Outcome::Done
@@ -279,7 +320,12 @@ impl Compaction {
 /// How the work of a compaction ended.
 ///
 /// ```
-/// assert_ne!(revtree::Outcome::Done, revtree::Outcome::Interrupted);
+/// use revtree::Outcome;
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let outcome = db.compact(2)?.wait();
+/// assert!(matches!(outcome, Outcome::Done | Outcome::Superseded)); // nothing is left to do
+/// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

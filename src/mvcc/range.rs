@@ -107,6 +107,17 @@ impl<'v> Range<'v> {
     /// The same range at another revision; 0 is the view's own. In a transaction that has changes the
     /// revision after its begin is legal.
     ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("b", "2")?;
+    /// let view = db.read()?;
+    /// assert_eq!((view.range(..).count()?, view.range(..).at(2)?.count()?), (2, 1));
+    /// assert!(matches!(view.range(..).at(9), Err(Error::FutureRevision { .. })));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::FutureRevision`](crate::Error::FutureRevision) above the view's
     /// [`store_rev`](ReadView::store_rev), [`Error::Compacted`](crate::Error::Compacted) below the store's
@@ -153,24 +164,67 @@ impl<'v> Range<'v> {
     }
 
     /// In descending order of keys.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["/log/1", "/log/2"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let view = db.read()?;
+    /// let last = view.range("/log/"..).reverse().iter().next().unwrap()?;
+    /// assert_eq!(last.key(), b"/log/2");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn reverse(mut self) -> Self {
         self.reverse = !self.reverse;
         self
     }
 
-    /// Only the first so many in the direction chosen; 0 is none.
+    /// Only the first so many in the direction chosen; 0 gives no record, where etcd's `Limit` 0 gives all.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let page = db.read()?.range(..).limit(2).collect()?;
+    /// assert_eq!((page.kvs.len(), page.count, page.more), (2, 3, true));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn limit(mut self, keys: usize) -> Self {
         self.limit = Some(keys);
         self
     }
 
     /// Values are not read: [`Record::value`] is empty, everything else is right.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "a long value")?;
+    /// let kv = db.read()?.range(..).keys_only().collect()?.kvs.remove(0);
+    /// assert_eq!((&kv.key[..], kv.value.len(), kv.mod_revision.get()), (&b"a"[..], 0, 2));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn keys_only(mut self) -> Self {
         self.with_values = false;
         self
     }
 
     /// The records, read as they are asked for.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["a", "b"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let view = db.read()?;
+    /// let mut keys = Vec::new();
+    /// for record in view.range("a"..="z").iter() {
+    ///     keys.push(record?.key().to_vec());
+    /// }
+    /// assert_eq!(keys, [b"a", b"b"]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn iter(&self) -> Records<'v> {
         self.view().store().engine.metrics.read();
         let of = match self.source() {
@@ -191,7 +245,17 @@ impl<'v> Range<'v> {
         }
     }
 
-    /// Number of keys in the range, the limit ignored. O(log n) at the current revision.
+    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["/pods/a", "/pods/b", "/nodes/a"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// assert_eq!(db.read()?.range(KeyRange::prefix("/pods/")).limit(1).count()?, 2);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
@@ -208,6 +272,15 @@ impl<'v> Range<'v> {
     }
 
     /// Reads and copies all, with the total count.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// let then = db.read()?.range(..).at(2)?.collect()?;
+    /// assert_eq!((&then.kvs[0].value[..], then.revision.get()), (&b"1"[..], 3)); // the store is at 3
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The first error of a record, [`Error::Corrupt`](crate::Error::Corrupt) or
@@ -250,6 +323,19 @@ impl<'v> IntoIterator for &Range<'v> {
 }
 
 /// Records in key order, or in reverse. After an `Err` item (one damaged record) it goes on behind it.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// for key in ["a", "b", "c"] {
+///     db.put(key, "x")?;
+/// }
+/// let view = db.read()?;
+/// let mut records = view.range(..).iter();
+/// assert_eq!(records.next().unwrap()?.key(), b"a");
+/// assert_eq!(records.next_back().unwrap()?.key(), b"c"); // from both ends
+/// assert_eq!(records.count(), 1);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Records<'v> {
     of: RecordsOf<'v>,
@@ -325,6 +411,16 @@ impl DoubleEndedIterator for Records<'_> {
 impl FusedIterator for Records<'_> {}
 
 /// The records of a range, owned, with the view that they are read from.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let records = db.read()?.into_range(..);
+/// db.put("a", "2")?; // the records are those of their view
+/// let values = std::thread::spawn(|| records.map(|kv| Ok(kv?.value)).collect::<revtree::Result<Vec<_>>>());
+/// assert_eq!(values.join().unwrap()?, ["1"]);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedRecords {
     view: ReadView,

@@ -84,12 +84,33 @@ impl Snapshot {
     }
 
     /// The revision that it holds as the current one.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!((snapshot.revision().get(), db.rev().get()), (2, 3));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.inner.state.rev
     }
 
     /// The consistent index at that revision.
+    ///
+    /// ```
+    /// use revtree::Applied;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.set_applied(Applied { index: 5, term: 2 });
+    /// txn.commit()?;
+    /// let snapshot = db.snapshot()?;
+    /// db.raise_consistent_index(9)?;
+    /// assert_eq!(snapshot.applied(), Applied { index: 5, term: 2 }); // Raft's snapshot position
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.inner.state.applied
@@ -130,15 +151,24 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`].
+    /// [`Error::Corrupt`] and [`Error::Io`] when a record that belongs into it cannot be read.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         self.image()?.read_at(&self.inner.store, buf, offset)
     }
 
-    /// Writes all of it and gives its length. `to` is flushed.
+    /// Writes all of it and gives its length in bytes. `to` is flushed.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.write_to(std::fs::File::create(dir.path().join("copy")).unwrap())?;
+    /// assert_eq!(revtree::Db::open(dir.path().join("copy"))?.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
+    /// As [`Snapshot::read_at`], and [`Error::Io`] with what the writer said.
     pub fn write_to(&self, mut to: impl Write) -> Result<u64> {
         let time = Stopwatch::start();
         let failed = Error::on("write the snapshot");
@@ -149,7 +179,7 @@ impl Snapshot {
         Ok(len)
     }
 
-    /// Saves it as the file `path`, and gives its length: a file of the machine, also when the store is in
+    /// Saves it as the file `path`, and gives its length in bytes: a file of the machine, also when the store is in
     /// memory. It is written under another name, synced and renamed into place, so that a crash leaves all
     /// of it or what was there before. A file that has the name loses it, unless it is a store that is open
     /// for writing.
@@ -163,7 +193,7 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
+    /// As [`Snapshot::read_at`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
     /// [`Error::Io`], after which the unfinished file is removed.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
         let time = Stopwatch::start();

@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
             steps.command(&format!("install {name}"), install);
         }
     }
-    steps.call("layers, and where unsafe may stand", layers::run);
+    steps.call("layers, where unsafe may stand, and examples", layers::run);
     steps.command("rustfmt", cargo(&["fmt", "--all", "--check"]));
     steps.command(
         "clippy",

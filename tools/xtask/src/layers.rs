@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{self, Source};
-use crate::{Result, words};
+use crate::{Result, examples, words};
 
 /// Who may use whom. Who is not listed may use nothing; `lib.rs` alone may use all.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -62,11 +62,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lessor", &["db"]),
 ];
 
-/// Prints every arrow and every word that should not be.
+/// Prints every arrow and every word that should not be, and every example that should.
 pub(crate) fn run() -> Result<()> {
     let sources = source::below("src")?;
     let mut complaints = arrows(&sources);
     complaints.extend(words::complaints()?);
+    complaints.extend(examples::complaints()?);
     for complaint in &complaints {
         println!("{complaint}");
     }

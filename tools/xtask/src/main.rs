@@ -2,8 +2,8 @@
 //!
 //! * [`ci`]: the steps of CI.
 //! * [`step`]: how a step is run, timed and counted.
-//! * [`layers`], [`words`], on [`source`]: rules that are read off the sources: which folder may use
-//!   which, and where `unsafe`, locks and clocks may stand.
+//! * [`layers`], [`words`], [`examples`], on [`source`]: rules that are read off the sources: which folder
+//!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
 //! * [`conformance`]: etcd's tests and ours that show the same.
 //!
 //! It has no dependencies, so that the first thing a newcomer runs is built in a second.
@@ -13,6 +13,7 @@ use std::process::{Command, ExitCode};
 
 mod ci;
 mod conformance;
+mod examples;
 mod layers;
 mod source;
 mod step;
@@ -25,7 +26,7 @@ const USAGE: &str = "\
 cargo xtask <command>
 
   ci                              everything that CI does
-  layers                          the arrows between folders, and where `unsafe` may stand
+  layers                          the arrows between folders, where `unsafe` may stand, examples
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
   faults [--histories N] [--seed S]
