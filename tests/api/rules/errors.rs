@@ -435,6 +435,90 @@ fn a_damaged_old_version_does_not_stop_writes() {
     assert_eq!(db.get("versions").unwrap().unwrap().version, 48);
 }
 
+/// A key that would have to be compared with a damaged one: the put fails by itself where only that could
+/// tell its place, and before anything is written; where the others tell it, it is made.
+#[test]
+fn a_damaged_neighbour_does_not_poison() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let db = Db::open(&path).unwrap();
+    db.put("p", "1").unwrap();
+    // Their first eight bytes, and the next ones, are the same: only the records tell them apart.
+    for n in 0..4 {
+        db.put(format!("aaaaaaaabbbb{n}"), format!("={n}="))
+            .unwrap();
+    }
+    db.close().unwrap();
+    damage(&path, "aaaaaaaabbbb2=2=", true);
+    let db = Db::open(&path).unwrap();
+    let rev = db.rev();
+    assert!(matches!(
+        db.put("aaaaaaaabbbb1+", "1"),
+        Err(Error::Corrupt { .. })
+    ));
+    let mut txn = db.write().unwrap();
+    for key in ["a", "aaaaaaaabbbb0+", "aaaaaaaabbbb2+", "b", "z"] {
+        txn.put(key, "1").unwrap();
+    }
+    assert!(matches!(txn.commit(), Err(Error::Corrupt { .. })));
+    assert_eq!(db.rev(), rev);
+    for key in ["a", "aaaaaaaabbbb0+", "b", "z"] {
+        assert!(db.get(key).unwrap().is_none(), "{key} is left");
+    }
+    db.put("aaaaaaaabbbb5", "1").unwrap();
+    db.put("aaaaaaaabbbb0+", "1").unwrap();
+    db.put("zz", "1").unwrap();
+    assert!(!db.stats().poisoned);
+    let keys = ["0", "0+", "1", "", "3", "5"];
+    let keys = keys.map(|end| (!end.is_empty()).then(|| format!("aaaaaaaabbbb{end}")));
+    let view = db.read().unwrap();
+    let read = |range: revtree::Range<'_>| {
+        let records = range.iter().map(|record| {
+            let record = record.ok()?;
+            Some(String::from_utf8(record.key().to_vec()).unwrap())
+        });
+        records.collect::<Vec<_>>()
+    };
+    // From a key that is there, and from one beside the damaged one.
+    for (from, first) in [
+        ("aaaaaaaabbbb", 0),
+        ("aaaaaaaabbbb1", 2),
+        ("aaaaaaaabbbb2", 3),
+    ] {
+        let range = || view.range(from.."b");
+        assert_eq!(read(range()), keys[first..], "from {from}");
+        let mut back = read(range().reverse());
+        back.reverse();
+        assert_eq!(back, keys[first..], "from {from}");
+        assert_eq!(range().count().unwrap(), (keys.len() - first) as u64);
+    }
+    assert_eq!(read(view.range(.."aaaaaaaabbbb2+")), keys[..4]);
+    assert_eq!(read(view.range("aaaaaaaabbbb3"..)).len(), 4);
+    // What the index says of the new keys lasts.
+    drop(view);
+    db.close().unwrap();
+    let db = Db::open(&path).unwrap();
+    assert_eq!(read(db.read().unwrap().range(..)).len(), 8);
+    assert_eq!(db.get("aaaaaaaabbbb0+").unwrap().unwrap().value, "1");
+}
+
+/// A leaf of which one record is damaged can become two.
+#[test]
+fn a_damaged_record_does_not_keep_a_leaf_from_being_split() {
+    for bad in [0, 20, 31, 32, 33, 40, 59] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = keyed(&dir, 60);
+        damage(&path, &format!("key{bad:03}={bad}="), true);
+        let db = Db::open(&path).unwrap();
+        for n in 60..200 {
+            db.put(format!("key{n:03}"), "1").unwrap();
+        }
+        let view = db.read().unwrap();
+        let (good, bad): (Vec<_>, Vec<_>) = view.range(..).iter().partition(Result::is_ok);
+        assert_eq!((good.len(), bad.len()), (199, 1));
+    }
+}
+
 /// The hash of one compaction that cannot be made does not hide the others.
 #[test]
 fn compaction_hashes_that_cannot_be_made_are_left_out() {
