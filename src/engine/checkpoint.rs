@@ -112,6 +112,9 @@ impl Engine {
             append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
+            if idle() {
+                append.checkpointed = append.log.appended();
+            }
             // Nothing was committed since step 1: replay need not pass over the pages, if the table
             // knows the segments that they are in (B-86).
             if idle() && group.head.segment_use == noted {
@@ -156,7 +159,12 @@ impl Engine {
         append
             .log
             .reserve(std::iter::once(body.len()), Room::Upkeep)?;
+        // Its own pages do not bring the next checkpoint nearer, as the commits beside it do.
+        let flushed = append.log.flush();
+        self.poisons(flushed)?;
+        let before = append.log.appended();
         let page = append.log.append_page(kind, body);
+        append.checkpointed += append.log.appended() - before;
         self.poisons(page)
     }
 

@@ -91,7 +91,7 @@ struct Append {
     sync_sequence: u64,
     /// Changes since the last sync, for `Batched`.
     unsynced_changes: u64,
-    /// `Log::appended` when the newest checkpoint was begun.
+    /// `Log::appended` when the newest checkpoint was begun, and the pages that it has added since.
     checkpointed: u64,
     /// An append failed half-way: the log's end is not known.
     torn: bool,
