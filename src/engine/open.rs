@@ -144,9 +144,9 @@ fn missing() -> std::io::Error {
 }
 
 fn open_error(config: &Config, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
+    use std::io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied, ReadOnlyFilesystem};
     match error.kind() {
-        IsADirectory => Error::NotAStore {
+        InvalidInput | IsADirectory => Error::NotAStore {
             path: config.path.clone(),
         },
         ReadOnlyFilesystem if !config.read_only => Error::ReadOnly,

@@ -48,6 +48,27 @@ fn not_a_store() {
     refused(dir.path(), is_none);
 }
 
+/// Pipes, sockets and devices are no stores, and opening one does not wait for its other end.
+#[test]
+fn not_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let ways: [fn() -> Options; 2] = [Options::new, || Options::new().read_only()];
+    for options in ways {
+        for path in [&pipe, Path::new("/dev/null")] {
+            let opened = options().open(path);
+            assert!(matches!(opened, Err(Error::NotAStore { .. })), "{opened:?}");
+        }
+        // The system opens none.
+        let opened = options().open(&socket);
+        assert!(matches!(opened, Err(Error::Io { .. })), "{opened:?}");
+    }
+}
+
 /// A store that was cut off is refused at every length, or opens with a mark that bytes are missing; it
 /// never opens as if it were whole.
 #[test]
