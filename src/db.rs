@@ -105,14 +105,6 @@ impl Db {
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
         let (store, found) = open_store(&disk, path, path, &options)?;
-        if let Some(expected) = options.expect_at_least
-            && store.engine.rev() < expected
-        {
-            return Err(Error::RolledBack {
-                found: store.engine.rev(),
-                expected,
-            });
-        }
         store.attach_leases()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
@@ -420,6 +412,8 @@ impl Db {
         // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
         let options = Options {
             create: Create::Never,
+            // Whoever restores chooses the revision.
+            expect_at_least: Revision::default(),
             ..shared.options.clone()
         };
         let (store, found) = open_store(&shared.disk, path.as_ref(), &shared.path, &options)?;

@@ -118,7 +118,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) store_bytes_max: u64,
     pub(crate) checkpoint_bytes: u64,
-    pub(crate) expect_at_least: Option<Revision>,
+    pub(crate) expect_at_least: Revision,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     /// Whether the store may start a thread for the timer of `Batched`.
@@ -143,7 +143,7 @@ impl Options {
             segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
             store_bytes_max: STORE_BYTES_DEFAULT,
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
-            expect_at_least: None,
+            expect_at_least: Revision::default(),
             progress: None,
             disk: None,
             threads: true,
@@ -211,10 +211,11 @@ impl Options {
         self
     }
 
-    /// Fails with [`Error::RolledBack`] when the store is older than this. Default: any revision.
+    /// Fails with [`Error::RolledBack`] when the store is older than this, before its file is changed, or
+    /// created. Default: any revision.
     #[must_use]
     pub fn expect_at_least(mut self, rev: impl Into<Revision>) -> Self {
-        self.expect_at_least = Some(rev.into());
+        self.expect_at_least = rev.into();
         self
     }
 

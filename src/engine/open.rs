@@ -9,8 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
-    ChangeId, Control, Geometry, LeafRun, LogHead, Position, Root, RootKind, SEGMENT_HEADER_BYTES,
-    SegmentEntry, SegmentState, Superblock, check_segments, parse_record, parse_segments,
+    ChangeId, Control, FrameKind, Geometry, LeafRun, LogHead, Position, Revision, Root, RootKind,
+    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, check_segments, parse_record,
+    parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) segment_bytes: u32,
     pub(crate) store_bytes_max: u64,
     pub(crate) checkpoint_bytes: u64,
+    /// The oldest revision that is taken.
+    pub(crate) expect_at_least: Revision,
 }
 
 /// An open engine, and what the layer above needs to build its index.
@@ -129,6 +132,8 @@ fn ensure_file(config: &Config) -> Result<bool> {
         (Create::Never, false) => Err(Error::io("open the store", missing())),
         (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
+            // No store is older than a new one: none is left behind where another was expected.
+            check_age(config, FIRST_REVISION)?;
             let created = create(&*config.disk, &config.path, config.segment_bytes)?;
             if !created && config.create == Create::New {
                 return Err(taken());
@@ -137,6 +142,25 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Ok(created)
         }
     }
+}
+
+/// What a store without a change is at.
+const FIRST_REVISION: Revision = Revision::new(1);
+
+/// Refuses a store that is older than was asked for. Called before its file is changed.
+fn check_age(config: &Config, found: Revision) -> Result<()> {
+    let expected = config.expect_at_least;
+    if found < expected {
+        return Err(Error::RolledBack { found, expected });
+    }
+    Ok(())
+}
+
+/// The revision that replay of the tail will end at.
+fn found_revision(superblock: &Superblock, tail: &Tail) -> Revision {
+    let records = |frame: &&TailFrame| frame.header.kind == FrameKind::Records;
+    let last = tail.frames.iter().rfind(records);
+    last.map_or(superblock.revision, |frame| frame.header.revision)
 }
 
 fn missing() -> std::io::Error {
@@ -171,6 +195,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     if let Some(damage) = tail.damage {
         return Err(damage.into());
     }
+    check_age(config, found_revision(&superblocks.newest, &tail))?;
     let mut superblock = superblocks.newest.clone();
     let beyond = Error::LimitReached {
         what: "opens for writing",
@@ -367,6 +392,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let superblock = superblocks.newest;
     let mut tail = walk(&*storage, &superblock)?;
     keep_durable(&*storage, &mut tail)?;
+    check_age(config, found_revision(&superblock, &tail))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
     let recovered = recover(&medium, &superblock, &tail)?;
     let found = Found {

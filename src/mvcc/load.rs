@@ -43,6 +43,7 @@ pub(crate) fn open_store(
         segment_bytes,
         store_bytes_max: options.store_bytes_max,
         checkpoint_bytes: options.checkpoint_bytes,
+        expect_at_least: options.expect_at_least,
     };
     let opened = Engine::open(&config)?;
     let mut engine = opened.engine;

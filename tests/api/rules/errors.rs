@@ -244,6 +244,47 @@ fn expect_at_least() {
     }
 }
 
+/// A store older than expected is left as it was found, also after a crash, and none is made in its place.
+#[test]
+fn expect_at_least_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let crashed = dir.path().join("crashed");
+    let refused = |path: &Path, found: u64, ways: &[fn() -> Options]| {
+        for options in ways {
+            let opened = options().expect_at_least(1000).open(path);
+            match opened {
+                Err(Error::RolledBack { found: rev, .. }) => assert_eq!(rev.get(), found),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let write: [fn() -> Options; 2] = [Options::new, || Options::new().create(Create::New)];
+    refused(&path, 1, &write);
+    assert!(!path.exists());
+    let db = Db::open(&path).unwrap();
+    db.put("a", "1").unwrap();
+    db.put("a", "2").unwrap();
+    fs::copy(&path, &crashed).unwrap();
+    db.close().unwrap();
+    for path in [&path, &crashed] {
+        let before = fs::read(path).unwrap();
+        refused(path, 3, &[Options::new]);
+        assert!(fs::read(path).unwrap() == before, "the file was changed");
+    }
+    let db = Options::new().expect_at_least(3).open(&crashed).unwrap();
+    assert!(!db.recovery().clean);
+    assert_eq!(db.get("a").unwrap().unwrap().value, "2");
+    // A new store is at revision 1, and may be asked for.
+    let new = dir.path().join("new");
+    assert!(Options::new().expect_at_least(1).open(&new).is_ok());
+    // A restore is to whatever revision it is to.
+    let db = Options::new().expect_at_least(3).open(&path).unwrap();
+    Db::open(&new).unwrap().close().unwrap();
+    db.restore(&new).unwrap();
+    assert_eq!(db.rev().get(), 1);
+}
+
 /// A revision that is not there yet or no more is refused by name, the future first; with both numbers.
 #[test]
 fn revisions_that_cannot_be_read() {
