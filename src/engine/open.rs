@@ -16,7 +16,7 @@ use revtree_format::{
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
 use crate::error::{Error, Result};
-use crate::options::{Applied, Create, Durability, ReadMode};
+use crate::options::{Applied, Create, Durability, Progress, ReadMode};
 use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
     read_blob, replay, walk,
@@ -97,8 +97,8 @@ impl Drop for WriterLock {
 }
 
 impl Engine {
-    /// Opens the store file.
-    pub(crate) fn open(config: &Config) -> Result<Opened> {
+    /// Opens the store file. `progress` is told how recovery goes on, if there is something to recover.
+    pub(crate) fn open(config: &Config, progress: &dyn Fn(Progress)) -> Result<Opened> {
         let created = ensure_file(config)?;
         let access = if config.read_only {
             Access::ReadOnly
@@ -110,9 +110,9 @@ impl Engine {
             .open(&config.path, access)
             .map_err(|error| open_error(config, error))?;
         let mut opened = if config.read_only {
-            open_to_read(config, storage)?
+            open_to_read(config, storage, progress)?
         } else {
-            open_to_write(config, storage)?
+            open_to_write(config, storage, progress)?
         };
         opened.found.created = created;
         Ok(opened)
@@ -188,7 +188,11 @@ struct Recovered {
     tables: Tables,
 }
 
-fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
+fn open_to_write(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    progress: &dyn Fn(Progress),
+) -> Result<Opened> {
     let writer_lock = WriterLock::take(&*storage, &config.path)?;
     let superblocks = Superblocks::read(&*storage, &config.path)?;
     let tail = walk(&*storage, &superblocks.newest)?;
@@ -219,7 +223,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         .refresh(&*storage, &superblock)
         .map_err(Error::on("refresh the superblock"))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
-    let recovered = recover(&medium, &superblock, &tail)?;
+    let recovered = recover(&medium, &superblock, &tail, progress)?;
     let clean = tail.is_settled();
     let found = Found {
         created: false,
@@ -355,7 +359,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         medium,
     };
     if !resumes {
-        engine.readopt(&tail)?;
+        engine.readopt(&tail, progress)?;
     }
     // Reader processes see by this byte that a writer lives and has not failed: what they read may be
     // synced and shown. Not before recovery has written again what no sync helps (C-26).
@@ -381,7 +385,11 @@ fn lock_byte(storage: &dyn Storage, byte: LockByte, mode: LockMode) -> Result<bo
 /// A second: others hold a byte for a few calls.
 const LOCK_TRIES: u32 = 1000;
 
-fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
+fn open_to_read(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    progress: &dyn Fn(Progress),
+) -> Result<Opened> {
     if !lock_byte(&*storage, LockByte::Readers, LockMode::Shared)? {
         return Err(Error::Locked {
             path: config.path.clone(),
@@ -394,7 +402,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     keep_durable(&*storage, &mut tail)?;
     check_age(config, found_revision(&superblock, &tail))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
-    let recovered = recover(&medium, &superblock, &tail)?;
+    let recovered = recover(&medium, &superblock, &tail, progress)?;
     let found = Found {
         created: false,
         clean: tail.is_settled(),
@@ -516,8 +524,48 @@ fn medium(
     Ok(Arc::new(medium))
 }
 
+/// Counts frames that recovery has done, and tells of it now and then.
+pub(super) struct Frames<'a> {
+    told: Progress,
+    progress: &'a dyn Fn(Progress),
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new<'f>(
+        what: &'static str,
+        frames: impl Iterator<Item = &'f TailFrame>,
+        progress: &'a dyn Fn(Progress),
+    ) -> Frames<'a> {
+        // As `replay` chooses them.
+        let records = frames.filter(|frame| frame.header.kind == FrameKind::Records);
+        let told = Progress {
+            what,
+            done: 0,
+            total: Some(records.count() as u64),
+        };
+        Frames { told, progress }
+    }
+
+    /// One more.
+    pub(super) fn done(&mut self) {
+        self.told.done += 1;
+        if self.told.done.is_multiple_of(FRAMES_A_REPORT) || Some(self.told.done) == self.told.total
+        {
+            (self.progress)(self.told);
+        }
+    }
+}
+
+/// Frames between two reports; a frame is some hundred kilobytes at most, but for one large value.
+const FRAMES_A_REPORT: u64 = 256;
+
 /// Replays the tail on top of the checkpoint.
-fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Recovered> {
+fn recover(
+    medium: &Medium,
+    superblock: &Superblock,
+    tail: &Tail,
+    progress: &dyn Fn(Progress),
+) -> Result<Recovered> {
     let mut segments = read_segments(medium, superblock)?;
     let mut tables = Tables::default();
     if let Some(root) = superblock.root(RootKind::Tables) {
@@ -541,8 +589,11 @@ fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Reco
     };
     let mut leaves = Vec::new();
     let mut last = ChangeId::new(superblock.revision, u64::MAX);
+    let mut frames = Frames::new("frames replayed", tail.frames.iter(), progress);
     replay(&*medium.storage, &tail.frames, |frame| {
-        replay_frame(&frame, &mut state, &mut leaves, &mut last)
+        replay_frame(&frame, &mut state, &mut leaves, &mut last)?;
+        frames.done();
+        Ok(())
     })?;
     mark_chain(tail, &mut segments);
     let mut units = 0;

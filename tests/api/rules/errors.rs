@@ -611,3 +611,37 @@ fn recovery_is_of_the_open() {
     db.put("a", "1").unwrap();
     assert_eq!(db.recovery(), recovery);
 }
+
+/// Recovery after a crash is told: what is replayed and what is copied, up to their ends; a clean open has
+/// none.
+#[test]
+fn recovery_tells_its_progress() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, crashed) = (dir.path().join("store"), dir.path().join("crashed"));
+    let db = Options::new()
+        .durability(Durability::Flushed)
+        .open(&path)
+        .unwrap();
+    for n in 0..600 {
+        db.put("a", n.to_string()).unwrap();
+    }
+    fs::copy(&path, &crashed).unwrap();
+    db.close().unwrap();
+    for (path, reports) in [(&path, 0), (&crashed, 3)] {
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tell = std::sync::Arc::clone(&told);
+        let options =
+            Options::new().on_progress(move |progress| tell.lock().unwrap().push(progress));
+        options.open(path).unwrap();
+        for what in ["frames replayed", "frames copied"] {
+            let told = told.lock().unwrap();
+            let of = told.iter().filter(|progress| progress.what == what);
+            let of: Vec<_> = of.map(|progress| (progress.done, progress.total)).collect();
+            assert_eq!(of.len(), reports, "{of:?}");
+            assert!(of.is_sorted());
+            if let Some(&(done, total)) = of.last() {
+                assert!(done >= 600 && total == Some(done), "{of:?}");
+            }
+        }
+    }
+}
