@@ -3,6 +3,7 @@
 
 mod damage;
 mod recovery;
+mod space;
 
 use revtree_harness::{crash, seeds};
 
