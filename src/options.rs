@@ -127,6 +127,8 @@ pub struct Options {
 
 /// Address space reserved, and so the largest store, unless the options say otherwise.
 const STORE_BYTES_DEFAULT: u64 = 1 << 40;
+/// A smaller limit would leave no room for a single commit.
+const STORE_BYTES_MIN: u64 = 64 << 10;
 /// Log between two checkpoints, unless the options say otherwise.
 pub(crate) const CHECKPOINT_BYTES_DEFAULT: u64 = 64 << 20;
 
@@ -196,7 +198,7 @@ impl Options {
 
     /// How large the file may become by writing, in bytes; beyond it writes fail with
     /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
-    /// more. Default: 1 TiB; at most 16 TiB.
+    /// more. Default: 1 TiB; 64 KiB to 16 TiB.
     #[must_use]
     pub fn store_bytes_max(mut self, bytes: u64) -> Self {
         self.store_bytes_max = bytes;
@@ -274,8 +276,8 @@ impl Options {
                 SEGMENT_BYTES_MAX.into(),
             );
         }
-        if self.store_bytes_max > STORE_BYTES_MAX {
-            return invalid("store size", STORE_BYTES_MAX);
+        if !(STORE_BYTES_MIN..=STORE_BYTES_MAX).contains(&self.store_bytes_max) {
+            return invalid("store size (at least 64 KiB)", STORE_BYTES_MAX);
         }
         Ok(segment_bytes)
     }

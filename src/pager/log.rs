@@ -239,6 +239,7 @@ impl Log {
             let need = len as u64 + FRAME_HEADER_BYTES as u64 + 8;
             if at.0 + need > limit.0 {
                 let units = units_for(geometry, len);
+                wanted.last_is_short = units == 1;
                 match units {
                     1 => wanted.short += 1,
                     _ => wanted.long_units += units,
@@ -251,10 +252,16 @@ impl Log {
         let storage = &*self.medium.storage;
         if wanted.short + wanted.long_units == 0 {
             let end = (at.0 + 2 * BLOCK_BYTES).min(self.active.end.0);
-            return self.space.allocate(storage, end);
+            return self
+                .space
+                .reserve_within(storage, self.active.end.0, end, room);
         }
-        self.space.allocate(storage, self.active.end.0)?;
-        self.space.reserve(storage, wanted, room)
+        if wanted.last_is_short {
+            // Behind what is asked for here `take` wants four blocks at most; a long one it wants whole.
+            wanted.unused = limit.0.saturating_sub(at.0 + 4 * BLOCK_BYTES);
+        }
+        self.space.reserve(storage, wanted, room)?;
+        self.space.allocate(storage, self.active.end.0)
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.

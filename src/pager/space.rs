@@ -38,6 +38,9 @@ pub(super) struct Wanted {
     pub(super) short: u32,
     /// Units of longer ones.
     pub(super) long_units: u32,
+    pub(super) last_is_short: bool,
+    /// Bytes at the end of the one taken last that stay empty, if it is short.
+    pub(super) unused: u64,
 }
 
 /// Segments put to use.
@@ -237,13 +240,36 @@ impl Space {
         // `take` begins with the last.
         let taken = self.free.iter().rev().take(reused);
         let mut end = taken.map(|index| self.geometry.end(*index, 1).0).max();
-        let units = u64::from(wanted.short) - reused as u64 + u64::from(wanted.long_units);
+        let fresh = u64::from(wanted.short) - reused as u64;
+        let units = fresh + u64::from(wanted.long_units);
         if units > 0 {
-            let behind = (u64::from(self.end()) + units) * segment_bytes;
+            // Free ones are taken first: the last short one lies at the end of the file if any does.
+            let unused = if fresh > 0 { wanted.unused } else { 0 };
+            let behind = (u64::from(self.end()) + units) * segment_bytes - unused;
             self.check_room(behind, room)?;
             end = end.max(Some(behind));
         }
         self.allocate(storage, end.unwrap_or(0))
+    }
+
+    /// Makes sure that the log can go on to `end` in its segment, which ends at `segment_end`. Changes may
+    /// do so in a file that recovery has made longer than they may, for as long as free segments make up
+    /// for it.
+    pub(super) fn reserve_within(
+        &mut self,
+        storage: &dyn Storage,
+        segment_end: u64,
+        end: u64,
+        room: Room,
+    ) -> Result<()> {
+        let file_end = u64::from(self.end()) * self.geometry.segment_bytes();
+        let furthest = if segment_end < file_end {
+            file_end
+        } else {
+            end
+        };
+        self.check_room(furthest.saturating_sub(self.free_bytes()), room)?;
+        self.allocate(storage, end)
     }
 
     /// Whether free segments may be used again. Once it has been so it stays so: a reader process that comes

@@ -222,6 +222,10 @@ fn options_out_of_limits() {
         let opened = Options::new().segment_bytes(bytes).open_in_memory();
         assert!(matches!(opened, Err(Error::LimitReached { .. })), "{bytes}");
     }
+    for bytes in [0, 1, (64 << 10) - 1, (16 << 40) + 1] {
+        let opened = Options::new().store_bytes_max(bytes).open_in_memory();
+        assert!(matches!(opened, Err(Error::LimitReached { .. })), "{bytes}");
+    }
 }
 
 /// A store older than expected is refused with both revisions, and is free again afterwards.
