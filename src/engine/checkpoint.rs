@@ -35,13 +35,16 @@ impl Engine {
 
     /// Writes a checkpoint if one is due and none is being written.
     pub(crate) fn maintain(&self) -> Result<()> {
-        let retired = self.retired.load(Ordering::Acquire);
-        if retired || !self.is_checkpoint_due() || self.check_writable().is_err() {
+        if !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
         let Ok(checkpoint) = self.checkpoint.try_lock() else {
             return Ok(());
         };
+        // Looked at under the lock, for which `retire` waits: a close's own checkpoint is the last.
+        if self.is_retired() {
+            return Ok(());
+        }
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
             Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
@@ -206,6 +209,7 @@ impl Engine {
 
     fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
         self.check_writable()?;
+        self.retire();
         let unchanged = {
             let checkpoint = lock(&self.checkpoint);
             let append = self.append()?;

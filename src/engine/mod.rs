@@ -67,7 +67,8 @@ pub(crate) struct Engine {
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
-    /// Another file has taken the place of this one: no more checkpoints.
+    /// Another file has taken the place of this one, or it is being closed: no more checkpoints but the
+    /// close's own.
     retired: AtomicBool,
     pub(crate) counters: Counters,
     checkpoint_bytes: u64,
@@ -184,11 +185,16 @@ impl Engine {
         self.poison.get().is_some()
     }
 
-    /// The content has been replaced: nobody will open this file again. A checkpoint that is being written
-    /// is waited for, and none is begun; what was accepted can still be synced, for those who wait for it.
+    /// The content has been replaced, and nobody will open this file again; or it is being closed. A
+    /// checkpoint that is being written is waited for, and none is begun in passing; what was accepted can
+    /// still be synced, for those who wait for it.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         drop(lock(&self.checkpoint));
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Bytes of the file, and of it bytes in free segments.
