@@ -132,14 +132,6 @@ impl Db {
     ) -> Result<Db> {
         trace::span!("open", path = %path.display(), read_only = options.read_only);
         let (store, found) = open_store(&disk, path, path, &options)?;
-        if let Some(expected) = options.expect_at_least
-            && store.engine.rev() < expected
-        {
-            return Err(Error::RolledBack {
-                found: store.engine.rev(),
-                expected,
-            });
-        }
         store.attach_leases()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
@@ -623,6 +615,8 @@ impl Db {
         // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
         let options = Options {
             create: Create::Never,
+            // Whoever restores chooses the revision.
+            expect_at_least: Revision::default(),
             ..shared.options.clone()
         };
         let arrived = Arrived::of(shared, path.as_ref())?;

@@ -162,7 +162,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) store_bytes_max: u64,
     pub(crate) checkpoint_bytes: u64,
-    pub(crate) expect_at_least: Option<Revision>,
+    pub(crate) expect_at_least: Revision,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     /// Whether the store may start a thread for the timer of `Batched`.
@@ -171,6 +171,8 @@ pub struct Options {
 
 /// Address space reserved, and so the largest store, unless the options say otherwise.
 const STORE_BYTES_DEFAULT: u64 = 1 << 40;
+/// A smaller limit would leave no room for a single commit.
+const STORE_BYTES_MIN: u64 = 64 << 10;
 /// Log between two checkpoints, unless the options say otherwise.
 pub(crate) const CHECKPOINT_BYTES_DEFAULT: u64 = 64 << 20;
 
@@ -194,7 +196,7 @@ impl Options {
             segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
             store_bytes_max: STORE_BYTES_DEFAULT,
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
-            expect_at_least: None,
+            expect_at_least: Revision::default(),
             progress: None,
             disk: None,
             threads: true,
@@ -308,7 +310,7 @@ impl Options {
 
     /// How large the file may become by writing, in bytes; beyond it writes fail with
     /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
-    /// more. Default: 1 TiB; at most 16 TiB, else opening fails with [`Error::LimitReached`].
+    /// more. Default: 1 TiB; 64 KiB to 16 TiB, else opening fails with [`Error::LimitReached`].
     ///
     /// ```
     /// use revtree::{Error, Options};
@@ -344,7 +346,8 @@ impl Options {
         self
     }
 
-    /// Fails with [`Error::RolledBack`] when the store is older than this. Default: any revision.
+    /// Fails with [`Error::RolledBack`] when the store is older than this, before its file is changed, or
+    /// created. Default: any revision.
     ///
     /// ```
     /// use revtree::{Db, Error, Options};
@@ -358,7 +361,7 @@ impl Options {
     /// ```
     #[must_use]
     pub fn expect_at_least(mut self, rev: impl Into<Revision>) -> Self {
-        self.expect_at_least = Some(rev.into());
+        self.expect_at_least = rev.into();
         self
     }
 
@@ -467,8 +470,8 @@ impl Options {
                 SEGMENT_BYTES_MAX.into(),
             );
         }
-        if self.store_bytes_max > STORE_BYTES_MAX {
-            return invalid("store size", STORE_BYTES_MAX);
+        if !(STORE_BYTES_MIN..=STORE_BYTES_MAX).contains(&self.store_bytes_max) {
+            return invalid("store size (at least 64 KiB)", STORE_BYTES_MAX);
         }
         Ok(segment_bytes)
     }

@@ -36,13 +36,16 @@ impl Engine {
 
     /// Writes a checkpoint if one is due and none is being written.
     pub(crate) fn maintain(&self) -> Result<()> {
-        let retired = self.retired.load(Ordering::Acquire);
-        if retired || !self.is_checkpoint_due() || self.check_writable().is_err() {
+        if !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
         let Ok(checkpoint) = self.checkpoint.try_lock() else {
             return Ok(());
         };
+        // Looked at under the lock, for which `retire` waits: a close's own checkpoint is the last.
+        if self.is_retired() {
+            return Ok(());
+        }
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
             Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
@@ -117,6 +120,9 @@ impl Engine {
             append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
+            if idle() {
+                append.checkpointed = append.log.appended();
+            }
             // Nothing was committed since step 1: replay need not pass over the pages, if the table
             // knows the segments that they are in (B-86).
             if idle() && group.head.segment_use == noted {
@@ -169,7 +175,12 @@ impl Engine {
         append
             .log
             .reserve(std::iter::once(body.len()), Room::Upkeep)?;
+        // Its own pages do not bring the next checkpoint nearer, as the commits beside it do.
+        let flushed = append.log.flush();
+        self.poisons(flushed)?;
+        let before = append.log.appended();
         let page = append.log.append_page(kind, body);
+        append.checkpointed += append.log.appended() - before;
         self.poisons(page)
     }
 
@@ -216,6 +227,7 @@ impl Engine {
 
     fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
         self.check_writable()?;
+        self.retire();
         let unchanged = {
             let checkpoint = lock(&self.checkpoint);
             let append = self.append()?;

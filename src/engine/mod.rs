@@ -71,7 +71,8 @@ pub(crate) struct Engine {
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
-    /// Another file has taken the place of this one: no more checkpoints.
+    /// Another file has taken the place of this one, or it is being closed: no more checkpoints but the
+    /// close's own.
     retired: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
@@ -96,7 +97,7 @@ struct Append {
     sync_sequence: u64,
     /// Changes since the last sync, for `Batched`.
     unsynced_changes: u64,
-    /// `Log::appended` when the newest checkpoint was begun.
+    /// `Log::appended` when the newest checkpoint was begun, and the pages that it has added since.
     checkpointed: u64,
     /// An append failed half-way: the log's end is not known.
     torn: bool,
@@ -189,11 +190,16 @@ impl Engine {
         self.poison.get().is_some()
     }
 
-    /// The content has been replaced: nobody will open this file again. A checkpoint that is being written
-    /// is waited for, and none is begun; what was accepted can still be synced, for those who wait for it.
+    /// The content has been replaced, and nobody will open this file again; or it is being closed. A
+    /// checkpoint that is being written is waited for, and none is begun in passing; what was accepted can
+    /// still be synced, for those who wait for it.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         drop(lock(&self.checkpoint));
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Bytes of the file, and of it bytes in free segments.

@@ -69,6 +69,8 @@ impl Importer {
             checkpoint_bytes: options.checkpoint_bytes.min(CHECKPOINT_BYTES_DEFAULT),
             progress: None,
             threads: false,
+            // Asked of what is built.
+            expect_at_least: Revision::default(),
             ..options.clone()
         };
         let (store, _) = open_store(

@@ -44,8 +44,13 @@ pub(crate) fn open_store(
         segment_bytes,
         store_bytes_max: options.store_bytes_max,
         checkpoint_bytes: options.checkpoint_bytes,
+        expect_at_least: options.expect_at_least,
     };
-    let opened = Engine::open(&config)?;
+    let opened = Engine::open(&config, &|told| {
+        if let Some(progress) = &options.progress {
+            Store::refuse_writes(|| progress(told));
+        }
+    })?;
     let mut engine = opened.engine;
     engine.path = name.to_path_buf();
     let engine = Arc::new(engine);

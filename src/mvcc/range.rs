@@ -245,7 +245,8 @@ impl<'v> Range<'v> {
         }
     }
 
-    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision.
+    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision. A
+    /// key whose record is damaged counts there.
     ///
     /// ```
     /// use revtree::KeyRange;
@@ -498,14 +499,7 @@ impl Scan {
         back: bool,
     ) -> Option<Result<super::versions::Version>> {
         loop {
-            let entry = match self.entry(store, back != self.reverse) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return None,
-                Err(error) => {
-                    self.drained = true;
-                    return Some(Err(error));
-                }
-            };
+            let entry = self.entry(store, back != self.reverse)?;
             let medium = &store.engine.medium;
             let found = medium
                 .head(entry.position)
@@ -518,19 +512,19 @@ impl Scan {
         }
     }
 
-    fn entry(&mut self, store: &Store, high_end: bool) -> Result<Option<Entry>> {
+    fn entry(&mut self, store: &Store, high_end: bool) -> Option<Entry> {
         let near = if high_end { &self.high } else { &self.low };
         if near.is_empty() && !self.drained {
-            self.fetch(store, high_end)?;
+            self.fetch(store, high_end);
         }
-        Ok(if high_end {
+        if high_end {
             self.high.pop_back().or_else(|| self.low.pop_back())
         } else {
             self.low.pop_front().or_else(|| self.high.pop_front())
-        })
+        }
     }
 
-    fn fetch(&mut self, store: &Store, high_end: bool) -> Result<()> {
+    fn fetch(&mut self, store: &Store, high_end: bool) {
         let keys = RecordKeys(&store.engine.medium);
         let mut chunk = Vec::new();
         let mut wanted = CHUNK_KEYS;
@@ -543,7 +537,7 @@ impl Scan {
                 wanted,
                 &keys,
                 &mut chunk,
-            )?;
+            );
             self.drained = !more;
             if self.drained {
                 break;
@@ -570,7 +564,6 @@ impl Scan {
         } else {
             self.low = chunk.into();
         }
-        Ok(())
     }
 }
 
@@ -582,7 +575,7 @@ pub(crate) fn count_at(store: &Store, keys: &KeyRange, rev: Revision) -> Result<
     }
     let (lower, upper) = keys.bounds();
     let records = RecordKeys(&store.engine.medium);
-    let counted = store.index.count(lower, upper, &records)?;
+    let counted = store.index.count(lower, upper, &records);
     if counted.revision <= rev {
         return Ok(counted.live);
     }

@@ -5,6 +5,7 @@ mod damage;
 mod names;
 mod recovery;
 mod refresh;
+mod space;
 
 use revtree_harness::{crash, seeds};
 
