@@ -7,6 +7,11 @@
 //! Locks, outermost first: the checkpoint lock, the append lock, the sync state. Whoever syncs the file
 //! holds a lock of its own for as long, and takes no other. None is taken by a reader.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the locks of writers, syncs and checkpoints"
+)]
+
 mod check;
 mod checkpoint;
 mod commit;

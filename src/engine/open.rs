@@ -1,5 +1,10 @@
 //! Opening: lock, superblock, chain, what of it is adopted, and the writing end (SPEC.md, C-20 to C-28).
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "opening and closing, and the making of what writers lock"
+)]
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};

@@ -161,7 +161,7 @@ fn a_transaction_of_a_million_changes() {
     let hash = db.hash_by_rev(0).unwrap();
     let full = |result: revtree::Result<()>| match result {
         Err(Error::TransactionTooLarge { what, max }) => {
-            assert_eq!((what, max), ("changes", CHANGES_MAX))
+            assert_eq!((what, max), ("changes", CHANGES_MAX));
         }
         other => panic!("{other:?}"),
     };
