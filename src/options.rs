@@ -240,7 +240,7 @@ impl Options {
     /// # Errors
     /// [`Error::Locked`] when it is open for writing already, [`Error::NotAStore`],
     /// [`Error::FormatTooNew`], [`Error::Corrupt`] and [`Error::RolledBack`] by what the file holds,
-    /// [`Error::Io`] with the operating system's answer.
+    /// [`Error::ReadOnly`] when it lies on a read-only medium and is opened to be written, [`Error::Io`] with the operating system's answer.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         Db::open_on(self.files(), path.as_ref(), self)
     }

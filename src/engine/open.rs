@@ -134,7 +134,8 @@ fn ensure_file(config: &Config) -> Result<bool> {
         (Create::Never, false) => Err(Error::io("open the store", missing())),
         (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
-            let created = create(&*config.disk, &config.path, config.segment_bytes)?;
+            let created = create(&*config.disk, &config.path, config.segment_bytes)
+                .map_err(|error| on_read_only_medium(&error).unwrap_or(error))?;
             if !created && config.create == Create::New {
                 return Err(taken());
             }
@@ -142,6 +143,12 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Ok(created)
         }
     }
+}
+
+/// What the failure of a creation is when the medium takes no file.
+fn on_read_only_medium(error: &Error) -> Option<Error> {
+    let read_only = std::io::ErrorKind::ReadOnlyFilesystem;
+    matches!(error, Error::Io { cause, .. } if cause.kind() == read_only).then_some(Error::ReadOnly)
 }
 
 fn missing() -> std::io::Error {

@@ -2,6 +2,7 @@
 //! `REVTREE_SEED` replays a seed; `cargo xtask crash` runs more of the same.
 
 mod damage;
+mod medium;
 mod recovery;
 
 use revtree_harness::{crash, seeds};
