@@ -197,8 +197,8 @@ impl Engine {
     }
 
     /// Bytes of the file, and of it bytes in free segments.
-    pub(crate) fn space(&self) -> (u64, u64) {
-        match &self.append {
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
+        Ok(match &self.append {
             Some(append) => {
                 let append = lock(append);
                 (
@@ -206,8 +206,8 @@ impl Engine {
                     append.log.space().free_bytes(),
                 )
             }
-            None => (self.medium.storage.len().unwrap_or(0), 0),
-        }
+            None => (self.medium.storage.len()?, 0),
+        })
     }
 
     /// No more writes: what is on disk is no longer known. Reads go on. The first cause stays.
