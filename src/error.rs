@@ -305,7 +305,10 @@ impl fmt::Display for Error {
                 }
             }
             Error::InCallback => write!(f, "a callback of the store must not write to it"),
-            Error::ReadOnly => write!(f, "the store was opened for reading only"),
+            Error::ReadOnly => write!(
+                f,
+                "the store can only be read: it was opened so, or lies on a read-only medium"
+            ),
             Error::Locked {
                 path,
                 by_this_process,

@@ -423,6 +423,7 @@ impl Options {
     /// # Errors
     /// [`Error::Locked`] when it is open for writing already, [`Error::NotAStore`],
     /// [`Error::FormatTooNew`], [`Error::Corrupt`] and [`Error::RolledBack`] by what the file holds,
+    /// [`Error::ReadOnly`] when it lies on a read-only medium and is opened to be written,
     /// [`Error::LimitReached`] by a size among the options, [`Error::Io`] with the operating system's
     /// answer: `NotFound` and `AlreadyExists` by [`Create`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {

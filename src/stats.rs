@@ -74,27 +74,36 @@ pub struct Stats {
     pub tree_pages_read: u64,
     /// An earlier write or sync failed: the store takes no more writes.
     pub poisoned: bool,
+    /// A record could not be read, or the system did not answer: sizes that need it are 0.
+    pub sizes_unknown: bool,
 }
 
 impl Stats {
-    /// Collects them; sizes of records that cannot be read are left at 0.
+    /// Collects them; sizes that cannot be read are left at 0, and said to be unknown.
     pub(crate) fn of(store: &Arc<Store>) -> Stats {
         let engine = &store.engine;
         let counters = &engine.counters;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let compact = engine.compact_rev();
         let (open_views, oldest_view) = store.pins.oldest();
-        let space = record_space(store, compact).unwrap_or_default();
+        let mut sizes_unknown = false;
+        let mut space_at = |compact| {
+            let space = record_space(store, compact);
+            sizes_unknown |= space.is_err();
+            space.unwrap_or_default()
+        };
+        let space = space_at(compact);
         let pinned_bytes = match (compact, oldest_view) {
             (Some(compact), Some(oldest)) if oldest < compact => {
-                let free_of = record_space(store, Some(oldest))
-                    .unwrap_or_default()
-                    .dead_bytes;
+                let free_of = space_at(Some(oldest)).dead_bytes;
                 space.dead_bytes.saturating_sub(free_of)
             }
             _ => 0,
         };
-        let (file_bytes, free_bytes) = engine.space();
+        let allocated = engine.storage().allocated_bytes();
+        let file = engine.space();
+        sizes_unknown |= allocated.is_err() || file.is_err();
+        let (file_bytes, free_bytes) = file.unwrap_or_default();
         let live_bytes = space.bytes - space.dead_bytes;
         Stats {
             revision: engine.rev(),
@@ -103,7 +112,7 @@ impl Stats {
             keys: store.index.totals().live,
             revisions: space.records,
             file_bytes,
-            allocated_bytes: engine.storage().allocated_bytes().unwrap_or(0),
+            allocated_bytes: allocated.unwrap_or(0),
             live_bytes,
             dead_bytes: file_bytes.saturating_sub(live_bytes + free_bytes),
             free_bytes,
@@ -121,6 +130,7 @@ impl Stats {
             checkpoints: count(&counters.checkpoints),
             tree_pages_read: engine.tree.pages_read(),
             poisoned: engine.is_poisoned(),
+            sizes_unknown,
         }
     }
 }

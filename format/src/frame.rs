@@ -250,6 +250,12 @@ impl FrameHeader {
             u64::from(records_len) / 48,
             record_count.into(),
         )?;
+        if matches!(
+            kind,
+            FrameKind::Branch | FrameKind::Chunk | FrameKind::Directory
+        ) {
+            check(offset, "records of a page frame", 0, records_len.into())?;
+        }
         check_max(offset, "frame revision", REVISION_MAX, bytes.revision.get())?;
         let sequence = bytes.sequence.get();
         check_max(

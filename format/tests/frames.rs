@@ -28,7 +28,10 @@ fn place() -> FramePlace<'static> {
     }
 }
 
+/// The header of a frame with this body: records, where the kind has any.
 fn header(kind: FrameKind, flags: u8, body: &[u8]) -> FrameHeader {
+    let holds_records = matches!(kind, FrameKind::Records | FrameKind::Run);
+    let records = if holds_records { body } else { &[] };
     FrameHeader {
         kind,
         flags: FrameFlags {
@@ -42,8 +45,8 @@ fn header(kind: FrameKind, flags: u8, body: &[u8]) -> FrameHeader {
         synced_up_to: 70,
         revision: Revision::new(1234),
         body_len: u32::try_from(body.len()).expect("short"),
-        records_len: u32::try_from(body.len()).expect("short"),
-        record_count: u32::try_from(body.len() / 48).expect("short"),
+        records_len: u32::try_from(records.len()).expect("short"),
+        record_count: u32::try_from(records.len() / 48).expect("short"),
         opens: 3,
     }
 }
@@ -113,6 +116,28 @@ fn a_frame_is_bound_to_its_place() {
     for place in wrong {
         let error = FrameHeader::parse(&raw, place).expect_err("bound to its place");
         assert_eq!(error.what, "frame header CRC");
+    }
+}
+
+/// Pages have no records (B-24).
+#[test]
+fn pages_have_no_records() {
+    for kind in [FrameKind::Branch, FrameKind::Chunk, FrameKind::Directory] {
+        let without = header(kind, 0, &[0; 48]);
+        let with = FrameHeader {
+            records_len: 48,
+            ..without
+        };
+        let (raw, _) = with.encode(place());
+        let error = FrameHeader::parse(&raw, place()).expect_err("records");
+        assert_eq!(error.what, "records of a page frame");
+        // A count without bytes is refused for any kind.
+        let counted = FrameHeader {
+            record_count: 1,
+            ..without
+        };
+        let (raw, _) = counted.encode(place());
+        assert!(FrameHeader::parse(&raw, place()).is_err());
     }
 }
 

@@ -140,7 +140,13 @@ impl Engine {
     }
 
     fn check_chain(&self, superblock: &Superblock, check: &mut StructureCheck) -> Result<()> {
-        let mut tail = walk(&**self.storage(), superblock)?;
+        let mut tail = match walk(&**self.storage(), superblock) {
+            Err(error @ Error::Corrupt { .. }) => {
+                check.damage.push(error);
+                return Ok(());
+            }
+            other => other?,
+        };
         // Commits that went on while the walk looked for the log's end look like evidence that it is none
         // (C-25); then another walk gets beyond it.
         while tail.damage.is_some() {

@@ -13,6 +13,8 @@
 //! old superblock and its chain, which goes through the new pages as through any frame. No segment that
 //! the old superblock names is freed before 5.
 
+#![expect(clippy::disallowed_types, reason = "one checkpoint at a time")]
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

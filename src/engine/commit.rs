@@ -18,6 +18,8 @@
 //! After it, everything is there. A failed write or sync poisons: what is on disk is unknown, so nothing
 //! is written behind it, and nothing is tried again.
 
+#![expect(clippy::disallowed_types, reason = "the append lock and group commit")]
+
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};

@@ -7,6 +7,11 @@
 //! Locks, outermost first: the checkpoint lock, the append lock, the sync state. Whoever syncs the file
 //! holds a lock of its own for as long, and takes no other. None is taken by a reader.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the locks of writers, syncs and checkpoints"
+)]
+
 mod bring;
 mod check;
 mod checkpoint;
@@ -203,8 +208,8 @@ impl Engine {
     }
 
     /// Bytes of the file, and of it bytes in free segments.
-    pub(crate) fn space(&self) -> (u64, u64) {
-        match &self.append {
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
+        Ok(match &self.append {
             Some(append) => {
                 let append = lock(append);
                 (
@@ -212,16 +217,17 @@ impl Engine {
                     append.log.space().free_bytes(),
                 )
             }
-            None => (self.medium.storage.len().unwrap_or(0), 0),
-        }
+            None => (self.medium.storage.len()?, 0),
+        })
     }
 
     /// What is so from the open on, and after a checkpoint.
     fn tell_metrics(&self) {
         let (rev, state) = self.published();
         self.metrics.published(rev, state.compact);
-        if cfg!(feature = "metrics") {
-            let (file_bytes, free_bytes) = self.space();
+        if cfg!(feature = "metrics")
+            && let Ok((file_bytes, free_bytes)) = self.space()
+        {
             self.metrics.space(file_bytes, free_bytes);
         }
     }

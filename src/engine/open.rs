@@ -1,5 +1,10 @@
 //! Opening: lock, superblock, chain, what of it is adopted, and the writing end (SPEC.md, C-20 to C-28).
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "opening and closing, and the making of what writers lock"
+)]
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -156,7 +161,8 @@ fn ensure_file(config: &Config) -> Result<bool> {
         (_, false) => {
             // No store is older than a new one: none is left behind where another was expected.
             check_age(config, FIRST_REVISION)?;
-            let created = create(&*config.disk, &config.path, config.segment_bytes)?;
+            let created = create(&*config.disk, &config.path, config.segment_bytes)
+                .map_err(|error| on_read_only_medium(&error).unwrap_or(error))?;
             if !created && config.create == Create::New {
                 return Err(taken());
             }
@@ -183,6 +189,12 @@ fn found_revision(superblock: &Superblock, tail: &Tail) -> Revision {
     let records = |frame: &&TailFrame| frame.header.kind == FrameKind::Records;
     let last = tail.frames.iter().rfind(records);
     last.map_or(superblock.revision, |frame| frame.header.revision)
+}
+
+/// What the failure of a creation is when the medium takes no file.
+fn on_read_only_medium(error: &Error) -> Option<Error> {
+    let read_only = std::io::ErrorKind::ReadOnlyFilesystem;
+    matches!(error, Error::Io { cause, .. } if cause.kind() == read_only).then_some(Error::ReadOnly)
 }
 
 fn missing() -> std::io::Error {

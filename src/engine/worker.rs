@@ -3,6 +3,8 @@
 //!
 //! It holds the engine weakly between two rounds, so it never keeps a store open.
 
+#![expect(clippy::disallowed_types, reason = "the worker sleeps")]
+
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};

@@ -1,5 +1,7 @@
 //! The index against a plain map, alone and beside readers; and the records it is tested over.
 
+#![expect(clippy::disallowed_types, reason = "tests wait for each other")]
+
 mod concurrent;
 mod faults;
 mod memory;

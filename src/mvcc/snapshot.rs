@@ -1,5 +1,10 @@
 //! A pinned image of the store, to be sent, saved and restored (SPEC.md, S-1 to S-6).
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "planning an image once; no read of the store comes here"
+)]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -1,5 +1,10 @@
 //! One open store: engine, index, and the commit that joins them.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the writing end of the index, and the worker"
+)]
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -2,6 +2,8 @@
 //!
 //! Not a mutex guard, because a write transaction may be sent to another thread while it holds the turn.
 
+#![expect(clippy::disallowed_types, reason = "writers wait for their turn")]
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

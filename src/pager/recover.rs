@@ -3,6 +3,7 @@
 //! One walk serves open, read-only open and check. It reads by positioned reads into buffers of its own,
 //! because nothing is published yet, and it writes nothing.
 
+use revtree_format::limits::BLOCK_BYTES;
 use revtree_format::{
     Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
     Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, Superblock,
@@ -161,6 +162,11 @@ fn check_head(superblock: &Superblock, geometry: Geometry, file_len: u64) -> Res
     if head.position.0 > end {
         return wrong("log head behind the file", end, head.position.0);
     }
+    // Only there has nothing been written before the head.
+    let first = geometry.start(head.segment).0 + SEGMENT_HEADER_BYTES as u64;
+    if head.position.0 > file_len.max(first) {
+        return wrong("end of file", head.position.0, file_len);
+    }
     let unit = geometry.index_of(head.position).unwrap_or(0);
     let within = unit.checked_sub(head.segment);
     if within.is_none_or(|within| within >= geometry.units_max()) {
@@ -245,6 +251,14 @@ impl Walk<'_> {
         tail.end = self.end_of(&tail);
         if self.was_checkpointed(&at) || self.was_acknowledged(&at, &tail)? {
             tail.damage = Some(bad);
+        } else if !tail.frames.is_empty()
+            && tail.unsynced().next().is_none()
+            && tail.end.position.0 > self.file_len
+        {
+            // The padding of a frame is written and synced with it: the file has been cut.
+            let (offset, expected) = (self.file_len, tail.end.position.0);
+            let error = FormatError::new(offset, "end of file", expected, self.file_len);
+            tail.damage = Some(error);
         }
         // What only dropped frames lie in is in no use (B-86).
         tail.segments
@@ -333,14 +347,7 @@ impl Walk<'_> {
                 header.opens.into(),
             ));
         }
-        let segment_end = self.geometry.end(at.segment, units).0;
-        if at.position.0 + FRAME_HEADER_BYTES as u64 + u64::from(header.body_len) > segment_end {
-            return Err(wrong(
-                "frame beyond its segment",
-                segment_end,
-                header.body_len.into(),
-            ));
-        }
+        self.check_place(&header, at, units)?;
         if header.kind == FrameKind::Run {
             return Err(wrong("frame kind in the log", 1, 5));
         }
@@ -362,13 +369,15 @@ impl Walk<'_> {
                     index,
                     units,
                     segment_use,
-                } = item.map_err(Stop::Bad)?
+                } = item.map_err(Stop::broken)?
                 {
                     next_segment = Some((index, units, segment_use));
                 }
             }
             if next_segment.is_none() {
-                return Err(wrong("closing frame without a next segment", 1, 0));
+                let what = "closing frame without a next segment";
+                let error = FormatError::new(at.position.0, what, 1, 0);
+                return Err(Stop::broken(error));
             }
         }
         Ok((frame, crc, next_segment))
@@ -382,7 +391,32 @@ impl Walk<'_> {
             segment_use,
             position,
         };
-        FrameHeader::parse(&raw, place).map_err(Stop::Bad)
+        FrameHeader::parse(&raw, place).map_err(|error| {
+            if error.what == "frame magic" || error.what == "frame header CRC" {
+                Stop::Bad(error)
+            } else {
+                Stop::broken(error)
+            }
+        })
+    }
+
+    /// Whether a frame that continues the chain ends before the last block of its segment, in which only a
+    /// closing frame may lie (B-11).
+    fn check_place(&self, header: &FrameHeader, at: &LogHead, units: u32) -> Result<(), Stop> {
+        let segment_end = self.geometry.end(at.segment, units).0;
+        let limit = segment_end - BLOCK_BYTES;
+        let end = at.position.0 + FRAME_HEADER_BYTES as u64 + u64::from(header.body_len);
+        let (found, most) = if header.flags.last_in_segment && at.position.0 <= limit {
+            (end, segment_end)
+        } else {
+            (end, limit)
+        };
+        if found > most {
+            let what = "end of a frame in its segment";
+            let error = FormatError::new(at.position.0, what, most, found);
+            return Err(Stop::broken(error));
+        }
+        Ok(())
     }
 
     fn segment(
@@ -553,6 +587,13 @@ impl Walk<'_> {
 enum Stop {
     /// The bytes are not what they should be.
     Bad(FormatError),
-    /// The storage failed.
+    /// The storage failed, or a frame that was written so breaks a rule.
     Failed(Error),
+}
+
+impl Stop {
+    /// Of a frame whose checksums hold: no torn write makes one, so it is not the log's end (C-23).
+    fn broken(error: FormatError) -> Stop {
+        Stop::Failed(error.into())
+    }
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use revtree_format::limits::{BLOCK_BYTES, FORMAT_VERSION, SEGMENTS_START, SUPERBLOCK_SLOTS};
-use revtree_format::{FormatError, LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
+use revtree_format::{
+    FormatError, LogHead, Position, Revision, SUPERBLOCK_BYTES, SUPERBLOCK_MAGIC, Superblock,
+};
 
 use crate::error::{Error, Result};
 use crate::sys::{Disk, Storage};
@@ -24,9 +26,7 @@ impl Superblocks {
     pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Superblocks> {
         let len = storage.len().map_err(Error::on("read the file's length"))?;
         if len < SEGMENTS_START {
-            return Err(Error::NotAStore {
-                path: path.to_path_buf(),
-            });
+            return Err(too_short(storage, path, len));
         }
         let mut newest: Option<Superblock> = None;
         let mut bad = 0;
@@ -40,7 +40,7 @@ impl Superblocks {
             let mut bytes = [0; SUPERBLOCK_BYTES];
             storage
                 .read_at(&mut bytes, offset)
-                .map_err(Error::on("read a superblock"))?;
+                .map_err(|error| read_error(path, error))?;
             match Superblock::parse(&bytes, offset) {
                 Ok(superblock) => {
                     magic_seen = true;
@@ -127,6 +127,43 @@ impl Superblocks {
             storage.sync_data()?;
         }
         Ok(())
+    }
+}
+
+/// A file that ends inside its slots is what is left of a store if one of them begins as a slot does (C-20).
+fn too_short(storage: &dyn Storage, path: &Path, len: u64) -> Error {
+    let magic = SUPERBLOCK_MAGIC.to_le_bytes();
+    for slot in 0..SUPERBLOCK_SLOTS as u64 {
+        let mut found = [0; 8];
+        let offset = slot * BLOCK_BYTES;
+        if offset + found.len() as u64 > len {
+            break;
+        }
+        match storage.read_at(&mut found, offset) {
+            Ok(()) if found == magic => {
+                return Error::Corrupt {
+                    offset: len,
+                    what: "length of the file",
+                    expected: SEGMENTS_START,
+                    found: len,
+                };
+            }
+            Ok(()) => {}
+            Err(error) => return read_error(path, error),
+        }
+    }
+    Error::NotAStore {
+        path: path.to_path_buf(),
+    }
+}
+
+/// A directory can be opened, and has a length.
+fn read_error(path: &Path, error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::IsADirectory => Error::NotAStore {
+            path: path.to_path_buf(),
+        },
+        _ => Error::io("read a superblock", error),
     }
 }
 

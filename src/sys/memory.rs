@@ -3,6 +3,11 @@
 //! For stores without a file, and for tests that need no faults. It has the locks and the errors of
 //! names that the real disk has, and no durability to speak of: a sync does nothing.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a disk in memory stands for the system"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

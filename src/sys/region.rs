@@ -34,6 +34,10 @@
 //! disk that cannot read a page that has left the page cache. Memory behind the shown part is
 //! plain, so reading there is no fault whatever the file's length.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "claims of address space, made by the writer"
+)]
 #![expect(unsafe_code, reason = "slices of memory whose backing changes")]
 
 use std::collections::BTreeMap;

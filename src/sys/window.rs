@@ -3,6 +3,11 @@
 //! Apart because it is no file: an image of a store is made by the code that writes a store, and what
 //! it would write into one piece of the file is caught here. It cannot be read, mapped or locked.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "filled by whoever writes an image, read by nobody else"
+)]
+
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
-    BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameHeader, FramePlace, PageRef,
-    Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, Superblock, encode_segments,
-    parse_segments,
+    BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind,
+    FramePlace, PageRef, Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, Superblock,
+    encode_segments, parse_segments,
 };
 
 /// A file of a closed store, to be changed.
@@ -279,6 +279,108 @@ fn a_newer_checkpoint_that_refuses_is_not_passed_over() {
     let mut torn = forged(60, 0);
     torn.put_slots(torn.newest().generation, &[7; SUPERBLOCK_BYTES]);
     assert_eq!(torn.open().unwrap().rev().get(), 4);
+}
+
+/// A file that ends inside its slots is what is left of a store, and told as damage, with its length; one
+/// in which no slot begins is none (C-20).
+#[test]
+fn a_file_shorter_than_its_slots() {
+    let whole = File::of_commits(3);
+    for len in (0..16 << 10).filter(|len| len % 512 < 10) {
+        let file = File {
+            dir: tempfile::tempdir().unwrap(),
+            bytes: whole.bytes[..len].to_vec(),
+        };
+        if len < 8 {
+            file.refused(|error| matches!(error, Error::NotAStore { .. }));
+        } else {
+            let found = len as u64;
+            file.refused(|error| {
+                matches!(error, Error::Corrupt { expected: 16384, found: len, .. } if *len == found)
+            });
+        }
+    }
+    // A store of which only a later slot is left, and a file of something else.
+    let mut file = whole;
+    file.bytes.truncate(9000);
+    file.bytes[..4096].fill(0);
+    file.refused(is_corrupt);
+    file.bytes.fill(0);
+    file.refused(|error| matches!(error, Error::NotAStore { .. }));
+}
+
+/// A frame with good checksums that no writer of this version makes is damage, not the log's end: one that
+/// lies in its segment's last block (B-11), a page with records (B-24), a kind that is unknown (V-6). Cutting
+/// the log there would drop what came behind (C-23).
+#[test]
+fn a_frame_that_breaks_a_rule_does_not_end_the_log() {
+    const SEGMENT: usize = 64 << 10;
+    /// Puts a frame at the head of the log, so many bytes before the segment's end.
+    fn with_frame(from_end: usize, change: impl FnOnce(&mut [u8])) -> File {
+        let mut file = File::of_commits(3);
+        file.bytes.resize(SEGMENT, 0);
+        file.change(|superblock| {
+            assert_eq!(superblock.head.segment, 0);
+            superblock.head.position = Position((SEGMENT - from_end) as u64);
+        });
+        let superblock = file.newest();
+        let head = superblock.head;
+        let body = [0; 64];
+        let header = FrameHeader {
+            kind: FrameKind::Chunk,
+            flags: FrameFlags {
+                padded: true,
+                ..FrameFlags::default()
+            },
+            body_crc: crc32c::crc32c(&body),
+            prev_crc: head.prev_crc,
+            sequence: head.sequence,
+            synced_up_to: head.sequence,
+            revision: superblock.revision,
+            body_len: 64,
+            records_len: 0,
+            record_count: 0,
+            opens: superblock.opens,
+        };
+        let place = FramePlace {
+            store_id: &superblock.store_id,
+            segment_use: head.segment_use,
+            position: head.position,
+        };
+        let (mut bytes, _) = header.encode(place);
+        change(&mut bytes);
+        let bound = [
+            &superblock.store_id[..],
+            &head.segment_use.to_le_bytes(),
+            &head.position.0.to_le_bytes(),
+            &bytes[8..],
+        ];
+        let crc = crc32(&bound.concat());
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        let at = SEGMENT - from_end;
+        file.bytes[at..at + 64].copy_from_slice(&bytes);
+        file.bytes[at + 64..at + 128].copy_from_slice(&body);
+        file
+    }
+    // As it should be: the last frame ends where the last block begins.
+    for from_end in [8192, 4096 + 128] {
+        let db = with_frame(from_end, |_| {}).open().unwrap();
+        check_keys(&db.read().unwrap(), 3);
+        db.put(key(3), value(3)).unwrap();
+        check_keys(&db.read().unwrap(), 4);
+    }
+    for from_end in [4096 + 64, 4096, 128] {
+        with_frame(from_end, |_| {}).refused(is_corrupt);
+    }
+    // Kind, records of a page, a length that is none.
+    let changes: [fn(&mut [u8]); 3] = [
+        |header| header[56] = 9,
+        |header| header[44] = 48,
+        |header| header[40] = 63,
+    ];
+    for change in changes {
+        with_frame(8192, change).refused(is_corrupt);
+    }
 }
 
 /// Use numbers never repeat: an open beyond their range is refused (B-13). To read, none is needed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use revtree::storage::heads_read;
+use revtree::storage::{heads_read, tree_pages_read};
 use revtree::{Db, Durability, Options, Revision};
 
 /// One key with so many revisions, and another with one.
@@ -42,20 +42,26 @@ fn worst_read(db: &Db, revisions: u64) -> u64 {
     worst
 }
 
-fn check(db: &Db, revisions: u64) {
-    let worst = worst_read(db, revisions);
+/// Tree pages and heads read before the first of the changes from a revision on, the worst found.
+fn worst_begin_of_changes(db: &Db, revisions: u64) -> (u64, u64) {
     let view = db.read().unwrap();
     let mut pages_most = 0;
     let mut heads_most = 0;
     for part in 0..=8 {
         let from = 2 + (revisions - 1) * part / 8;
-        let (pages, heads) = (db.stats().tree_pages_read, heads_read(db));
+        let (pages, heads) = (tree_pages_read(db), heads_read(db));
         let mut events = view.changes(.., Revision::new(from)..=view.rev()).unwrap();
         let event = events.next().unwrap().unwrap();
         assert_eq!(event.id.main.get(), from);
-        pages_most = pages_most.max(db.stats().tree_pages_read - pages);
+        pages_most = pages_most.max(tree_pages_read(db) - pages);
         heads_most = heads_most.max(heads_read(db) - heads);
     }
+    (pages_most, heads_most)
+}
+
+fn check(db: &Db, revisions: u64) {
+    let worst = worst_read(db, revisions);
+    let (pages_most, heads_most) = worst_begin_of_changes(db, revisions);
     eprintln!(
         "{revisions} revisions of one key: at most {worst} heads for a read, {pages_most} tree pages and {heads_most} heads before the first change"
     );
@@ -97,9 +103,38 @@ fn a_read_among_many_revisions_reads_few_heads() {
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "minutes: `cargo xtask long` runs it"]
 fn a_read_among_ten_million_revisions_reads_few_heads() {
     run(10_000_000);
+}
+
+/// Changes from the middle of a million revisions begin after a page for each level of the tree, and one leaf.
+#[test]
+fn changes_from_the_middle_read_few_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let mut db = options().open(&path).unwrap();
+    let mut revisions = 0u64;
+    for (wanted, levels) in [(10_000, 1), (100_000, 2), (1_000_000, 2)] {
+        for n in revisions..wanted {
+            db.put((n % 1000).to_be_bytes(), n.to_be_bytes()).unwrap();
+        }
+        revisions = wanted;
+        for reopened in [false, true] {
+            if reopened {
+                // Now all leaves are under pages.
+                db.close().unwrap();
+                db = options().open(&path).unwrap();
+            }
+            let (pages, heads) = worst_begin_of_changes(&db, revisions);
+            eprintln!("{revisions} revisions, reopened: {reopened}: {pages} pages, {heads} heads");
+            // One more where the leaf that may hold the first of them is the last of its page.
+            assert!(pages <= levels + 1, "{pages} pages, {levels} levels");
+            assert!(pages > 0 || !reopened, "the tree is not used");
+            // The records of one leaf, and the one that is wanted.
+            assert!(heads <= 16384 / 64 + 1, "{heads} heads");
+        }
+    }
 }
 
 /// The first records of a transaction's range cost what they do in a view, however many there are.

@@ -10,6 +10,11 @@
 //! Order in the file: records, chunks of the key index run, then the other pages. The last are kept in
 //! memory (branch pages are a three-hundredth of the records); the rest is made on demand.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "writing an image out; no read of the store comes here"
+)]
+
 mod index;
 mod pages;
 mod records;

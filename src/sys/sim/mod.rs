@@ -29,6 +29,8 @@
 //! dirty; a disk that lies is damage, made by putting old bytes back. Reads return what was written
 //! while the machine runs.
 
+#![expect(clippy::disallowed_types, reason = "a simulated machine, for tests")]
+
 mod choice;
 mod crash;
 mod fault;

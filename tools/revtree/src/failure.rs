@@ -59,3 +59,34 @@ impl fmt::Display for Failure {
         f.write_str(&text.replace(['\n', '\r'], " "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use revtree::Error;
+
+    use super::Failure;
+
+    /// Goal: a medium that takes no writes is told in one line, with the file and what is wrong.
+    #[test]
+    fn a_medium_that_takes_no_writes() {
+        let refused = |error: &Error| Failure::store(Path::new("there"), error);
+        let denied = Error::Io {
+            what: "open the store for writing",
+            cause: Arc::new(io::ErrorKind::PermissionDenied.into()),
+        };
+        for (error, word) in [
+            (Error::ReadOnly, "read-only medium"),
+            (denied, "permission denied"),
+        ] {
+            let failure = refused(&error);
+            let text = failure.to_string();
+            assert!(text.starts_with("there: "), "{text}");
+            assert!(text.contains(word), "{text}");
+            assert_eq!((text.lines().count(), failure.status()), (1, 1));
+        }
+    }
+}

@@ -32,7 +32,8 @@ cargo xtask <command>
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
-  long                            crash, faults, model and two processes at the size of a night
+  long                            crash, faults, model, two processes and the tests that CI ignores, at the
+                                  size of a night
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
 ";
@@ -56,7 +57,8 @@ fn main() -> ExitCode {
         ("long", []) => campaign("crash", &["--images", "5000000"])
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
-            .and_then(|()| beside_a_writer()),
+            .and_then(|()| beside_a_writer())
+            .and_then(|()| ignored()),
         ("bench", options) => bench(options),
         _ => Err(format!("no such command\n\n{USAGE}")),
     };
@@ -115,6 +117,15 @@ fn beside_a_writer() -> Result<()> {
         .args(["--", "--nocapture", "a_reader_opens_again"])
         .env("REVTREE_TEST_SCALE", "7");
     succeed(command, "processes")
+}
+
+/// The tests that are too long for CI.
+fn ignored() -> Result<()> {
+    let mut command = cargo(&["test", "--release", "--package", "revtree"]);
+    command
+        .args(["--all-features", "--tests", "--", "--nocapture"])
+        .arg("--ignored");
+    succeed(command, "ignored tests")
 }
 
 fn bench(options: &[&str]) -> Result<()> {

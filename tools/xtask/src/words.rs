@@ -29,8 +29,9 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        words: &["Mutex", "RwLock", "Condvar", "parking_lot"],
-        // All that a get, a range, a history and their walk over the tree pass through.
+        words: &["Mutex", "RwLock", "Condvar", "parking_lot", "lock"],
+        // All that a get, a range, a history and their walk over the tree pass through. Clippy's
+        // `disallowed_types` sees a type under any name, but not a lock of somebody else that is only taken.
         within: &[
             "src/index/",
             "src/mvcc/events.rs",
@@ -145,6 +146,7 @@ mod tests {
             ("src/mvcc/writer.rs", "lock: RwLock<()>,", 0),
             ("src/index/tests.rs", "lock: RwLock<()>,", 0),
             ("src/index/map.rs", "// no Mutex here", 0),
+            ("src/tree/cursor.rs", "let held = lock(&engine.sync);", 1),
             ("src/sys/clock.rs", "Instant::now()", 0),
             ("src/tree/leaf.rs", "std::time::Instant::now()", 1),
             ("src/engine/open.rs", "std::env::var(\"X\")", 1),

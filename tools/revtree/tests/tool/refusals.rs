@@ -202,3 +202,31 @@ fn damage_is_told() {
         "the other keys: {ran:?}"
     );
 }
+
+/// Goal: `stat` of a store whose sizes cannot be read prints what it knows, no size that it does not, and
+/// ends with 1.
+#[test]
+fn sizes_that_cannot_be_read_are_not_printed() {
+    let bench = Bench::small();
+    bench.text("compact", &["4"]);
+    let mut store = bytes(&bench.store());
+    // The key of a record, which its head's checksum covers.
+    let record = b"colourred\nand green";
+    let at = store
+        .windows(record.len())
+        .position(|bytes| bytes == record);
+    store[at.expect("the record")] ^= 1;
+    fs::write(bench.store(), &store).expect("a file");
+    for json in [false, true] {
+        let arguments: &[&str] = if json { &["--json"] } else { &[] };
+        let ran = bench.run("stat", arguments);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        for word in ["store", "sizes cannot be read", "damaged at offset"] {
+            assert!(ran.stderr.contains(word), "{word}: {ran:?}");
+        }
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+        assert!(!ran.stdout.contains("live"), "{ran:?}");
+        assert!(ran.stdout.contains("revision"), "{ran:?}");
+        assert!(ran.stdout.contains("file"), "{ran:?}");
+    }
+}
