@@ -253,6 +253,7 @@ impl Options {
     /// # Errors
     /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had.
     pub fn open_in_memory(mut self) -> Result<Db> {
+        self.check()?;
         self.create = Create::IfMissing;
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
         let disk = Arc::new(MemoryDisk::new());
