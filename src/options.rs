@@ -448,6 +448,7 @@ impl Options {
     /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had, and
     /// [`Error::LimitReached`] by a size among the options.
     pub fn open_in_memory(mut self) -> Result<Db> {
+        self.check()?;
         self.create = Create::IfMissing;
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
         let disk = Arc::new(MemoryDisk::new());

@@ -53,6 +53,13 @@ pub(crate) struct Ticket {
     pub(crate) checkpoint_due: bool,
 }
 
+impl Ticket {
+    /// What the commit's waiter is told when the sync failed.
+    pub(crate) fn unknown(self, error: Error) -> Error {
+        unknown(self.rev, error)
+    }
+}
+
 impl Engine {
     /// Step 1: the append lock, with room for pieces of these lengths.
     pub(crate) fn begin(
@@ -194,6 +201,12 @@ impl Engine {
         };
         self.sync_to(sequence)?;
         Ok(rev)
+    }
+
+    /// The same, for those who wait for it after a close too: one that failed leaves something to sync.
+    pub(crate) fn sync_accepted(&self) -> Result<()> {
+        let sequence = self.append()?.accepted_sequence;
+        self.sync_to(sequence)
     }
 
     /// A ticket for what was accepted last, for a transaction that has read it and adds nothing.

@@ -35,7 +35,7 @@ pub(crate) use commit::{Appender, Ticket};
 pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
-pub(crate) use worker::Worker;
+pub(crate) use worker::{Waiting, WaitingTasks, Worker};
 
 pub(crate) use crate::pager::Room;
 

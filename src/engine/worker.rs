@@ -5,12 +5,41 @@
 
 #![expect(clippy::disallowed_types, reason = "the worker sleeps")]
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::{Engine, lock};
+use crate::error::Error;
+
+/// A task that waits for a sync.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    waker: Waker,
+    /// Why the first sync that was begun for it ended without it.
+    failed: OnceLock<Error>,
+}
+
+impl Waiting {
+    pub(crate) fn new(waker: Waker) -> Arc<Waiting> {
+        Arc::new(Waiting {
+            waker,
+            failed: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn failed(&self) -> Option<&Error> {
+        self.failed.get()
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+}
+
+/// The tasks that wait.
+pub(crate) type WaitingTasks = Arc<Mutex<Vec<Arc<Waiting>>>>;
 
 /// Wakes and ends the thread.
 #[derive(Debug)]
@@ -40,13 +69,13 @@ impl Worker {
     pub(crate) fn start(
         engine: Weak<Engine>,
         interval: Duration,
-        wakers: Arc<Mutex<Vec<Waker>>>,
+        tasks: WaitingTasks,
     ) -> std::io::Result<Worker> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("revtree-sync".into())
-            .spawn(move || run(&theirs, &engine, interval, &wakers))?;
+            .spawn(move || run(&theirs, &engine, interval, &tasks))?;
         Ok(Worker {
             shared,
             thread: Some(thread),
@@ -84,7 +113,12 @@ impl Drop for Worker {
     }
 }
 
-fn run(shared: &Shared, engine: &Weak<Engine>, interval: Duration, wakers: &Mutex<Vec<Waker>>) {
+fn run(
+    shared: &Shared,
+    engine: &Weak<Engine>,
+    interval: Duration,
+    tasks: &Mutex<Vec<Arc<Waiting>>>,
+) {
     loop {
         let mut state = lock(&shared.state);
         while !state.dirty && !state.ended {
@@ -107,10 +141,18 @@ fn run(shared: &Shared, engine: &Weak<Engine>, interval: Duration, wakers: &Mute
         let Some(engine) = engine.upgrade() else {
             return;
         };
-        // A failure poisons the store, which the next write tells.
-        let _ = engine.sync_all();
-        let waiting = std::mem::take(&mut *lock(wakers));
-        waiting.into_iter().for_each(Waker::wake);
+        // Those that ask while the sync goes on may not be in it: they are woken to look, and have asked
+        // for another.
+        let asked = std::mem::take(&mut *lock(tasks));
+        // Most failures poison the store, which the next write tells; without room it may go on, but who
+        // waits for this sync is told as if it had made it itself.
+        if let Err(error) = engine.sync_accepted() {
+            for task in &asked {
+                let _ = task.failed.set(error.clone());
+            }
+        }
+        let late = std::mem::take(&mut *lock(tasks));
+        asked.iter().chain(&late).for_each(|task| task.wake());
         let _ = engine.maintain();
     }
 }

@@ -11,7 +11,7 @@ use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revisi
 use super::keys::KeyRange;
 use super::record::{KeyValue, Record};
 use super::store::Store;
-use super::versions::{Version, follow, version_at};
+use super::versions::{Version, follow, record_at, record_before, version_at};
 use super::view::{ReadView, check_revision};
 use crate::error::{Error, Result};
 use crate::tree::{Direction, LeafCursor, LeafRecords};
@@ -182,7 +182,8 @@ impl<'v> Events<'v> {
         };
         let mut positions = VecDeque::new();
         if let Some((_, newest)) = store.find(key)? {
-            let mut at = shown_at(store, newest, view.rev(), compact)?;
+            let tree = &store.engine.tree;
+            let mut at = record_at(tree, newest, view.rev(), compact)?;
             let mut newest_at_compact = true;
             while let Some((position, head)) = at {
                 let retained = match compact {
@@ -198,7 +199,7 @@ impl<'v> Events<'v> {
                 if compact.is_some_and(|compact| head.id.main < compact) {
                     break;
                 }
-                at = earlier(store, position, &head, compact)?;
+                at = record_before(tree, (position, head), compact)?;
             }
         }
         Ok(Events {
@@ -436,52 +437,6 @@ pub(crate) fn is_newest_at(
     };
     let found = version_at(&store.engine.tree, newest, compact)?;
     Ok(found.is_some_and(|(_, found)| found.id == head.id))
-}
-
-/// The newest record at or before `rev` that history shows: unlike a read's, also the tombstone before
-/// the first put of a later generation, where compaction kept it.
-fn shown_at(
-    store: &Store,
-    newest: Version,
-    rev: Revision,
-    compact: Option<Revision>,
-) -> Result<Option<Version>> {
-    let (mut position, mut head) = newest;
-    while head.id.main > rev {
-        let Some(prev) = head.prev else {
-            return Ok(None);
-        };
-        if prev.id.main <= rev {
-            return earlier(store, position, &head, compact);
-        }
-        let link = head.skip.filter(|skip| skip.id.main > rev).unwrap_or(prev);
-        (position, head) = follow(&store.engine.tree, position, link)?;
-    }
-    Ok(Some((position, head)))
-}
-
-/// The record before this one of the same key, unless compaction may have dropped it.
-fn earlier(
-    store: &Store,
-    position: Position,
-    head: &RecordHead,
-    compact: Option<Revision>,
-) -> Result<Option<Version>> {
-    let Some(prev) = head.prev else {
-        return Ok(None);
-    };
-    let floor = compact.unwrap_or_default();
-    if prev.id.main <= floor && head.kind == RecordKind::Put && head.version == 1 {
-        // A tombstone at or below C: it is there only when its revision is C itself.
-        let kept = prev.id.main == floor && compact.is_some();
-        if !kept {
-            return Ok(None);
-        }
-    }
-    if head.id.main <= floor && prev.id.main < floor {
-        return Ok(None);
-    }
-    follow(&store.engine.tree, position, prev).map(Some)
 }
 
 /// The event of the record at `position`.

@@ -25,7 +25,9 @@ use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
-use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, lock};
+use crate::engine::{
+    Appender, Engine, IndexRun, Room, State, Ticket, Waiting, WaitingTasks, Worker, lock,
+};
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey};
 use crate::lessor::{Lessor, NoLessor};
@@ -47,7 +49,7 @@ pub(crate) struct Store {
     pub(super) counted: CountedSpace,
     /// The thread that syncs for `Batched` and for futures; made when it is first needed.
     worker: Mutex<Option<Worker>>,
-    wakers: Arc<Mutex<Vec<Waker>>>,
+    tasks: WaitingTasks,
     threads: bool,
 }
 
@@ -118,7 +120,7 @@ impl Store {
             compactions: CompactionHashes::default(),
             counted: CountedSpace::default(),
             worker: Mutex::new(None),
-            wakers: Arc::default(),
+            tasks: Arc::default(),
             threads,
         })
     }
@@ -480,18 +482,19 @@ impl Store {
         Ok(ticket)
     }
 
-    /// Calls the thread, which is made when it is missing; `false` when the system gives none. Whoever
-    /// makes it, it keeps the interval of the store.
+    /// Calls the thread, which is made when it is missing; `false` when the system gives none, or the store
+    /// is being closed. Whoever makes it, it keeps the interval of the store.
     fn with_worker(&self, call: impl FnOnce(&Worker)) -> bool {
         let mut worker = lock(&self.worker);
-        if worker.is_none() {
+        // `end_worker` says so before it takes the lock, so it ends whatever is made here.
+        if worker.is_none() && !self.engine.is_retired() {
             let interval = match self.engine.durability {
                 Durability::Batched { interval, .. } => interval,
                 // Nothing but a request wakes it.
                 Durability::Sync | Durability::Flushed => Duration::from_secs(3600),
             };
             let engine: Weak<Engine> = Arc::downgrade(&self.engine);
-            *worker = Worker::start(engine, interval, Arc::clone(&self.wakers)).ok();
+            *worker = Worker::start(engine, interval, Arc::clone(&self.tasks)).ok();
         }
         worker.as_ref().map(call).is_some()
     }
@@ -514,14 +517,26 @@ impl Store {
         durable
     }
 
-    /// Whether a commit has settled; else the waker is called when that may have changed.
-    pub(crate) fn poll_settled(&self, ticket: Ticket, waker: &Waker) -> Option<Result<bool>> {
+    /// Whether a commit has settled; else the waker is called when that may have changed. `waiting` is what
+    /// the last call left, by which this one sees that the sync it asked for has failed.
+    pub(crate) fn poll_settled(
+        &self,
+        ticket: Ticket,
+        waiting: &mut Option<Arc<Waiting>>,
+        waker: &Waker,
+    ) -> Option<Result<bool>> {
         if !self.threads {
             return Some(self.settle(ticket));
         }
         let mut settled = self.engine.settled(ticket);
+        let failed = waiting.as_ref().and_then(|waiting| waiting.failed());
+        if let (None, Some(error)) = (&settled, failed) {
+            return Some(Err(ticket.unknown(error.clone())));
+        }
         if settled.is_none() {
-            lock(&self.wakers).push(waker.clone());
+            let task = Waiting::new(waker.clone());
+            lock(&self.tasks).push(Arc::clone(&task));
+            *waiting = Some(task);
             // Looked at again: the sync may have ended between the look and the push.
             settled = self.engine.settled(ticket);
         }
@@ -533,8 +548,8 @@ impl Store {
     }
 
     fn wake(&self) {
-        let wakers = std::mem::take(&mut *lock(&self.wakers));
-        wakers.into_iter().for_each(Waker::wake);
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.iter().for_each(|task| task.wake());
     }
 
     /// Tells the lessor what a commit changed, in order. A panic is caught and given back, so that the
@@ -644,8 +659,9 @@ impl Store {
         Ok(())
     }
 
-    /// Ends the thread, if there is one.
+    /// Ends the thread, if there is one; none is made any more, nor a checkpoint begun in passing.
     pub(crate) fn end_worker(&self) {
+        self.engine.retire();
         let worker = lock(&self.worker).take();
         drop(worker);
         self.wake();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::store::Store;
 use super::txn::Commit;
-use crate::engine::Ticket;
+use crate::engine::{Ticket, Waiting};
 use crate::error::Result;
 
 /// A commit in order, accepted, not awaited. Dropping it does not undo the commit.
@@ -37,6 +37,8 @@ pub struct Submitted {
     store: Arc<Store>,
     ticket: Ticket,
     commit: Commit,
+    /// What the last poll left with the thread that syncs.
+    waiting: Option<Arc<Waiting>>,
 }
 
 impl Submitted {
@@ -45,6 +47,7 @@ impl Submitted {
             store,
             ticket,
             commit,
+            waiting: None,
         }
     }
 
@@ -90,10 +93,12 @@ impl Future for Submitted {
     type Output = Result<Commit>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.store.poll_settled(self.ticket, context.waker()) {
+        let this = self.get_mut();
+        let (store, waiting) = (&this.store, &mut this.waiting);
+        match store.poll_settled(this.ticket, waiting, context.waker()) {
             Some(Ok(durable)) => Poll::Ready(Ok(Commit {
                 durable,
-                ..self.commit
+                ..this.commit
             })),
             Some(Err(error)) => Poll::Ready(Err(error)),
             None => Poll::Pending,

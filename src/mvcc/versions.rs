@@ -112,9 +112,9 @@ pub(crate) fn version_at(tree: &Tree, newest: Version, rev: Revision) -> Result<
     Ok(Some((position, head)))
 }
 
-/// The key's newest record at or before `rev`, also a delete that a later put hides from
-/// [`version_at`], which asks only what lives. `None` when it is not there: the key was not yet, or
-/// compaction at `compact` has dropped it.
+/// The key's newest record at or before `rev`, which is not below `compact`; also a delete that a later
+/// put hides from [`version_at`], which asks only what lives. `None` when it is not there: the key was not
+/// yet, or compaction at `compact` may have dropped it.
 pub(crate) fn record_at(
     tree: &Tree,
     newest: Version,
@@ -126,17 +126,45 @@ pub(crate) fn record_at(
         let Some(prev) = head.prev else {
             return Ok(None);
         };
+        if prev.id.main <= rev {
+            return record_before(tree, (position, head), compact);
+        }
         let link = head.skip.filter(|skip| skip.id.main > rev).unwrap_or(prev);
-        (position, head) = if compact.is_some_and(|compact| link.id.main <= compact) {
-            match locate(tree, position, link)? {
-                Some(found) => found,
-                None => return Ok(None),
-            }
-        } else {
-            follow(tree, position, link)?
-        };
+        (position, head) = follow(tree, position, link)?;
     }
     Ok(Some((position, head)))
+}
+
+/// The record before this one of the same key; `None` if there is none, or compaction at `compact` may have
+/// dropped it: of what is at or below that, the newest put stays, and deletes at `compact` itself (K-3).
+/// What must be there and is not is damage.
+pub(crate) fn record_before(
+    tree: &Tree,
+    (position, head): Version,
+    compact: Option<Revision>,
+) -> Result<Option<Version>> {
+    let Some(prev) = head.prev else {
+        return Ok(None);
+    };
+    let (before, floor) = (prev.id.main, compact.unwrap_or_default());
+    if head.id.main <= floor {
+        // It is not the newest there: only a delete can have stayed.
+        return if before == floor {
+            locate(tree, position, prev)
+        } else {
+            Ok(None)
+        };
+    }
+    let is_put = head.kind == RecordKind::Put;
+    if before < floor && is_put && (head.version == 1 || before < head.create) {
+        // A generation began here, so that was a delete.
+        return Ok(None);
+    }
+    if before < floor && (!is_put || before == head.create) {
+        // An imported life may end in two deletes, or begin with another version than the first (I-2, I-3).
+        return locate(tree, position, prev);
+    }
+    follow(tree, position, prev).map(Some)
 }
 
 /// The put that counts at `rev`; `None` when the key does not exist then.

@@ -200,11 +200,16 @@ impl Space {
 
     /// Makes sure that the file is allocated up to `end`: in steps, so that few calls are needed.
     pub(crate) fn allocate(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
+        self.allocate_up_to(storage, end, end)
+    }
+
+    /// The same, and up to `most` if there is so much.
+    fn allocate_up_to(&mut self, storage: &dyn Storage, end: u64, most: u64) -> Result<()> {
         if end <= self.allocated {
             return Ok(());
         }
         let step = (self.allocated / 8).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
-        let wanted = end
+        let wanted = most
             .max(self.allocated + step)
             .next_multiple_of(STEP_BYTES_MIN);
         let wanted = wanted.min(self.store_bytes_max.max(end));
@@ -239,15 +244,19 @@ impl Space {
         };
         // `take` begins with the last.
         let taken = self.free.iter().rev().take(reused);
-        let mut end = taken.map(|index| self.geometry.end(*index, 1).0).max();
+        let end = taken.map(|index| self.geometry.end(*index, 1).0).max();
         let fresh = u64::from(wanted.short) - reused as u64;
         let units = fresh + u64::from(wanted.long_units);
         if units > 0 {
             // Free ones are taken first: the last short one lies at the end of the file if any does.
             let unused = if fresh > 0 { wanted.unused } else { 0 };
-            let behind = (u64::from(self.end()) + units) * segment_bytes - unused;
-            self.check_room(behind, room)?;
-            end = end.max(Some(behind));
+            let behind = (u64::from(self.end()) + units) * segment_bytes;
+            self.check_room(behind - unused, room)?;
+            return self.allocate_up_to(
+                storage,
+                end.max(Some(behind - unused)).unwrap_or(0),
+                behind,
+            );
         }
         self.allocate(storage, end.unwrap_or(0))
     }

@@ -56,6 +56,7 @@ fn a_store_with_free_segments_is_not_full() {
     drop(db);
     open(&killed, options()).close().unwrap();
     let db = open(&killed, options());
+    let before = db.read().unwrap().range(..).count().unwrap();
     let free = db.stats().free_bytes;
     assert!(free > 400_000, "{free} bytes are free");
     let mut more = 0;
@@ -70,5 +71,6 @@ fn a_store_with_free_segments_is_not_full() {
     assert!(!db.stats().poisoned);
     db.close().unwrap();
     let db = open(&killed, options());
-    assert_eq!(db.read().unwrap().range(..).count().unwrap(), 50 + more);
+    let count = db.read().unwrap().range(..).count().unwrap();
+    assert_eq!(count, before + more);
 }

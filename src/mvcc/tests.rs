@@ -1,0 +1,163 @@
+//! Syncs that end without success, and closes beside other work: with the store's own thread over the
+//! simulated disk, which the door does not offer.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use revtree_format::IndexLeaf;
+
+use super::Submitted;
+use crate::engine::IndexRun;
+use crate::error::{Error, Result};
+use crate::options::{Durability, Options};
+use crate::sys::sim::{Call, FaultPlan, SimDisk, SimOptions};
+
+/// Wakes a thread, and counts.
+struct Unpark {
+    thread: Thread,
+    calls: AtomicU32,
+}
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Unpark>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+/// Polls until it is ready; fails instead of waiting or being woken for ever.
+fn block_on(submitted: Submitted) -> Result<super::Commit> {
+    let unpark = Arc::new(Unpark {
+        thread: thread::current(),
+        calls: AtomicU32::new(0),
+    });
+    let waker = Waker::from(Arc::clone(&unpark));
+    let mut submitted = pin!(submitted);
+    loop {
+        let woken = unpark.calls.load(Ordering::Relaxed);
+        if let Poll::Ready(result) = submitted.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return result;
+        }
+        assert!(woken < 100, "it is woken for nothing, again and again");
+        while unpark.calls.load(Ordering::Relaxed) == woken {
+            thread::park_timeout(Duration::from_secs(60));
+        }
+    }
+}
+
+/// A store on a full disk, and a commit behind which a page ends so near to the end of the segment that the
+/// group needs another one to end in.
+fn without_room() -> (crate::Db, SimDisk, Submitted) {
+    for len in (40_000..46_000).step_by(32) {
+        let disk = SimDisk::new(SimOptions::default());
+        let mut options = Options::new()
+            .disk(Arc::new(disk.clone()))
+            .durability(Durability::Flushed)
+            .segment_bytes(64 << 10);
+        options.threads = true;
+        let db = options.open("store").expect("an empty disk");
+        let mut txn = db.write().expect("nobody else writes");
+        txn.require_sync();
+        txn.put("k", "1").expect("a legal value");
+        let submitted = txn.submit().expect("there is room for it");
+        let page = db.store().engine.append_lost_page(len);
+        page.expect("there is room for it");
+        disk.fail(FaultPlan::sticky(Call::Allocate, 1, 28));
+        match db.sync() {
+            Ok(_) => {}
+            Err(Error::NoSpace { .. }) => return (db, disk, submitted),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("no length fills a segment");
+}
+
+/// The error that `wait` gives; there is no room, but nothing is lost.
+fn check_refused(result: Result<super::Commit>) {
+    let error = result.expect_err("there is no room");
+    assert!(
+        matches!(&error, Error::CommitUnknown { revision, cause }
+            if revision.get() == 2 && cause.to_string().contains("no space")),
+        "{error}"
+    );
+}
+
+/// A sync that finds no room does not poison: the task that waits for it is told, and does not ask for ever.
+#[test]
+fn a_task_is_told_of_a_full_disk() {
+    let (_db, _disk, submitted) = without_room();
+    check_refused(submitted.wait());
+    let (db, disk, submitted) = without_room();
+    check_refused(block_on(submitted));
+    disk.clear_faults();
+    assert_eq!(db.sync().expect("there is room again").get(), 2);
+    assert!(db.get("k").expect("readable").is_some());
+}
+
+/// Nor does it after a close that failed, behind which nobody syncs any more; and once there is room, it is
+/// what syncs.
+#[test]
+fn a_task_is_told_of_a_failed_close() {
+    let (db, disk, submitted) = without_room();
+    db.clone().close().expect_err("there is no room");
+    check_refused(block_on(submitted));
+    drop((db, disk));
+    let (db, disk, submitted) = without_room();
+    db.clone().close().expect_err("there is no room");
+    disk.clear_faults();
+    assert!(block_on(submitted).expect("there is room again").durable);
+}
+
+/// Tells others when the close has begun its checkpoint, which is about to be its last.
+struct Told<'a> {
+    store: &'a super::Store,
+    closing: &'a AtomicBool,
+}
+
+impl IndexRun for Told<'_> {
+    fn dump(&self, visit: &mut dyn FnMut(&IndexLeaf) -> Result<()>) -> Result<()> {
+        self.closing.store(true, Ordering::SeqCst);
+        self.store.dump(visit)
+    }
+}
+
+/// Threads whose commits are due for a checkpoint do not write one behind that of a close. (Whether they
+/// come at the right moment is chance, so there are some rounds.)
+#[test]
+fn no_checkpoint_is_begun_behind_a_close() {
+    for round in 0..40 {
+        let disk = SimDisk::new(SimOptions::default());
+        let mut options = Options::new().disk(Arc::new(disk.clone()));
+        // Always due.
+        options.checkpoint_bytes = 0;
+        let db = options.clone().open("store").expect("an empty disk");
+        db.put("a", "1").expect("nobody else writes");
+        let store = db.store();
+        let (closing, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !closed.load(Ordering::SeqCst) {
+                        if closing.load(Ordering::SeqCst) {
+                            store.engine.maintain().expect("the disk is whole");
+                        }
+                    }
+                });
+            }
+            let run = Told {
+                store: &store,
+                closing: &closing,
+            };
+            let result = store.engine.close(&run);
+            closed.store(true, Ordering::SeqCst);
+            result.expect("the disk is whole");
+        });
+        drop((store, db));
+        let db = options.open("store").expect("it was closed");
+        assert!(db.recovery().clean, "round {round}");
+    }
+}
