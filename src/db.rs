@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, Weak};
 use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
-use crate::engine::lock;
+use crate::engine::{Brought, bring, lock};
 use crate::error::{Error, Result};
 use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
@@ -22,6 +22,7 @@ use crate::mvcc::{
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sys::Disk;
+use crate::trace;
 
 /// An open store. Cheap to clone; all clones are the same store.
 ///
@@ -60,6 +61,16 @@ pub struct WeakDb {
 
 impl WeakDb {
     /// The store, if it is still open.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let weak = db.downgrade();
+    /// weak.upgrade().unwrap().put("a", "1")?; // the same store
+    /// assert_eq!(db.rev().get(), 2);
+    /// db.close()?;
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn upgrade(&self) -> Option<Db> {
         self.shared.upgrade().map(|shared| Db { shared })
@@ -72,7 +83,10 @@ pub(crate) struct Shared {
     store: ArcSwap<Store>,
     turn: Arc<Turn>,
     pub(crate) options: Options,
-    pub(crate) disk: Arc<dyn Disk>,
+    /// Where the store's own file lives.
+    disk: Arc<dyn Disk>,
+    /// Where the files live that callers name; another disk for a store in memory.
+    files: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
     /// What the open of the present content found.
     recovery: Mutex<Recovery>,
@@ -108,16 +122,21 @@ impl Db {
         Options::new().open(path)
     }
 
+    /// Opens the store `path` of a disk.
     pub(crate) fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<Db> {
+        Db::open_beside(Arc::clone(&disk), path, disk, options)
+    }
+
+    /// The same for a disk on which there is nothing but the store: saved and restored files are those
+    /// of the disk `files`.
+    pub(crate) fn open_beside(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        files: Arc<dyn Disk>,
+        options: Options,
+    ) -> Result<Db> {
+        trace::span!("open", path = %path.display(), read_only = options.read_only);
         let (store, found) = open_store(&disk, path, path, &options)?;
-        if let Some(expected) = options.expect_at_least
-            && store.engine.rev() < expected
-        {
-            return Err(Error::RolledBack {
-                found: store.engine.rev(),
-                expected,
-            });
-        }
         store.attach_leases()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
@@ -125,12 +144,20 @@ impl Db {
             turn: Arc::default(),
             options,
             disk,
+            files,
             path: path.to_path_buf(),
             recovery: Mutex::new(recovery),
             closed: AtomicBool::new(false),
         });
         let db = Db { shared };
         let weak = db.downgrade();
+        trace::event!(
+            INFO,
+            revision = db.rev().get(),
+            clean = db.recovery().clean,
+            created = db.recovery().created,
+            "store opened"
+        );
         db.store().in_callback(|lessor| lessor.opened(weak));
         Ok(db)
     }
@@ -150,6 +177,16 @@ impl Db {
 
     /// The key's current value, copied.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let kv = db.get("a")?.unwrap();
+    /// db.delete("a")?;
+    /// assert_eq!(kv.value, "1"); // a copy
+    /// assert!(db.get("a")?.is_none());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<KeyValue>> {
@@ -157,6 +194,14 @@ impl Db {
     }
 
     /// Sets a key, as a transaction of its own, and gives the new revision.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let first = db.put("color", "red")?;
+    /// let second = db.put("color", "blue")?;
+    /// assert_eq!((first.get(), second), (2, first.next())); // the empty store is at 1
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`WriteTxn::put`] and [`WriteTxn::commit`].
@@ -170,7 +215,17 @@ impl Db {
         self.store().put(turn, key, value)
     }
 
-    /// Deletes a key, if it exists, as a transaction of its own.
+    /// Deletes a key, if it exists, as a transaction of its own. Deleting nothing makes no revision (etcd's
+    /// rule).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// assert_eq!(db.delete("b")?.count, 0); // there is none: no revision
+    /// assert_eq!((db.delete("a")?.revision.get(), db.rev().get()), (3, 3));
+    /// assert!(db.read_at(2)?.get("a")?.is_some()); // its history stays
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`WriteTxn::delete`] and [`WriteTxn::commit`].
@@ -184,7 +239,19 @@ impl Db {
         Ok(deleted)
     }
 
-    /// Deletes the keys of a range, as a transaction of its own.
+    /// Deletes the keys of a range, as a transaction of its own: one revision, or none when there are no
+    /// keys (etcd's rule).
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["/pods/a", "/pods/b", "/nodes/a"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// assert_eq!(db.delete_range(KeyRange::prefix("/pods/"))?.count, 2);
+    /// assert_eq!((db.rev().get(), db.read()?.range(..).count()?), (5, 1)); // both in one revision
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`WriteTxn::delete_range`] and [`WriteTxn::commit`].
@@ -200,13 +267,33 @@ impl Db {
 
     /// A view at the current revision. Never waits.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let view = db.read()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!((view.rev().get(), view.get("a")?.unwrap().value()), (2, &b"1"[..]));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`].
     pub fn read(&self) -> Result<ReadView> {
         ReadView::current(&self.store())
     }
 
-    /// A view at a revision; 0 is the current one.
+    /// A view at a revision; 0 is the current one, as in etcd's `RangeOptions`.
+    ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let red = db.put("color", "red")?;
+    /// db.delete("color")?;
+    /// assert_eq!(db.read_at(red)?.get("color")?.unwrap().value(), b"red");
+    /// assert!(db.read_at(0)?.get("color")?.is_none());
+    /// assert!(matches!(db.read_at(9), Err(Error::FutureRevision { current, .. }) if current == db.rev()));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::FutureRevision`] (looked at first), [`Error::Compacted`], [`Error::Closed`].
@@ -216,6 +303,16 @@ impl Db {
 
     /// Opens the write transaction; waits for its turn, first come first served.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// txn.put("b", "2")?;
+    /// let commit = txn.commit()?;
+    /// assert_eq!((commit.changes, commit.revision.get()), (2, 2)); // both in one revision
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InCallback`], [`Error::ReadOnly`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn write(&self) -> Result<WriteTxn> {
@@ -224,6 +321,15 @@ impl Db {
     }
 
     /// The same without waiting: `None` when another transaction is open.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let txn = db.write()?;
+    /// assert!(db.try_write()?.is_none());
+    /// drop(txn);
+    /// assert!(db.try_write()?.is_some());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -262,13 +368,31 @@ impl Db {
         Ok(Some(txn))
     }
 
-    /// The consistent index of the newest visible commit; index 0: none yet.
+    /// The consistent index of the newest visible commit (etcd's `ConsistentIndex`); index 0: none yet.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write_at_index(5)?.unwrap();
+    /// txn.put("a", "1")?;
+    /// assert_eq!(db.consistent_index().index, 0);
+    /// txn.commit()?;
+    /// assert_eq!(db.consistent_index().index, 5); // where the log is to be replayed from
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn consistent_index(&self) -> Applied {
         self.store().engine.published().1.applied
     }
 
-    /// Raises the consistent index, never lowers it; no revision is made.
+    /// Raises the consistent index, never lowers it; no revision is made (etcd's `UpdateConsistentIndex`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// assert_eq!(db.raise_consistent_index(7)?.index, 7);
+    /// assert_eq!(db.raise_consistent_index(3)?.index, 7);
+    /// assert_eq!(db.rev().get(), 1);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Db::write`] and [`WriteTxn::commit`].
@@ -281,24 +405,59 @@ impl Db {
     }
 
     /// The current revision: what a new view reads.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// assert_eq!(db.rev().get(), 1); // the empty store
+    /// db.put("a", "1")?;
+    /// assert_eq!(db.rev(), db.read()?.rev());
+    /// assert_eq!(db.rev().get(), 2);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn rev(&self) -> Revision {
         self.store().engine.rev()
     }
 
     /// The newest revision that a power loss cannot take back; equal to [`Db::rev`] under `Sync`.
+    ///
+    /// ```
+    /// use revtree::{Durability, Options};
+    /// let db = Options::new().durability(Durability::Flushed).open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// assert_eq!((db.rev().get(), db.durable_rev().get()), (2, 1));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn durable_rev(&self) -> Revision {
         self.store().engine.durable_rev()
     }
 
     /// The compact revision; `None`: never compacted.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let rev = db.put("a", "1")?;
+    /// assert_eq!(db.compact_rev(), None);
+    /// db.compact(rev)?;
+    /// assert_eq!(db.compact_rev(), Some(rev)); // the oldest revision that `read_at` gives
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn compact_rev(&self) -> Option<Revision> {
         self.store().engine.compact_rev()
     }
 
     /// Returns when everything accepted before is durable, with its revision.
+    ///
+    /// ```
+    /// use revtree::{Durability, Options};
+    /// let db = Options::new().durability(Durability::Flushed).open_in_memory()?;
+    /// let rev = db.put("a", "1")?;
+    /// assert_eq!(db.sync()?, rev); // one sync for all commits so far
+    /// assert_eq!(db.durable_rev(), rev);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Closed`], [`Error::ReadOnly`].
@@ -331,12 +490,34 @@ impl Db {
     }
 
     /// The work of compactions that is still queued or running.
+    ///
+    /// ```
+    /// use revtree::{Error, Outcome};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let rev = db.put("a", "1")?;
+    /// db.compact(rev)?;
+    /// // Already compacted there: what is left to wait for is the work that goes on.
+    /// assert!(matches!(db.compact(rev), Err(Error::Compacted { .. })));
+    /// assert_eq!(db.compaction().wait(), Outcome::Done);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn compaction(&self) -> Compaction {
         Compaction::of(self.compact_rev())
     }
 
     /// A hash of the whole store: records and side tables, without the rows in `ignore`.
+    ///
+    /// ```
+    /// use revtree::{DEFAULT_IGNORES, Options};
+    /// let (one, other) = (Options::new().open_in_memory()?, Options::new().open_in_memory()?);
+    /// one.put("a", "1")?;
+    /// other.put("a", "1")?;
+    /// assert_eq!(one.hash(DEFAULT_IGNORES)?, other.hash(DEFAULT_IGNORES)?); // two replicas
+    /// other.put("a", "2")?;
+    /// assert_ne!(one.hash(DEFAULT_IGNORES)?.hash, other.hash(DEFAULT_IGNORES)?.hash);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Corrupt`], [`Error::Io`].
@@ -345,6 +526,16 @@ impl Db {
     }
 
     /// etcd's HashKV at a revision; 0 is the current one. Computed in parallel.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let then = db.hash_by_rev(0)?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(db.hash_by_rev(2)?, then); // later writes do not change it
+    /// assert_ne!(db.hash_by_rev(3)?.hash, then.hash);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::FutureRevision`], [`Error::Compacted`] below the compact revision, [`Error::Closed`],
@@ -385,7 +576,7 @@ impl Db {
     /// # Errors
     /// [`Error::Closed`].
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::current(&self.store(), &self.shared.disk)
+        Snapshot::current(&self.store(), &self.shared.files)
     }
 
     /// Puts the store file at `path`, a saved [`Snapshot`] or any other store, in place of the content: the
@@ -395,6 +586,8 @@ impl Db {
     /// renamed. Views, snapshots and shared bytes stay on the old content, exact, and keep its file locked;
     /// background work on it ends. The lessor is told of each live key with a lease, as at open; of the old
     /// content's leases it is not told. The consistent index is that of the new content.
+    ///
+    /// A store in memory copies the file before anything else, and removes it instead of renaming it.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -415,26 +608,33 @@ impl Db {
     /// [`Error::Poisoned`], [`Error::Closed`] by this store; [`Error::Io`] when the file cannot be renamed,
     /// as from another filesystem. Then the old content is untouched, and the new file where it was. Only
     /// when the directory cannot be synced after the rename, the new content is in place all the same, and
-    /// a power loss may bring the old one back.
+    /// a power loss may bring the old one back: then writes are [`Error::Poisoned`] until the store is
+    /// opened again.
     ///
     /// # Panics
     /// With the panic of a lessor's hook, once the new content is in place.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<Recovery> {
         let shared = &*self.shared;
+        trace::span!("restore", path = %path.as_ref().display());
         let turn = self.take_turn()?;
         // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
         let options = Options {
             create: Create::Never,
+            // Whoever restores chooses the revision.
+            expect_at_least: Revision::default(),
             ..shared.options.clone()
         };
-        let (store, found) = open_store(&shared.disk, path.as_ref(), &shared.path, &options)?;
+        let arrived = Arrived::of(shared, path.as_ref())?;
+        let (store, found) = open_store(&shared.disk, &arrived.path, &shared.path, &options)?;
         store.leased(|_, _| {})?;
         // 2. The name is the store's: from here on an open finds the new content, which we have locked.
-        shared
-            .disk
-            .rename(path.as_ref(), &shared.path)
-            .map_err(Error::on("rename the restored file"))?;
-        let synced = shared.disk.sync_directory(&shared.path);
+        arrived.take_name(&shared.path)?;
+        let synced = shared.disk.sync_directory(&shared.path).map_err(Arc::new);
+        if let Err(cause) = &synced {
+            // A power cut may bring the old name back: nothing that is written here would be durable
+            // before an open has synced the directory.
+            store.engine.poison(Arc::clone(cause));
+        }
         // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
         let recovery = Recovery::of(&found, store.engine.rev());
         *lock(&shared.recovery) = recovery;
@@ -442,14 +642,29 @@ impl Db {
         // 4. The old content's work ends; whoever waits for a sync of it may do so.
         old.engine.retire();
         old.end_worker();
+        trace::event!(INFO, revision = store.engine.rev().get(), "restored");
         let attached = store.attach_leases();
         drop(turn);
-        synced.map_err(Error::on("sync the restored file's directory"))?;
+        synced.map_err(|cause| Error::Io {
+            what: "sync the restored file's directory",
+            cause,
+        })?;
         attached?;
         Ok(recovery)
     }
 
-    /// Counters and sizes. After a compaction the heads of all records are read to count live bytes.
+    /// Counters and sizes. After a compaction the heads of all records are read to count live bytes, once
+    /// for each change or compaction that it is called behind.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let view = db.read()?;
+    /// db.put("a", "1")?;
+    /// let stats = db.stats();
+    /// assert_eq!((stats.keys, stats.syncs), (1, 1));
+    /// assert_eq!((stats.open_views, stats.oldest_view), (1, Some(view.rev()))); // who keeps space
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.store())
@@ -458,6 +673,16 @@ impl Db {
     /// Reads and checks everything: superblocks, pages, every record with both checksums, order, links,
     /// the index. In parallel, beside reads and writes.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.delete("a")?;
+    /// let report = db.check()?;
+    /// assert!(report.is_clean(), "{:?}", report.damage);
+    /// assert_eq!((report.records, report.keys), (2, 0));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Io`]. Damage is in the report, not an error.
     pub fn check(&self) -> Result<CheckReport> {
@@ -465,12 +690,32 @@ impl Db {
     }
 
     /// What open found: a clean end, or what was recovered.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Db::open(dir.path().join("store"))?;
+    /// assert!(db.recovery().created);
+    /// db.put("a", "1")?;
+    /// db.close()?;
+    /// let found = revtree::Db::open(dir.path().join("store"))?.recovery();
+    /// assert_eq!((found.clean, found.created, found.revision.get()), (true, false, 2));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         *lock(&self.shared.recovery)
     }
 
     /// A handle that does not keep the store open.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let weak = db.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(db); // closes: `weak` does not count
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn downgrade(&self) -> WeakDb {
         WeakDb {
@@ -480,6 +725,17 @@ impl Db {
 
     /// Waits for the write transaction in flight, makes everything durable and closes the store for all
     /// clones. Views and shared bytes still held stay exact, and keep the file locked.
+    ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let (other, view) = (db.clone(), db.read()?);
+    /// db.close()?;
+    /// assert!(matches!(other.get("a"), Err(Error::Closed)));
+    /// assert_eq!(view.get("a")?.unwrap().value(), b"1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Whatever could not be written; [`Error::Poisoned`] after an earlier failure; [`Error::Closed`] when
@@ -550,11 +806,73 @@ impl Db {
     }
 }
 
+/// A file that is to be restored, on the store's own disk.
+struct Arrived<'s> {
+    disk: &'s dyn Disk,
+    path: PathBuf,
+    /// What it is a copy of, when it came from another disk.
+    brought: Option<Brought>,
+    renamed: bool,
+}
+
+impl<'s> Arrived<'s> {
+    /// The file itself, or a copy of it.
+    fn of(shared: &'s Shared, path: &Path) -> Result<Arrived<'s>> {
+        let disk = &*shared.disk;
+        let (path, brought) = if Arc::ptr_eq(&shared.disk, &shared.files) {
+            (path.to_path_buf(), None)
+        } else {
+            let copy = shared.path.with_extension("restored");
+            let store_bytes_max = shared.options.store_bytes_max;
+            let brought = bring(&shared.files, path, disk, &copy, store_bytes_max)?;
+            (copy, Some(brought))
+        };
+        Ok(Arrived {
+            disk,
+            path,
+            brought,
+            renamed: false,
+        })
+    }
+
+    /// Gives it the store's name; a file that it is a copy of is removed first, while nothing has changed.
+    fn take_name(mut self, name: &Path) -> Result<()> {
+        if let Some(brought) = &self.brought {
+            brought.remove()?;
+        }
+        self.disk
+            .rename(&self.path, name)
+            .map_err(Error::on("rename the restored file"))?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Arrived<'_> {
+    fn drop(&mut self) {
+        // A copy that was given up.
+        if self.brought.is_some() && !self.renamed {
+            let _ = self.disk.remove(&self.path);
+        }
+    }
+}
+
 impl Importer {
     /// Completes the store and opens it. `current` is its revision, at or above the last change's;
     /// `compacted` its compact revision, at or below that; `applied` its consistent index.
     ///
     /// The store gets its name when everything in it is durable.
+    ///
+    /// ```
+    /// use revtree::{Applied, Db, Options, Revision};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// let applied = Applied { index: 40, term: 3 };
+    /// let db = importer.finish(Revision::new(30), Some(Revision::new(20)), applied)?;
+    /// assert_eq!((db.rev().get(), db.consistent_index()), (30, applied));
+    /// assert_eq!(db.compact_rev(), Some(Revision::new(20)));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Import`] when the revisions do not fit; [`Error::Io`] with `AlreadyExists` when another

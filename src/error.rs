@@ -12,6 +12,15 @@ use revtree_format::{ChangeId, FormatError, LeaseId, Revision};
 use crate::KeyValue;
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// fn first_revision(db: &revtree::Db) -> revtree::Result<u64> {
+///     Ok(db.put("a", "1")?.get())
+/// }
+/// let db = revtree::Options::new().open_in_memory()?;
+/// assert_eq!(first_revision(&db)?, 2);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed. It can be cloned, because one failed sync fails every waiter of its group.
@@ -170,7 +179,17 @@ pub enum Error {
 }
 
 /// What the caller of a failed call can do.
+///
+/// ```
+/// use revtree::{ErrorKind, Options};
+/// let db = Options::new().segment_bytes(64 << 10).store_bytes_max(1 << 20).open_in_memory()?;
+/// let full = db.put("a", vec![0; 1 << 20]).unwrap_err();
+/// assert_eq!(full.kind(), ErrorKind::TryLater); // nothing happened: it may pass once there is room
+/// assert_eq!(db.put("a", "1")?.get(), 2);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Ask for something else: another revision, a smaller value.
@@ -189,6 +208,15 @@ pub enum ErrorKind {
 
 impl Error {
     /// What the caller can do.
+    ///
+    /// ```
+    /// use revtree::ErrorKind;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// assert_eq!(db.read_at(9).unwrap_err().kind(), ErrorKind::AskDifferently); // there is no 9 yet
+    /// db.clone().close()?;
+    /// assert_eq!(db.put("a", "1").unwrap_err().kind(), ErrorKind::Reopen);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -63,7 +63,12 @@ pub trait Lessor: Send + Sync + 'static {
 /// The lessor of a store without leases: it knows every lease and keeps none.
 ///
 /// ```
-/// let db = revtree::Options::new().lessor(std::sync::Arc::new(revtree::NoLessor)).open_in_memory()?;
+/// use revtree::{LeaseId, NoLessor, Options};
+/// let db = Options::new().lessor(std::sync::Arc::new(NoLessor)).open_in_memory()?;
+/// let mut txn = db.write()?;
+/// txn.put_with_lease("a", "1", LeaseId(7))?; // any lease will do
+/// txn.commit()?;
+/// assert_eq!(db.get("a")?.unwrap().lease, LeaseId(7));
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

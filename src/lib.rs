@@ -14,6 +14,49 @@
 //! # Ok::<(), revtree::Error>(())
 //! ```
 //!
+//! # Features
+//!
+//! None is on by default, and none changes what the store does. Signatures name `bytes` and no other
+//! crate; what a feature brings are implementations of traits, and calls of a facade.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `serde` | `Serialize` and `Deserialize` for all that is plain data, see below |
+//! | `metrics` | etcd's counters, gauges and times through the crate `metrics`, see below |
+//! | `tracing` | spans and events through the crate `tracing`: `open`, `checkpoint`, `compact`, `save`, `restore`, `close`; what a recovery replayed, damaged superblocks, poisoning, syncs of a second or more. Nothing on a get or a put |
+//! | `unstable-storage` | the module `storage`: storage of one's own, and the simulated disk of the crash tests. Not covered by the promise of stability |
+//!
+//! ## Plain data
+//!
+//! * Plain numbers: [`Revision`], [`LeaseId`]; and of them [`ChangeId`], [`Applied`].
+//! * With keys and values as byte strings: [`KeyValue`], [`Event`], [`EventKind`], [`Prev`],
+//!   [`RangeResult`], [`KeyRange`].
+//! * Answers and reports: [`Commit`], [`Deleted`], [`Hash`](struct@Hash), [`HashKv`], [`Stats`] (a
+//!   field that is missing is read as 0), [`Recovery`], [`ImportReport`].
+//! * Choices: [`Durability`], [`ReadMode`], [`Create`], [`Outcome`], [`ErrorKind`].
+//! * [`CheckReport`] and [`Progress`] go out only.
+//!
+//! Names are those of fields and variants. Handles, what borrows from one, and [`Error`] are no data.
+//!
+//! ## Metrics
+//!
+//! The recorder has to be installed before the store is opened, which asks it for its handles once: a get
+//! costs one call through a handle then and allocates nothing. Names are etcd's:
+//!
+//! * counters `etcd_mvcc_range_total`, `etcd_mvcc_put_total`, `etcd_mvcc_delete_total`,
+//!   `etcd_mvcc_txn_total` (transactions of more than one put or delete);
+//! * gauges `etcd_debugging_mvcc_keys_total`, `etcd_debugging_mvcc_current_revision`,
+//!   `etcd_debugging_mvcc_compact_revision`, `etcd_debugging_mvcc_total_put_size_in_bytes`,
+//!   `etcd_mvcc_db_open_read_transactions`, `etcd_mvcc_db_total_size_in_bytes`,
+//!   `etcd_mvcc_db_total_size_in_use_in_bytes`, `etcd_server_quota_backend_bytes`;
+//! * histograms `etcd_disk_backend_commit_duration_seconds` (writing and syncing a group of commits),
+//!   `etcd_disk_backend_snapshot_duration_seconds`, `etcd_mvcc_hash_duration_seconds`,
+//!   `etcd_mvcc_hash_rev_duration_seconds`,
+//!   `etcd_debugging_mvcc_db_compaction_total_duration_milliseconds`.
+//!
+//! What each counts exactly, and which of etcd's are not there, is in the head of `src/metrics.rs`.
+//! Stores of one process share the names.
+//!
 //! # Where things are
 //!
 //! | folder | noun |
@@ -27,13 +70,14 @@
 //! | `mvcc/` | views, transactions, ranges, history, compaction, hashes, snapshots |
 //! | `import/` | records with revisions as given, and etcd's snapshots |
 //! | `db.rs`, `options.rs`, `error.rs`, `lessor.rs`, `stats.rs` | the door |
+//! | `metrics.rs`, `trace.rs` | what the features of these names tell; empty without them |
 //!
 //! The bytes of the file and the rules that the code cites (`B-12`, `C-3`) are in `SPEC.md`.
 //!
 //! # Invariants
 //!
-//! 1. `tree`, `pager` and `index` never read a clock; nothing reads the environment (but `rayon`, for the
-//!    size of its pool) or the network.
+//! 1. `tree`, `pager` and `index` never read a clock, and nothing decides by one but the timer of
+//!    `Batched`; nothing reads the environment (but `rayon`, for the size of its pool) or the network.
 //! 2. A reader takes no lock and waits for nobody: not for a writer, a sync, a compaction, a restore.
 //! 3. Bytes that were published never change while anybody may hold them; all writing is `pwrite`, never
 //!    through the map.
@@ -56,6 +100,7 @@ mod error;
 mod import;
 mod index;
 mod lessor;
+mod metrics;
 mod mvcc;
 mod options;
 mod pager;
@@ -77,6 +122,7 @@ mod sync;
     )
 )]
 pub(crate) mod sys;
+mod trace;
 mod tree;
 
 pub use db::{Db, WeakDb};

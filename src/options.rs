@@ -27,6 +27,7 @@ use crate::sys::{Disk, MemoryDisk, RealDisk};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Durability {
     /// A power loss: `commit` returns after one fdatasync, shared by all threads that commit meanwhile.
@@ -43,7 +44,24 @@ pub enum Durability {
 }
 
 /// How reads reach the file.
+///
+/// ```
+/// use revtree::{Options, ReadMode};
+/// let dir = tempfile::tempdir().unwrap();
+/// let path = dir.path().join("store");
+/// let db = Options::new().segment_bytes(64 << 10).open(&path)?;
+/// db.put("a", "1")?;
+/// db.put("b", vec![0; 64 << 10])?; // fills the last segment, which is in memory in either mode
+/// db.close()?;
+/// for (mode, handles) in [(ReadMode::Map, 1), (ReadMode::Pread, 0)] {
+///     let db = Options::new().read_mode(mode).open(&path)?;
+///     let shared = db.read()?.get("a")?.unwrap().share(); // bytes of the map, or of a buffer
+///     assert_eq!((&shared.value[..], db.stats().shared_handles), (&b"1"[..], handles));
+/// }
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum ReadMode {
     /// Through a memory map: values are borrowed.
@@ -54,7 +72,19 @@ pub enum ReadMode {
 }
 
 /// Whether opening may create the store.
+///
+/// ```
+/// use revtree::{Create, Options};
+/// let dir = tempfile::tempdir().unwrap();
+/// let path = dir.path().join("store");
+/// assert!(Options::new().create(Create::Never).open(&path).is_err()); // there is none
+/// Options::new().create(Create::New).open(&path)?.put("a", "1")?;
+/// assert!(Options::new().create(Create::New).open(&path).is_err()); // there is one
+/// assert_eq!(Options::new().create(Create::IfMissing).open(&path)?.rev().get(), 2);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Create {
     /// When there is no file.
@@ -76,6 +106,7 @@ pub enum Create {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Applied {
     /// The consistent index.
     pub index: u64,
@@ -84,7 +115,20 @@ pub struct Applied {
 }
 
 /// How far a long operation is.
+///
+/// ```
+/// use revtree::Progress;
+/// fn percent(progress: Progress) -> Option<u64> {
+///     let total = progress.total.filter(|total| *total > 0)?; // often not known before the end
+///     Some(progress.done * 100 / total)
+/// }
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// assert_eq!(percent(db.compact(2)?.progress()), None); // nothing to do
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// Which operation.
@@ -118,7 +162,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) store_bytes_max: u64,
     pub(crate) checkpoint_bytes: u64,
-    pub(crate) expect_at_least: Option<Revision>,
+    pub(crate) expect_at_least: Revision,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     /// Whether the store may start a thread for the timer of `Batched`.
@@ -127,11 +171,20 @@ pub struct Options {
 
 /// Address space reserved, and so the largest store, unless the options say otherwise.
 const STORE_BYTES_DEFAULT: u64 = 1 << 40;
+/// A smaller limit would leave no room for a single commit.
+const STORE_BYTES_MIN: u64 = 64 << 10;
 /// Log between two checkpoints, unless the options say otherwise.
 pub(crate) const CHECKPOINT_BYTES_DEFAULT: u64 = 64 << 20;
 
 impl Options {
     /// The defaults: create if missing, `Sync`, no lessor, memory map, 4 MiB segments, at most 1 TiB.
+    ///
+    /// ```
+    /// use revtree::Options;
+    /// let db = Options::new().open_in_memory()?;
+    /// assert_eq!(db.put("a", "1")?, db.durable_rev()); // `Sync`: durable when `put` returns
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn new() -> Options {
         Options {
@@ -143,7 +196,7 @@ impl Options {
             segment_bytes: SEGMENT_BYTES_DEFAULT.into(),
             store_bytes_max: STORE_BYTES_DEFAULT,
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
-            expect_at_least: None,
+            expect_at_least: Revision::default(),
             progress: None,
             disk: None,
             threads: true,
@@ -152,6 +205,17 @@ impl Options {
 
     /// Opens for reading only, also beside a live writer: no byte is written. As long as the handle or
     /// anything read through it is held, a shared lock keeps the writer from using space again.
+    ///
+    /// ```
+    /// use revtree::{Db, Error, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let writer = Db::open(dir.path().join("store"))?;
+    /// writer.put("a", "1")?;
+    /// let reader = Options::new().read_only().open(dir.path().join("store"))?;
+    /// assert_eq!(reader.get("a")?.unwrap().value, "1");
+    /// assert!(matches!(reader.put("a", "2"), Err(Error::ReadOnly)));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
@@ -159,6 +223,14 @@ impl Options {
     }
 
     /// Whether the store may be created. Default: [`Create::IfMissing`].
+    ///
+    /// ```
+    /// use revtree::{Create, Error, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let missing = Options::new().create(Create::Never).open(dir.path().join("store"));
+    /// let not_found = std::io::ErrorKind::NotFound;
+    /// assert!(matches!(missing, Err(Error::Io { cause, .. }) if cause.kind() == not_found));
+    /// ```
     #[must_use]
     pub fn create(mut self, create: Create) -> Self {
         self.create = create;
@@ -166,6 +238,16 @@ impl Options {
     }
 
     /// What survives when `commit` returns. Default: [`Durability::Sync`].
+    ///
+    /// ```
+    /// use revtree::{Durability, Options};
+    /// let db = Options::new().durability(Durability::Flushed).open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// assert!(db.durable_rev() < db.rev()); // a kill of the process keeps it, a power loss need not
+    /// db.sync()?;
+    /// assert_eq!(db.durable_rev(), db.rev());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -173,6 +255,20 @@ impl Options {
     }
 
     /// Who is told about leases. Default: [`NoLessor`](crate::NoLessor).
+    ///
+    /// ```
+    /// use revtree::{Error, LeaseId, Lessor, Options};
+    /// struct NoneGranted;
+    /// impl Lessor for NoneGranted {
+    ///     fn exists(&self, _: LeaseId) -> bool {
+    ///         false
+    ///     }
+    /// }
+    /// let db = Options::new().lessor(std::sync::Arc::new(NoneGranted)).open_in_memory()?;
+    /// let refused = db.write()?.put_with_lease("a", "1", LeaseId(7));
+    /// assert!(matches!(refused, Err(Error::LeaseNotFound(LeaseId(7)))));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn lessor(mut self, lessor: Arc<dyn Lessor>) -> Self {
         self.lessor = Some(lessor);
@@ -180,14 +276,32 @@ impl Options {
     }
 
     /// How reads reach the file. Default: [`ReadMode::Map`].
+    ///
+    /// ```
+    /// use revtree::{Options, ReadMode};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = Options::new().read_mode(ReadMode::Pread).open(dir.path().join("store"))?;
+    /// db.put("a", "1")?;
+    /// assert_eq!(db.read()?.get("a")?.unwrap().value(), b"1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
     }
 
-    /// Size of a segment of a store that is created, in bytes: a power of two, 64 KiB to 64 MiB.
-    /// Default: 4 MiB.
+    /// Size of a segment of a store that is created, in bytes: a power of two, 64 KiB to 64 MiB, else
+    /// opening fails with [`Error::LimitReached`]. Default: 4 MiB.
+    ///
+    /// ```
+    /// use revtree::{Error, Options};
+    /// let db = Options::new().segment_bytes(64 << 10).open_in_memory()?;
+    /// assert!(db.stats().file_bytes < 4 << 20);
+    /// let odd = Options::new().segment_bytes(100_000).open_in_memory();
+    /// assert!(matches!(odd, Err(Error::LimitReached { .. }))); // not a power of two
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
@@ -196,7 +310,16 @@ impl Options {
 
     /// How large the file may become by writing, in bytes; beyond it writes fail with
     /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
-    /// more. Default: 1 TiB; at most 16 TiB.
+    /// more. Default: 1 TiB; 64 KiB to 16 TiB, else opening fails with [`Error::LimitReached`].
+    ///
+    /// ```
+    /// use revtree::{Error, Options};
+    /// let db = Options::new().segment_bytes(64 << 10).store_bytes_max(1 << 20).open_in_memory()?;
+    /// let full = db.put("a", vec![0; 1 << 20]);
+    /// assert!(matches!(full, Err(Error::StoreFull { max, .. }) if max == 1 << 20));
+    /// assert_eq!(db.rev().get(), 1); // nothing was written
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn store_bytes_max(mut self, bytes: u64) -> Self {
         self.store_bytes_max = bytes;
@@ -205,28 +328,77 @@ impl Options {
 
     /// How many bytes of log may be written before a checkpoint, which bounds the work of the next
     /// open after a crash. Default: 64 MiB.
+    ///
+    /// ```
+    /// use revtree::Options;
+    /// let (often, rarely) = (Options::new().checkpoint_bytes(1), Options::new());
+    /// let (often, rarely) = (often.open_in_memory()?, rarely.open_in_memory()?);
+    /// for value in ["1", "2"] {
+    ///     often.put("a", value)?;
+    ///     rarely.put("a", value)?;
+    /// }
+    /// assert!(often.stats().checkpoints > rarely.stats().checkpoints);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = bytes.max(1);
         self
     }
 
-    /// Fails with [`Error::RolledBack`] when the store is older than this. Default: any revision.
+    /// Fails with [`Error::RolledBack`] when the store is older than this, before its file is changed, or
+    /// created. Default: any revision.
+    ///
+    /// ```
+    /// use revtree::{Db, Error, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let path = dir.path().join("store"); // an old backup, say
+    /// let told = Db::open(&path)?.put("a", "1")?;
+    /// assert!(Options::new().expect_at_least(told).open(&path).is_ok());
+    /// let old = Options::new().expect_at_least(told.next()).open(&path);
+    /// assert!(matches!(old, Err(Error::RolledBack { found, .. }) if found == told));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn expect_at_least(mut self, rev: impl Into<Revision>) -> Self {
-        self.expect_at_least = Some(rev.into());
+        self.expect_at_least = rev.into();
         self
     }
 
     /// Is called now and then while recovery, loading or an import goes on, from the thread that does it.
     /// It must not write to a store: that is refused with [`Error::InCallback`].
+    ///
+    /// ```
+    /// use revtree::{Db, Options};
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = Db::open(dir.path().join("store"))?;
+    /// db.put("a", "1")?;
+    /// std::fs::copy(dir.path().join("store"), dir.path().join("copy")).unwrap(); // as a crash leaves it
+    /// let records = Arc::new(AtomicU64::new(0));
+    /// let told = records.clone();
+    /// let options = Options::new().on_progress(move |progress| told.store(progress.done, Relaxed));
+    /// options.open(dir.path().join("copy"))?; // reads all records, for its index
+    /// assert_eq!(records.load(Relaxed), 1);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn on_progress(mut self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(f));
         self
     }
 
-    /// Where files live: for tests on a simulated disk. No thread is started then.
+    /// Where files live: for tests on a simulated disk. No thread is started then. Snapshots are saved
+    /// there, and restored from there.
+    ///
+    /// ```
+    /// use revtree::{Options, storage::MemoryDisk};
+    /// let disk = std::sync::Arc::new(MemoryDisk::new());
+    /// Options::new().disk(disk.clone()).open("store")?.put("a", "1")?;
+    /// let again = Options::new().disk(disk).open("store")?;
+    /// assert_eq!(again.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[cfg(feature = "unstable-storage")]
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
@@ -237,26 +409,52 @@ impl Options {
 
     /// Opens the store at `path`.
     ///
+    /// ```
+    /// use revtree::{Error, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = Options::new().open(dir.path().join("store"))?;
+    /// let second = Options::new().open(dir.path().join("store"));
+    /// assert!(matches!(second, Err(Error::Locked { by_this_process: true, .. })));
+    /// db.close()?;
+    /// assert!(Options::new().open(dir.path().join("store")).is_ok());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Locked`] when it is open for writing already, [`Error::NotAStore`],
     /// [`Error::FormatTooNew`], [`Error::Corrupt`] and [`Error::RolledBack`] by what the file holds,
-    /// [`Error::ReadOnly`] when it lies on a read-only medium and is opened to be written, [`Error::Io`] with the operating system's answer.
+    /// [`Error::ReadOnly`] when it lies on a read-only medium and is opened to be written,
+    /// [`Error::LimitReached`] by a size among the options, [`Error::Io`] with the operating system's
+    /// answer: `NotFound` and `AlreadyExists` by [`Create`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         Db::open_on(self.files(), path.as_ref(), self)
     }
 
     /// Opens an empty store in memory, with the same code: for the tests of its users.
     ///
+    /// The paths that it is given later are those of files: [`Snapshot::save`](crate::Snapshot::save)
+    /// makes a file, and [`Db::restore`] reads one.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.save(dir.path().join("saved"))?;
+    /// assert_eq!(revtree::Db::open(dir.path().join("saved"))?.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had.
+    /// [`Error::OutOfMemory`] and [`Error::Io`] when address space cannot be had, and
+    /// [`Error::LimitReached`] by a size among the options.
     pub fn open_in_memory(mut self) -> Result<Db> {
         self.create = Create::IfMissing;
         self.store_bytes_max = self.store_bytes_max.min(MEMORY_BYTES_MAX);
         let disk = Arc::new(MemoryDisk::new());
-        Db::open_on(disk, Path::new("memory"), self)
+        Db::open_beside(disk, Path::new("memory"), self.files(), self)
     }
 
-    /// Where files live.
+    /// Where files live; also those that a store in memory saves and restores.
     pub(crate) fn files(&self) -> Arc<dyn Disk> {
         self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk))
     }
@@ -273,8 +471,8 @@ impl Options {
                 SEGMENT_BYTES_MAX.into(),
             );
         }
-        if self.store_bytes_max > STORE_BYTES_MAX {
-            return invalid("store size", STORE_BYTES_MAX);
+        if !(STORE_BYTES_MIN..=STORE_BYTES_MAX).contains(&self.store_bytes_max) {
+            return invalid("store size (at least 64 KiB)", STORE_BYTES_MAX);
         }
         Ok(segment_bytes)
     }

@@ -21,6 +21,8 @@ use crate::options::Progress;
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// The current revision.
@@ -68,7 +70,7 @@ pub struct Stats {
     pub group_max: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
-    /// Branch pages of the revision tree read.
+    /// Branch pages of the revision tree read, but not those read to collect this.
     pub tree_pages_read: u64,
     /// An earlier write or sync failed: the store takes no more writes.
     pub poisoned: bool,
@@ -144,6 +146,7 @@ impl Stats {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CheckReport {
     /// The revision up to which was read.
@@ -162,12 +165,34 @@ pub struct CheckReport {
     pub record_bytes: u64,
     /// Keys that exist.
     pub keys: u64,
-    /// What is wrong, with offsets.
+    /// What is wrong, with offsets. (The feature `serde` writes the sentences.)
+    #[cfg_attr(feature = "serde", serde(serialize_with = "sentences"))]
     pub damage: Vec<Error>,
+}
+
+/// Errors as what they say: they hold answers of the operating system, which are no data.
+#[cfg(feature = "serde")]
+fn sentences<S: serde::Serializer>(damage: &[Error], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(damage.iter().map(ToString::to_string))
 }
 
 impl CheckReport {
     /// Whether nothing is wrong.
+    ///
+    /// ```
+    /// use revtree::Db;
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let path = dir.path().join("store");
+    /// Db::open(&path)?.put("a", "value")?;
+    /// let mut bytes = std::fs::read(&path).unwrap();
+    /// let at = bytes.windows(5).position(|five| five == b"value").unwrap();
+    /// bytes[at] ^= 1; // a medium that lost a bit
+    /// std::fs::write(&path, bytes).unwrap();
+    /// let report = Db::open(&path)?.check()?;
+    /// assert!(!report.is_clean());
+    /// assert_eq!(report.damage.len(), 1);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damage.is_empty()
@@ -201,6 +226,7 @@ impl CheckReport {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Recovery {
     /// The store was closed properly: nothing had to be replayed.
@@ -253,12 +279,28 @@ impl Compaction {
     }
 
     /// The revision up to which it goes; `None`: there was no compaction.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// assert_eq!(db.compaction().revision(), None); // never compacted
+    /// let rev = db.put("a", "1")?;
+    /// assert_eq!(db.compact(rev)?.revision(), Some(rev));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
         self.revision
     }
 
     /// How far it is.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let progress = db.compact(2)?.progress();
+    /// assert_eq!((progress.what, Some(progress.done)), ("compaction", progress.total)); // all is done
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn progress(&self) -> Progress {
         Progress {
@@ -269,6 +311,16 @@ impl Compaction {
     }
 
     /// Waits for its end.
+    ///
+    /// ```
+    /// use revtree::Outcome;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let compaction = db.compact(2)?;
+    /// let waiting = std::thread::spawn(move || compaction.wait());
+    /// assert_eq!(waiting.join().unwrap(), Outcome::Done);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn wait(&self) -> Outcome {
         Outcome::Done
@@ -278,9 +330,15 @@ impl Compaction {
 /// How the work of a compaction ended.
 ///
 /// ```
-/// assert_ne!(revtree::Outcome::Done, revtree::Outcome::Interrupted);
+/// use revtree::Outcome;
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let outcome = db.compact(2)?.wait();
+/// assert!(matches!(outcome, Outcome::Done | Outcome::Superseded)); // nothing is left to do
+/// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Outcome {
     /// All of it was done.

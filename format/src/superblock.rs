@@ -219,10 +219,11 @@ pub struct Superblock {
 }
 
 impl Superblock {
-    /// The order of superblocks: the greatest is the newest.
+    /// The order of superblocks: the greatest is the newest. By the open that wrote them first: one of an
+    /// earlier open was not valid to the later one, whatever its generation, and what it names may be gone.
     #[must_use]
-    pub fn age(&self) -> (u64, u32) {
-        (self.generation, self.edition)
+    pub fn age(&self) -> (u32, u64, u32) {
+        (self.opens, self.generation, self.edition)
     }
 
     /// The root of `kind`, when the checkpoint has one.

@@ -113,20 +113,22 @@ fn every_flipped_bit_is_seen() {
     assert!(Superblock::parse(&slot, 0).is_ok());
 }
 
-/// B-2: generation first, then edition.
+/// B-2: the open first, then generation and edition.
 #[test]
 fn age_orders_slots() {
-    let age = |generation, edition| {
+    let age = |opens, generation, edition| {
         let made = superblock();
         Superblock {
+            opens,
             generation,
             edition,
             ..made
         }
         .age()
     };
-    assert!(age(2, 0) > age(1, 9));
-    assert!(age(2, 1) > age(2, 0));
+    assert!(age(3, 2, 0) > age(3, 1, 9));
+    assert!(age(3, 2, 1) > age(3, 2, 0));
+    assert!(age(4, 1, 1) > age(3, 2, 0));
 }
 
 /// Rules behind right checksums: each names its field.

@@ -23,8 +23,7 @@ impl Engine {
     /// Reads every superblock and all that it names, from the file rather than from memory.
     pub(crate) fn check_structure(&self) -> Result<StructureCheck> {
         let mut check = StructureCheck::default();
-        let mut seen = None;
-        let mut newest: Option<Superblock> = None;
+        let mut found: Vec<Superblock> = Vec::new();
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
             let offset = slot * BLOCK_BYTES;
             let mut bytes = [0; SUPERBLOCK_BYTES];
@@ -43,24 +42,23 @@ impl Engine {
                     .map_err(Error::on("read a superblock"))?;
                 parsed = Superblock::parse(&bytes, offset);
             }
-            let superblock = match parsed {
-                Ok(superblock) => superblock,
-                Err(error) => {
-                    check.damage.push(error.into());
-                    continue;
-                }
-            };
-            check.superblocks += 1;
-            // Twins say the same.
-            if seen != Some(superblock.age()) {
-                seen = Some(superblock.age());
-                self.check_roots(&superblock, &mut check);
+            match parsed {
+                Ok(superblock) => found.push(superblock),
+                Err(error) => check.damage.push(error.into()),
             }
-            if newest
-                .as_ref()
-                .is_none_or(|newest| newest.age() < superblock.age())
-            {
-                newest = Some(superblock);
+        }
+        check.superblocks = found.len().try_into().expect("at most four");
+        // Twins say the same.
+        found.sort_by_key(Superblock::age);
+        found.dedup_by_key(|superblock| superblock.age());
+        let newest = found.last().cloned();
+        for superblock in &found {
+            // One of an earlier open that is not older than the newest is dead (B-2).
+            let is_dead = newest.as_ref().is_some_and(|newest| {
+                superblock.generation >= newest.generation && superblock.age() != newest.age()
+            });
+            if !is_dead {
+                self.check_roots(superblock, &mut check);
             }
         }
         // Only the newest one's: recovery may have copied the tail of the one before and given its

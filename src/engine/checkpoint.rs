@@ -25,6 +25,7 @@ use super::pages::{write_index, write_segments, write_tables};
 use super::{Checkpoint, Engine, IndexRun, State, lock};
 use crate::error::{Error, Result};
 use crate::pager::{Room, Superblocks};
+use crate::trace;
 
 impl Engine {
     /// Whether so much log has been written since the last checkpoint that another is due.
@@ -37,16 +38,22 @@ impl Engine {
 
     /// Writes a checkpoint if one is due and none is being written.
     pub(crate) fn maintain(&self) -> Result<()> {
-        let retired = self.retired.load(Ordering::Acquire);
-        if retired || !self.is_checkpoint_due() || self.check_writable().is_err() {
+        if !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
         let Ok(checkpoint) = self.checkpoint.try_lock() else {
             return Ok(());
         };
+        // Looked at under the lock, for which `retire` waits: a close's own checkpoint is the last.
+        if self.is_retired() {
+            return Ok(());
+        }
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
-            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
+            Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
+                trace::event!(WARN, error = %_full, "checkpoint put off");
+                Ok(())
+            }
             other => other,
         }
     }
@@ -62,6 +69,7 @@ impl Engine {
         run: Option<&dyn IndexRun>,
     ) -> Result<()> {
         self.check_writable()?;
+        trace::span!("checkpoint", with_index = run.is_some());
         // 1.
         let (head, state, tails, commits) = {
             let mut append = self.append()?;
@@ -114,6 +122,9 @@ impl Engine {
             append.log.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
+            if idle() {
+                append.checkpointed = append.log.appended();
+            }
             // Nothing was committed since step 1: replay need not pass over the pages, if the table
             // knows the segments that they are in (B-86).
             if idle() && group.head.segment_use == noted {
@@ -148,6 +159,14 @@ impl Engine {
         checkpoint.spine = spine;
         checkpoint.tables = state.tables;
         checkpoint.superblock = next;
+        self.tell_metrics();
+        trace::event!(
+            DEBUG,
+            revision = checkpoint.superblock.revision.get(),
+            records = checkpoint.superblock.records,
+            segments = segment_count,
+            "checkpoint written"
+        );
         Ok(())
     }
 
@@ -158,7 +177,12 @@ impl Engine {
         append
             .log
             .reserve(std::iter::once(body.len()), Room::Upkeep)?;
+        // Its own pages do not bring the next checkpoint nearer, as the commits beside it do.
+        let flushed = append.log.flush();
+        self.poisons(flushed)?;
+        let before = append.log.appended();
         let page = append.log.append_page(kind, body);
+        append.checkpointed += append.log.appended() - before;
         self.poisons(page)
     }
 
@@ -193,13 +217,19 @@ impl Engine {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         }
+        trace::span!("close", path = %self.path.display());
         let result = self.close_log(run);
+        match &result {
+            Ok(()) => trace::event!(INFO, revision = self.rev().get(), "store closed"),
+            Err(_error) => trace::event!(WARN, error = %_error, "store closed with an error"),
+        }
         self.closed.store(true, Ordering::Release);
         result
     }
 
     fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
         self.check_writable()?;
+        self.retire();
         let unchanged = {
             let checkpoint = lock(&self.checkpoint);
             let append = self.append()?;

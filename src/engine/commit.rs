@@ -30,6 +30,7 @@ use super::{Append, Engine, State, lock};
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::pager::Room;
+use crate::sys::Stopwatch;
 
 /// The append lock, held for one commit.
 #[derive(Debug)]
@@ -115,6 +116,7 @@ impl Engine {
 
     /// Seals, writes and syncs one group; gives the number of the first frame that is not durable.
     fn lead(&self) -> Result<u64> {
+        let time = Stopwatch::start();
         let mut append = self.append()?;
         if append.torn {
             let cause = io::Error::other("an append failed half-way");
@@ -133,6 +135,9 @@ impl Engine {
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         let mut append = self.append()?;
         append.log.synced(group.head.sequence);
+        self.metrics.synced(&time);
+        let space = append.log.space();
+        self.metrics.space(space.allocated(), space.free_bytes());
         let durable_segments = append.log.take_durable();
         self.durable_rev
             .fetch_max(accepted.rev.get(), Ordering::AcqRel);
@@ -177,6 +182,7 @@ impl Engine {
         }
         drop(seen);
         self.rev.fetch_max(state.rev.get(), Ordering::AcqRel);
+        self.metrics.published(self.rev(), state.compact);
     }
 
     /// Everything accepted before is durable when this returns.

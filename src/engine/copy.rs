@@ -10,14 +10,17 @@ use std::collections::HashMap;
 use revtree_format::{Link, NewRecord, Position, parse_record};
 
 use super::Engine;
+use super::open::Frames;
 use crate::error::Result;
+use crate::options::Progress;
 use crate::pager::{Room, Tail, replay};
 
 impl Engine {
     /// Copies the unsynced frames of `tail` behind the log's end and writes a checkpoint.
-    pub(super) fn readopt(&self, tail: &Tail) -> Result<()> {
+    pub(super) fn readopt(&self, tail: &Tail, progress: &dyn Fn(Progress)) -> Result<()> {
         let mut moved: HashMap<Position, Position> = HashMap::new();
         let rev = self.rev();
+        let mut frames = Frames::new("frames copied", tail.unsynced(), progress);
         replay(&**self.storage(), tail.unsynced(), |frame| {
             let mut at = frame.body_at();
             let mut rest = frame.records();
@@ -31,6 +34,7 @@ impl Engine {
                 rest = rest.get(head.record_len()..).unwrap_or_default();
             }
             if copies.is_empty() {
+                frames.done();
                 return Ok(());
             }
             let lens = copies.iter().map(|(_, head, ..)| head.record_len());
@@ -58,6 +62,7 @@ impl Engine {
                 moved.insert(from, to);
             }
             appender.readopted();
+            frames.done();
             Ok(())
         })?;
         // Free from the next open on: this one hands out only what was free when it began.

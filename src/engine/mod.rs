@@ -12,6 +12,7 @@
     reason = "the locks of writers, syncs and checkpoints"
 )]
 
+mod bring;
 mod check;
 mod checkpoint;
 mod commit;
@@ -29,8 +30,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
+pub(crate) use bring::{Brought, bring};
 pub(crate) use commit::{Appender, Ticket};
-pub(crate) use open::{Config, Found};
+pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
 pub(crate) use worker::Worker;
@@ -38,9 +40,11 @@ pub(crate) use worker::Worker;
 pub(crate) use crate::pager::Room;
 
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
-use crate::sys::{LockByte, Storage};
+use crate::sys::{LockByte, Stopwatch, Storage};
+use crate::trace;
 use crate::tree::{Spine, Tail, Tree};
 
 /// The key index as it goes into the file at a clean close.
@@ -72,9 +76,11 @@ pub(crate) struct Engine {
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
-    /// Another file has taken the place of this one: no more checkpoints.
+    /// Another file has taken the place of this one, or it is being closed: no more checkpoints but the
+    /// close's own.
     retired: AtomicBool,
     pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
     checkpoint_bytes: u64,
     _lock: Option<open::WriterLock>,
 }
@@ -96,7 +102,7 @@ struct Append {
     sync_sequence: u64,
     /// Changes since the last sync, for `Batched`.
     unsynced_changes: u64,
-    /// `Log::appended` when the newest checkpoint was begun.
+    /// `Log::appended` when the newest checkpoint was begun, and the pages that it has added since.
     checkpointed: u64,
     /// An append failed half-way: the log's end is not known.
     torn: bool,
@@ -189,11 +195,16 @@ impl Engine {
         self.poison.get().is_some()
     }
 
-    /// The content has been replaced: nobody will open this file again. A checkpoint that is being written
-    /// is waited for, and none is begun; what was accepted can still be synced, for those who wait for it.
+    /// The content has been replaced, and nobody will open this file again; or it is being closed. A
+    /// checkpoint that is being written is waited for, and none is begun in passing; what was accepted can
+    /// still be synced, for those who wait for it.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         drop(lock(&self.checkpoint));
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Bytes of the file, and of it bytes in free segments.
@@ -210,9 +221,23 @@ impl Engine {
         })
     }
 
+    /// What is so from the open on, and after a checkpoint.
+    fn tell_metrics(&self) {
+        let (rev, state) = self.published();
+        self.metrics.published(rev, state.compact);
+        if cfg!(feature = "metrics")
+            && let Ok((file_bytes, free_bytes)) = self.space()
+        {
+            self.metrics.space(file_bytes, free_bytes);
+        }
+    }
+
     /// No more writes: what is on disk is no longer known. Reads go on. The first cause stays.
-    fn poison(&self, cause: Arc<io::Error>) {
-        let _ = self.poison.set(cause);
+    pub(crate) fn poison(&self, cause: Arc<io::Error>) {
+        let told = Arc::clone(&cause);
+        if self.poison.set(cause).is_ok() {
+            trace::poisoned(&told);
+        }
         // Reader processes no longer take our word for what is durable.
         let _ = self.medium.storage.unlock_byte(LockByte::WriterAlive);
     }
@@ -226,7 +251,10 @@ impl Engine {
             let cause = Arc::clone(cause);
             return Err(Error::Poisoned { cause });
         }
-        self.storage().sync_data().map_err(|error| {
+        let time = Stopwatch::start();
+        let synced = self.storage().sync_data();
+        trace::synced(&time);
+        synced.map_err(|error| {
             let cause = Arc::new(error);
             self.poison(Arc::clone(&cause));
             Error::Io {

@@ -14,18 +14,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
-    ChangeId, Control, Geometry, LeafRun, LogHead, Position, Root, RootKind, SEGMENT_HEADER_BYTES,
-    SegmentEntry, SegmentState, Superblock, check_segments, parse_record, parse_segments,
+    ChangeId, Control, FrameKind, Geometry, LeafRun, LogHead, Position, Revision, Root, RootKind,
+    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, check_segments, parse_record,
+    parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
 use crate::error::{Error, Result};
-use crate::options::{Applied, Create, Durability, ReadMode};
+use crate::metrics::Metrics;
+use crate::options::{Applied, Create, Durability, Progress, ReadMode};
 use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
     read_blob, replay, walk,
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage, page_size};
+use crate::trace;
 use crate::tree::{Spine, Tree};
 
 /// What opening needs to know.
@@ -40,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) segment_bytes: u32,
     pub(crate) store_bytes_max: u64,
     pub(crate) checkpoint_bytes: u64,
+    /// The oldest revision that is taken.
+    pub(crate) expect_at_least: Revision,
 }
 
 /// An open engine, and what the layer above needs to build its index.
@@ -61,6 +66,23 @@ pub(crate) struct Found {
     pub(crate) superblocks_bad: u32,
 }
 
+impl Found {
+    /// What an operator should know of it.
+    fn tell(&self) {
+        if !self.clean {
+            trace::event!(
+                WARN,
+                frames = self.frames,
+                bytes_dropped = self.bytes_dropped,
+                "log replayed"
+            );
+        }
+        if self.superblocks_bad > 0 {
+            trace::event!(WARN, bad = self.superblocks_bad, "superblocks damaged");
+        }
+    }
+}
+
 /// The files that this process has open for writing: tells who holds a lock.
 static WRITERS: Mutex<Option<HashSet<FileIdentity>>> = Mutex::new(None);
 
@@ -74,18 +96,19 @@ impl WriterLock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(storage: &dyn Storage, path: &Path) -> Result<WriterLock> {
         let identity = storage.identity().map_err(Error::on("identify the file"))?;
+        // Held over both: who does not get the lock finds its holder in the set.
+        let mut writers = lock(&WRITERS);
         if !storage
             .try_lock_writer()
             .map_err(Error::on("lock the file"))?
         {
-            let writers = lock(&WRITERS);
             let by_this_process = writers.as_ref().is_some_and(|set| set.contains(&identity));
             return Err(Error::Locked {
                 path: path.to_path_buf(),
                 by_this_process,
             });
         }
-        lock(&WRITERS).get_or_insert_default().insert(identity);
+        writers.get_or_insert_default().insert(identity);
         Ok(WriterLock { identity })
     }
 }
@@ -99,8 +122,8 @@ impl Drop for WriterLock {
 }
 
 impl Engine {
-    /// Opens the store file.
-    pub(crate) fn open(config: &Config) -> Result<Opened> {
+    /// Opens the store file. `progress` is told how recovery goes on, if there is something to recover.
+    pub(crate) fn open(config: &Config, progress: &dyn Fn(Progress)) -> Result<Opened> {
         let created = ensure_file(config)?;
         let access = if config.read_only {
             Access::ReadOnly
@@ -112,11 +135,13 @@ impl Engine {
             .open(&config.path, access)
             .map_err(|error| open_error(config, error))?;
         let mut opened = if config.read_only {
-            open_to_read(config, storage)?
+            open_to_read(config, storage, progress)?
         } else {
-            open_to_write(config, storage)?
+            open_to_write(config, storage, progress)?
         };
         opened.found.created = created;
+        opened.engine.tell_metrics();
+        opened.found.tell();
         Ok(opened)
     }
 }
@@ -134,6 +159,8 @@ fn ensure_file(config: &Config) -> Result<bool> {
         (Create::Never, false) => Err(Error::io("open the store", missing())),
         (_, false) if config.read_only => Err(Error::io("open the store", missing())),
         (_, false) => {
+            // No store is older than a new one: none is left behind where another was expected.
+            check_age(config, FIRST_REVISION)?;
             let created = create(&*config.disk, &config.path, config.segment_bytes)
                 .map_err(|error| on_read_only_medium(&error).unwrap_or(error))?;
             if !created && config.create == Create::New {
@@ -143,6 +170,25 @@ fn ensure_file(config: &Config) -> Result<bool> {
             Ok(created)
         }
     }
+}
+
+/// What a store without a change is at.
+const FIRST_REVISION: Revision = Revision::new(1);
+
+/// Refuses a store that is older than was asked for. Called before its file is changed.
+fn check_age(config: &Config, found: Revision) -> Result<()> {
+    let expected = config.expect_at_least;
+    if found < expected {
+        return Err(Error::RolledBack { found, expected });
+    }
+    Ok(())
+}
+
+/// The revision that replay of the tail will end at.
+fn found_revision(superblock: &Superblock, tail: &Tail) -> Revision {
+    let records = |frame: &&TailFrame| frame.header.kind == FrameKind::Records;
+    let last = tail.frames.iter().rfind(records);
+    last.map_or(superblock.revision, |frame| frame.header.revision)
 }
 
 /// What the failure of a creation is when the medium takes no file.
@@ -156,9 +202,9 @@ fn missing() -> std::io::Error {
 }
 
 fn open_error(config: &Config, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{IsADirectory, PermissionDenied, ReadOnlyFilesystem};
+    use std::io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied, ReadOnlyFilesystem};
     match error.kind() {
-        IsADirectory => Error::NotAStore {
+        InvalidInput | IsADirectory => Error::NotAStore {
             path: config.path.clone(),
         },
         ReadOnlyFilesystem if !config.read_only => Error::ReadOnly,
@@ -176,21 +222,31 @@ struct Recovered {
     tables: Tables,
 }
 
-fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
+fn open_to_write(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    progress: &dyn Fn(Progress),
+) -> Result<Opened> {
     let writer_lock = WriterLock::take(&*storage, &config.path)?;
+    // Whoever gave the file its name may have failed or died before the name was durable: then a power
+    // cut would take with it all that is written from now on (C-1, S-7).
+    config
+        .disk
+        .sync_directory(&config.path)
+        .map_err(Error::on("sync the store's directory"))?;
     let superblocks = Superblocks::read(&*storage, &config.path)?;
     let tail = walk(&*storage, &superblocks.newest)?;
     if let Some(damage) = tail.damage {
         return Err(damage.into());
     }
-    let mut superblock = superblocks.newest.clone();
+    check_age(config, found_revision(&superblocks.newest, &tail))?;
+    let mut superblock = superblocks.newest;
     let beyond = Error::LimitReached {
         what: "opens for writing",
         max: u32::MAX.into(),
     };
-    let raised = |number: u32| number.checked_add(1).ok_or_else(|| beyond.clone());
-    superblock.edition = raised(superblock.edition)?;
-    superblock.opens = raised(superblock.opens)?;
+    superblock.edition = superblocks.next_edition.ok_or_else(|| beyond.clone())?;
+    superblock.opens = superblock.opens.checked_add(1).ok_or(beyond)?;
     let fresh = superblock.head.segment_use == 0;
     if fresh {
         superblock.head = LogHead {
@@ -202,11 +258,9 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         };
         superblock.segment_count = 1;
     }
-    superblocks
-        .refresh(&*storage, &superblock)
-        .map_err(Error::on("refresh the superblock"))?;
+    Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
-    let recovered = recover(&medium, &superblock, &tail)?;
+    let recovered = recover(&medium, &superblock, &tail, progress)?;
     let clean = tail.is_settled();
     let found = Found {
         created: false,
@@ -332,6 +386,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         closed: AtomicBool::new(false),
         retired: AtomicBool::new(false),
         counters: Counters::default(),
+        metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: Some(writer_lock),
         checkpoint: Mutex::new(Checkpoint {
@@ -342,7 +397,7 @@ fn open_to_write(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         medium,
     };
     if !resumes {
-        engine.readopt(&tail)?;
+        engine.readopt(&tail, progress)?;
     }
     // Reader processes see by this byte that a writer lives and has not failed: what they read may be
     // synced and shown. Not before recovery has written again what no sync helps (C-26).
@@ -368,7 +423,11 @@ fn lock_byte(storage: &dyn Storage, byte: LockByte, mode: LockMode) -> Result<bo
 /// A second: others hold a byte for a few calls.
 const LOCK_TRIES: u32 = 1000;
 
-fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
+fn open_to_read(
+    config: &Config,
+    storage: Arc<dyn Storage>,
+    progress: &dyn Fn(Progress),
+) -> Result<Opened> {
     if !lock_byte(&*storage, LockByte::Readers, LockMode::Shared)? {
         return Err(Error::Locked {
             path: config.path.clone(),
@@ -379,8 +438,9 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
     let superblock = superblocks.newest;
     let mut tail = walk(&*storage, &superblock)?;
     keep_durable(&*storage, &mut tail)?;
+    check_age(config, found_revision(&superblock, &tail))?;
     let medium = medium(config, Arc::clone(&storage), &superblock)?;
-    let recovered = recover(&medium, &superblock, &tail)?;
+    let recovered = recover(&medium, &superblock, &tail, progress)?;
     let found = Found {
         created: false,
         clean: tail.is_settled(),
@@ -411,6 +471,7 @@ fn open_to_read(config: &Config, storage: Arc<dyn Storage>) -> Result<Opened> {
         closed: AtomicBool::new(false),
         retired: AtomicBool::new(false),
         counters: Counters::default(),
+        metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: None,
         checkpoint: Mutex::new(Checkpoint {
@@ -502,8 +563,48 @@ fn medium(
     Ok(Arc::new(medium))
 }
 
+/// Counts frames that recovery has done, and tells of it now and then.
+pub(super) struct Frames<'a> {
+    told: Progress,
+    progress: &'a dyn Fn(Progress),
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new<'f>(
+        what: &'static str,
+        frames: impl Iterator<Item = &'f TailFrame>,
+        progress: &'a dyn Fn(Progress),
+    ) -> Frames<'a> {
+        // As `replay` chooses them.
+        let records = frames.filter(|frame| frame.header.kind == FrameKind::Records);
+        let told = Progress {
+            what,
+            done: 0,
+            total: Some(records.count() as u64),
+        };
+        Frames { told, progress }
+    }
+
+    /// One more.
+    pub(super) fn done(&mut self) {
+        self.told.done += 1;
+        if self.told.done.is_multiple_of(FRAMES_A_REPORT) || Some(self.told.done) == self.told.total
+        {
+            (self.progress)(self.told);
+        }
+    }
+}
+
+/// Frames between two reports; a frame is some hundred kilobytes at most, but for one large value.
+const FRAMES_A_REPORT: u64 = 256;
+
 /// Replays the tail on top of the checkpoint.
-fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Recovered> {
+fn recover(
+    medium: &Medium,
+    superblock: &Superblock,
+    tail: &Tail,
+    progress: &dyn Fn(Progress),
+) -> Result<Recovered> {
     let mut segments = read_segments(medium, superblock)?;
     let mut tables = Tables::default();
     if let Some(root) = superblock.root(RootKind::Tables) {
@@ -527,8 +628,11 @@ fn recover(medium: &Medium, superblock: &Superblock, tail: &Tail) -> Result<Reco
     };
     let mut leaves = Vec::new();
     let mut last = ChangeId::new(superblock.revision, u64::MAX);
+    let mut frames = Frames::new("frames replayed", tail.frames.iter(), progress);
     replay(&*medium.storage, &tail.frames, |frame| {
-        replay_frame(&frame, &mut state, &mut leaves, &mut last)
+        replay_frame(&frame, &mut state, &mut leaves, &mut last)?;
+        frames.done();
+        Ok(())
     })?;
     mark_chain(tail, &mut segments);
     let mut units = 0;

@@ -69,6 +69,8 @@ impl Importer {
             checkpoint_bytes: options.checkpoint_bytes.min(CHECKPOINT_BYTES_DEFAULT),
             progress: None,
             threads: false,
+            // Asked of what is built.
+            expect_at_least: Revision::default(),
             ..options.clone()
         };
         let (store, _) = open_store(
@@ -90,6 +92,17 @@ impl Importer {
     ///
     /// The first record of a key may have any version: what was before it may be compacted away. A later
     /// one goes on with the generation of the record before it, or begins one after a delete.
+    ///
+    /// ```
+    /// use revtree::{ChangeId, Db, Error, KeyValue, LeaseId, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// let kv = KeyValue::new("a".into(), "v".into(), 9.into(), 9.into(), 1, LeaseId::NONE);
+    /// importer.put(ChangeId::new(9.into(), 0), &kv)?;
+    /// let again = importer.put(ChangeId::new(9.into(), 0), &kv); // not above the one before
+    /// assert!(matches!(again, Err(Error::Import { offset: 1, .. })));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Import`] when `id` is not above the one before, or the fields do not fit it or the key's
@@ -118,6 +131,16 @@ impl Importer {
     ///
     /// It may be the first record of its key: what it deleted may be compacted away.
     ///
+    /// ```
+    /// use revtree::{Applied, ChangeId, Db, EventKind, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// importer.delete(ChangeId::new(9.into(), 0), b"a")?;
+    /// let db = importer.finish(9.into(), Some(9.into()), Applied::default())?;
+    /// assert_eq!(db.read()?.history("a")?.next().unwrap()?.kind, EventKind::Delete);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Importer::put`].
     pub fn delete(&mut self, id: ChangeId, key: &[u8]) -> Result<()> {
@@ -125,6 +148,16 @@ impl Importer {
     }
 
     /// Sets a row of a side table.
+    ///
+    /// ```
+    /// use revtree::{Applied, Db, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// importer.table_put("members", b"1", b"localhost")?;
+    /// let db = importer.finish(1.into(), None, Applied::default())?;
+    /// assert_eq!(db.read()?.table("members").get(b"1")?.unwrap(), "localhost");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::LimitReached`] for the name, or when all tables together would pass 64 MiB;

@@ -26,19 +26,29 @@ pub(crate) trait Keys {
     fn prefetch(&self, _position: Position) {}
 }
 
-/// Keys by id: through the newest record, or directly for the key that is just being inserted.
+/// Keys by id: through the newest record, or directly for the keys that are just being placed.
 pub(super) struct Reader<'a, K> {
     pub(super) heads: &'a Heads,
     pub(super) keys: &'a K,
-    pub(super) new: Option<(KeyId, &'a [u8])>,
+    /// The first id that has no record yet, and the keys of the ids from there on.
+    pub(super) new: (u32, &'a [NewKey<'a>]),
 }
+
+/// A key to be placed, and whether its newest record will be a put.
+pub(crate) type NewKey<'a> = (&'a [u8], bool);
 
 impl<K: Keys> Reader<'_, K> {
     pub(super) fn with<R>(&self, id: KeyId, with: impl FnOnce(&[u8]) -> R) -> Result<R, K::Error> {
-        match self.new {
-            Some((new, key)) if new == id => Ok(with(key)),
-            _ => self.keys.with_key(self.heads.load(id), with),
+        match self.new_key(id) {
+            Some(key) => Ok(with(key)),
+            None => self.keys.with_key(self.heads.load(id), with),
         }
+    }
+
+    fn new_key(&self, id: KeyId) -> Option<&[u8]> {
+        let (first, new) = self.new;
+        let number = id.0.checked_sub(first)?;
+        new.get(number as usize).map(|(key, _)| *key)
     }
 
     /// How the key of `id` compares with `key`.
@@ -52,7 +62,7 @@ impl<K: Keys> Reader<'_, K> {
 
     pub(super) fn prefetch(&self, ids: &[KeyId]) {
         for id in ids {
-            if self.new.is_none_or(|(new, _)| new != *id) {
+            if self.new_key(*id).is_none() {
                 self.keys.prefetch(self.heads.load(*id));
             }
         }

@@ -11,6 +11,9 @@ use super::keys::{Keys, Reader};
 use super::place::Sizes;
 use super::prefix::{CHUNK_BYTES, chunk, chunk_behind, chunk_shared, shared};
 
+/// A prefix, and the chunks of keys behind it.
+type PrefixAndChunks = (Box<[u8]>, Box<[u64]>);
+
 /// *Invariants*: as many chunks as ids, sorted by key; every key begins with `prefix`; `chunks`
 /// are the bytes after it; bit `i` of `live` says whether the newest record of entry `i` is a put.
 #[derive(Debug)]
@@ -27,6 +30,23 @@ pub(super) struct Leaf {
 pub(super) struct Piece {
     pub(super) separator: Box<[u8]>,
     pub(super) leaf: Leaf,
+}
+
+/// On which side of a key the entries count that cannot be read, and so not be compared with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unread {
+    Above,
+    Below,
+}
+
+/// Where a key lies among the entries.
+enum Spot<E> {
+    /// It is this one.
+    Entry(usize),
+    /// It is none of them, and belongs before this one.
+    Before(usize),
+    /// It is or lies beside one of these, none of which can be read.
+    Among(Range<usize>, E),
 }
 
 impl Leaf {
@@ -72,31 +92,76 @@ impl Leaf {
         }
     }
 
-    /// How many entries have a key below `key`, or at most `key` if `through`.
+    /// How many entries have a key below `key`, or at most `key` if `through`. Those that cannot be
+    /// read, and that the others do not tell the side of, are where `unread` says.
     pub(super) fn rank<K: Keys>(
         &self,
         key: &[u8],
         through: bool,
+        unread: Unread,
         reader: &Reader<'_, K>,
-    ) -> Result<usize, K::Error> {
+    ) -> usize {
+        match self.spot(key, reader) {
+            Spot::Entry(at) => at + usize::from(through),
+            Spot::Before(at) => at,
+            Spot::Among(entries, _) => match unread {
+                Unread::Above => entries.start,
+                Unread::Below => entries.end,
+            },
+        }
+    }
+
+    fn spot<K: Keys>(&self, key: &[u8], reader: &Reader<'_, K>) -> Spot<K::Error> {
         let Range {
             start: mut low,
             end: mut high,
         } = self.ties(key);
         while low < high {
             let middle = (low + high) / 2;
-            match reader.compare(self.ids[middle], key)? {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(middle + usize::from(through)),
-                Ordering::Greater => high = middle,
+            match reader.compare(self.ids[middle], key) {
+                Ok(Ordering::Less) => low = middle + 1,
+                Ok(Ordering::Equal) => return Spot::Entry(middle),
+                Ok(Ordering::Greater) => high = middle,
+                Err(error) => return self.spot_beside(low..high, key, reader, error),
             }
         }
-        Ok(low)
+        Spot::Before(low)
+    }
+
+    /// The same where an entry of `ties` cannot be read: those that can be are asked one by one, and
+    /// as they are in order, the nearest below and above tell the side of all but what lies between.
+    fn spot_beside<K: Keys>(
+        &self,
+        ties: Range<usize>,
+        key: &[u8],
+        reader: &Reader<'_, K>,
+        error: K::Error,
+    ) -> Spot<K::Error> {
+        let mut between = ties.start..ties.end;
+        for at in ties {
+            match reader.compare(self.ids[at], key) {
+                Ok(Ordering::Less) => between.start = at + 1,
+                Ok(Ordering::Equal) => return Spot::Entry(at),
+                Ok(Ordering::Greater) => {
+                    between.end = at;
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        if between.is_empty() {
+            Spot::Before(between.start)
+        } else {
+            Spot::Among(between, error)
+        }
     }
 
     /// This leaf with one entry more, in two if it was full. `key` is absent, and the reader knows
     /// it. `last` says that this is the tree's last leaf: keys that come in order then fill leaves
     /// to the brim instead of leaving them half empty.
+    ///
+    /// An entry that cannot be read is in the way only where nothing else tells on which side of the
+    /// key it lies.
     pub(super) fn with<K: Keys>(
         &self,
         key: &[u8],
@@ -105,7 +170,10 @@ impl Leaf {
         last: bool,
         reader: &Reader<'_, K>,
     ) -> Result<Vec<Piece>, K::Error> {
-        let at = self.rank(key, false, reader)?;
+        let at = match self.spot(key, reader) {
+            Spot::Entry(at) | Spot::Before(at) => at,
+            Spot::Among(_, error) => return Err(error),
+        };
         let keep = if self.len() == 0 {
             key.len()
         } else {
@@ -141,9 +209,9 @@ impl Leaf {
         } else {
             whole.len() / 2
         };
-        let left = whole.part(0..cut, low_bits(bits & below(cut)), reader)?;
-        let right = whole.part(cut..whole.len(), low_bits(bits >> cut), reader)?;
-        let separator = whole.separator(cut, reader)?;
+        let (cut, separator) = whole.cut(cut, reader)?;
+        let left = whole.part(0..cut, low_bits(bits & below(cut)), reader);
+        let right = whole.part(cut..whole.len(), low_bits(bits >> cut), reader);
         Ok(vec![
             Piece {
                 separator: [].into(),
@@ -173,31 +241,39 @@ impl Leaf {
     }
 
     /// The entries of `range`, with a longer prefix if their chunks tell them badly apart. That
-    /// costs a read of each key, so it waits until half a chunk is shared.
-    fn part<K: Keys>(
-        &self,
-        range: Range<usize>,
-        live: u64,
-        reader: &Reader<'_, K>,
-    ) -> Result<Leaf, K::Error> {
+    /// costs a read of each key, so it waits until half a chunk is shared; where one cannot be read,
+    /// the prefix stays.
+    fn part<K: Keys>(&self, range: Range<usize>, live: u64, reader: &Reader<'_, K>) -> Leaf {
         let (chunks, ids) = (&self.chunks[range.clone()], &self.ids[range]);
-        let plain = Leaf {
-            prefix: self.prefix.clone(),
-            chunks: chunks.into(),
+        let badly_apart = match (chunks.first(), chunks.last()) {
+            (Some(first), Some(last)) => chunk_shared(*first, *last) >= CHUNK_BYTES / 2,
+            _ => false,
+        };
+        let longer = badly_apart.then(|| self.longer_prefix(ids, reader).ok().flatten());
+        let (prefix, chunks) = match longer.flatten() {
+            Some((prefix, chunks)) => (prefix, chunks),
+            None => (self.prefix.clone(), chunks.into()),
+        };
+        Leaf {
+            prefix,
+            chunks,
             ids: ids.into(),
             live,
-        };
-        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
-            return Ok(plain);
-        };
-        if chunk_shared(*first, *last) < CHUNK_BYTES / 2 {
-            return Ok(plain);
         }
+    }
+
+    /// The prefix that these entries, some of this leaf's, share, and their chunks behind it; `None`
+    /// if it is no longer than the leaf's.
+    fn longer_prefix<K: Keys>(
+        &self,
+        ids: &[KeyId],
+        reader: &Reader<'_, K>,
+    ) -> Result<Option<PrefixAndChunks>, K::Error> {
         reader.prefetch(ids);
         let mut prefix = reader.copy(ids[0])?;
         prefix.truncate(reader.with(ids[ids.len() - 1], |key| shared(&prefix, key))?);
         if prefix.len() <= self.prefix.len() {
-            return Ok(plain);
+            return Ok(None);
         }
         let chunk_of = |id: &KeyId| {
             reader.with(*id, |key| {
@@ -205,12 +281,29 @@ impl Leaf {
             })
         };
         let chunks = ids.iter().map(chunk_of).collect::<Result<_, _>>()?;
-        Ok(Leaf {
-            prefix: prefix.into(),
-            chunks,
-            ids: ids.into(),
-            live,
-        })
+        Ok(Some((prefix.into(), chunks)))
+    }
+
+    /// Where to cut, as near to `wanted` as it can be told what lies between the two sides, and that.
+    fn cut<K: Keys>(
+        &self,
+        wanted: usize,
+        reader: &Reader<'_, K>,
+    ) -> Result<(usize, Box<[u8]>), K::Error> {
+        let refused = match self.separator(wanted, reader) {
+            Ok(separator) => return Ok((wanted, separator)),
+            Err(error) => error,
+        };
+        for away in 1..self.len() {
+            let sides = [wanted.checked_sub(away), Some(wanted + away)];
+            let sides = sides.into_iter().flatten();
+            for at in sides.filter(|at| (1..self.len()).contains(at)) {
+                if let Ok(separator) = self.separator(at, reader) {
+                    return Ok((at, separator));
+                }
+            }
+        }
+        Err(refused)
     }
 
     /// The shortest string above entry `at - 1` and not above entry `at`.

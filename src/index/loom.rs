@@ -104,7 +104,7 @@ fn roots_under_a_walk() {
             loom::thread::spawn(move || {
                 let mut out = Vec::new();
                 let all = Bound::Unbounded;
-                let Ok(_) = index.chunk(all, all, false, 9, &Records, &mut out);
+                index.chunk(all, all, false, 9, &Records, &mut out);
                 let positions: Vec<_> = out.iter().map(|entry| entry.position.0 / 8).collect();
                 assert!(positions == [1] || positions == [1, 2, 3] || positions == [1, 2, 3, 4]);
                 let count = index.totals();

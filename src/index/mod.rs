@@ -25,7 +25,9 @@
 //! 3. What changed in the tree since the last [`IndexWriter::publish`] becomes visible as one root.
 //!    Whoever publishes a revision to readers calls that first: a reader at R must meet a tree that
 //!    has the keys of R. It may have later keys too; their records say that they are later.
-//! 4. An error of [`Keys`] leaves the index as it was, and is passed on: never "not found".
+//! 4. A record that cannot be read is never "not found": a lookup and an insertion that need it
+//!    fail with the error of [`Keys`] and leave the index as it was; where it may lie in a range or
+//!    not, it is counted in, and whoever reads the range meets the error there.
 //!
 //! # Removal
 //!
@@ -69,7 +71,7 @@ use siphasher::sip::SipHasher13;
 pub(crate) use builder::{BuildFault, Builder, Scanned};
 pub(crate) use epoch::pin;
 pub(crate) use image::{EntryImage, ImageFault, KeyedEntry, LeafImage, from_leaves};
-pub(crate) use keys::Keys;
+pub(crate) use keys::{Keys, NewKey};
 pub(crate) use writer::IndexWriter;
 
 use heads::Heads;
@@ -82,6 +84,13 @@ use place::Sizes;
 /// The number of a key for as long as the index lives; given out in order of appearance.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct KeyId(u32);
+
+impl KeyId {
+    /// This one and those given out after it.
+    pub(crate) fn and_following(self) -> impl Iterator<Item = KeyId> {
+        (self.0..).map(KeyId)
+    }
+}
 
 /// A key in a range: its id, and the position of its newest record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,11 +177,8 @@ impl KeyIndex {
 
     /// Appends up to `max` keys within the bounds to `out`, dead ones too, in key order or in
     /// reverse, and prefetches their records. True if there are more. Goes on from there with the
-    /// last key as the new bound; the epoch is pinned only in here.
-    ///
-    /// # Errors
-    ///
-    /// If a record that a bound must be compared with cannot be read; `out` is as it was.
+    /// last key as the new bound; the epoch is pinned only in here. A record that cannot be read,
+    /// and that a bound would have to be compared with, is within.
     pub(crate) fn chunk<K: Keys>(
         &self,
         lower: Bound<&[u8]>,
@@ -181,11 +187,11 @@ impl KeyIndex {
         max: usize,
         keys: &K,
         out: &mut Vec<Entry>,
-    ) -> Result<bool, K::Error> {
+    ) -> bool {
         let guard = pin();
         let version = self.tree.read(&guard);
         let reader = self.reader(keys);
-        let span = tree::span(version.root(), version.sizes(), lower, upper, &reader)?;
+        let span = tree::span(version.root(), version.sizes(), lower, upper, &reader);
         let (mut from, mut to) = (span.from.all, span.to.all);
         let max = u32::try_from(max).unwrap_or(u32::MAX);
         let more = to - from > max;
@@ -200,32 +206,29 @@ impl KeyIndex {
             keys.prefetch(position);
             out.push(Entry { id, position });
         });
-        Ok(more)
+        more
     }
 
-    /// How many keys lie within the bounds, in the time of two lookups.
-    ///
-    /// # Errors
-    ///
-    /// If a record that a bound must be compared with cannot be read.
+    /// How many keys lie within the bounds, in the time of two lookups. A record that cannot be
+    /// read, and that a bound would have to be compared with, is within.
     pub(crate) fn count<K: Keys>(
         &self,
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
         keys: &K,
-    ) -> Result<Count, K::Error> {
+    ) -> Count {
         let guard = pin();
         let version = self.tree.read(&guard);
         let revision = version.revision();
         let reader = self.reader(keys);
-        let span = tree::span(version.root(), version.sizes(), lower, upper, &reader)?;
+        let span = tree::span(version.root(), version.sizes(), lower, upper, &reader);
         let live = u64::from(span.to.live - span.from.live);
         let all = u64::from(span.to.all - span.from.all);
-        Ok(Count {
+        Count {
             live,
             all,
             revision,
-        })
+        }
     }
 
     /// How many keys there are in all.
@@ -260,7 +263,7 @@ impl KeyIndex {
         Reader {
             heads: &self.heads,
             keys,
-            new: None,
+            new: (0, &[]),
         }
     }
 }

@@ -225,6 +225,17 @@ impl Draft {
         self.changed = false;
     }
 
+    /// Takes back every change since the last publish.
+    pub(super) fn reset(&mut self) {
+        self.discard(self.root.link);
+        let current = self.tree.current.load(Ordering::Relaxed);
+        // SAFETY: the current version; only this draft replaces and retires it.
+        self.root = unsafe { &*current }.root;
+        // The current version links them still.
+        self.retired.clear();
+        self.changed = false;
+    }
+
     /// The nodes on the path, the leaf last. Panics on a path of another tree before anything is
     /// changed.
     fn spine(&self, path: &Path) -> [Link; HEIGHT_MAX + 1] {
@@ -338,7 +349,7 @@ impl Draft {
                 .iter()
                 .for_each(|child| self.discard(child.link));
         }
-        // SAFETY: fresh, and its only link goes with the draft, which is being dropped.
+        // SAFETY: fresh, and its only link was the draft's, which gives it up.
         unsafe { node.free(&self.tree.meter) };
     }
 }

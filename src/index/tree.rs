@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use super::KeyId;
 use super::keys::{Keys, Reader};
-use super::leaf::{Leaf, Piece};
+use super::leaf::{Leaf, Piece, Unread};
 use super::node::{Body, Draft, Node};
 use super::place::{Path, Sizes};
 
@@ -18,29 +18,32 @@ pub(super) struct Span {
     pub(super) to: Sizes,
 }
 
-/// The entries within the bounds; an empty span if they cross.
+/// The entries within the bounds, those too of which that cannot be told because they cannot be
+/// read; an empty span if the bounds cross.
 pub(super) fn span<K: Keys>(
     root: &Node,
     sizes: Sizes,
     lower: Bound<&[u8]>,
     upper: Bound<&[u8]>,
     reader: &Reader<'_, K>,
-) -> Result<Span, K::Error> {
+) -> Span {
+    let low = |key, through| rank(root, key, through, Unread::Above, reader);
     let from = match lower {
         Bound::Unbounded => Sizes::default(),
-        Bound::Included(key) => rank(root, key, false, reader)?,
-        Bound::Excluded(key) => rank(root, key, true, reader)?,
+        Bound::Included(key) => low(key, false),
+        Bound::Excluded(key) => low(key, true),
     };
+    let high = |key, through| rank(root, key, through, Unread::Below, reader);
     let to = match upper {
         Bound::Unbounded => sizes,
-        Bound::Included(key) => rank(root, key, true, reader)?,
-        Bound::Excluded(key) => rank(root, key, false, reader)?,
+        Bound::Included(key) => high(key, true),
+        Bound::Excluded(key) => high(key, false),
     };
-    Ok(if to.all < from.all {
+    if to.all < from.all {
         Span { from, to: from }
     } else {
         Span { from, to }
-    })
+    }
 }
 
 /// Visits entries number `from..to` in order, or in reverse.
@@ -132,8 +135,9 @@ fn rank<K: Keys>(
     root: &Node,
     key: &[u8],
     through: bool,
+    unread: Unread,
     reader: &Reader<'_, K>,
-) -> Result<Sizes, K::Error> {
+) -> Sizes {
     let mut before = Sizes::default();
     let mut node = root;
     loop {
@@ -144,8 +148,8 @@ fn rank<K: Keys>(
                 node = inner.child(at);
             }
             Body::Leaf(leaf) => {
-                let at = leaf.rank(key, through, reader)?;
-                return Ok(before.plus(leaf.sizes_before(at)));
+                let at = leaf.rank(key, through, unread, reader);
+                return before.plus(leaf.sizes_before(at));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use revtree_format::{Position, Revision};
 
-use super::keys::{Keys, Reader};
+use super::keys::{Keys, NewKey, Reader};
 use super::map::{MapWriter, room};
 use super::node::Draft;
 use super::{KeyId, KeyIndex, tree, upper};
@@ -36,16 +36,67 @@ impl IndexWriter {
         u64::from(KEYS_MAX - self.next)
     }
 
-    /// Adds a key that is absent, with its first record. [`KeyIndex::find`] sees it at once, the
-    /// tree with the next [`IndexWriter::publish`]. The record at `position` is not read in here.
+    /// Finds the places of keys that are absent and differ, and gives the id of the first; the
+    /// others follow it. All that can fail of adding a key is done in here, before its record is
+    /// written. Nobody sees the keys yet: each is to be told by [`IndexWriter::name`] before the
+    /// next [`IndexWriter::publish`].
+    ///
+    /// More than one key only when nothing has changed since the last publish.
     ///
     /// # Errors
     ///
-    /// If a record that the key must be compared with cannot be read; nothing has changed then.
+    /// If it cannot be told where a key belongs, because a record beside it cannot be read; nothing
+    /// has changed then.
     ///
     /// # Panics
     ///
-    /// If [`IndexWriter::keys_left`] is 0.
+    /// If there are more than [`IndexWriter::keys_left`].
+    pub(crate) fn place<K: Keys>(
+        &mut self,
+        new: &[NewKey<'_>],
+        keys: &K,
+    ) -> Result<KeyId, K::Error> {
+        assert!(
+            new.len() as u64 <= self.keys_left(),
+            "the caller asks keys_left"
+        );
+        let first = self.next;
+        let reader = Reader {
+            heads: &self.index.heads,
+            keys,
+            new: (first, new),
+        };
+        // Private until the publish, by when heads and slots are there.
+        for (id, (key, live)) in (first..).zip(new) {
+            let inserted = tree::insert(&mut self.draft, key, KeyId(id), *live, &reader);
+            if let Err(error) = inserted {
+                // One that fails has changed nothing itself.
+                if id > first {
+                    self.draft.reset();
+                }
+                return Err(error);
+            }
+        }
+        self.next += u32::try_from(new.len()).expect("at most keys_left");
+        Ok(KeyId(first))
+    }
+
+    /// Tells the first record of a key that has been placed. [`KeyIndex::find`] sees it at once, the
+    /// tree with the next publish.
+    pub(crate) fn name(&mut self, id: KeyId, key: &[u8], position: Position) {
+        self.index.heads.store(id, position);
+        self.map.insert(upper(self.index.hash(key)), id);
+    }
+
+    /// Adds one key that is absent, with its first record, which is not read in here.
+    ///
+    /// # Errors
+    ///
+    /// As [`IndexWriter::place`].
+    ///
+    /// # Panics
+    ///
+    /// As [`IndexWriter::place`].
     pub(crate) fn insert<K: Keys>(
         &mut self,
         key: &[u8],
@@ -53,19 +104,8 @@ impl IndexWriter {
         live: bool,
         keys: &K,
     ) -> Result<KeyId, K::Error> {
-        assert!(self.next < KEYS_MAX, "the caller asks keys_left");
-        let id = KeyId(self.next);
-        let reader = Reader {
-            heads: &self.index.heads,
-            keys,
-            new: Some((id, key)),
-        };
-        // The only step that can fail comes first. Its change is private until the publish, by
-        // when head and slot are there.
-        tree::insert(&mut self.draft, key, id, live, &reader)?;
-        self.next += 1;
-        self.index.heads.store(id, position);
-        self.map.insert(upper(self.index.hash(key)), id);
+        let id = self.place(&[(key, live)], keys)?;
+        self.name(id, key, position);
         Ok(id)
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
     let rev = view.rev();
     let mut check = RecordCheck::default();
     let mut last: Option<ChangeId> = None;
-    let walked = for_waves(store, rev, |wave| {
+    let walked = for_waves(&store.engine.tree, rev, |wave| {
         for leaf in wave {
             if last.is_some_and(|last| last >= leaf.first) {
                 check.damage.push(Error::Corrupt {

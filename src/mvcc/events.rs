@@ -29,6 +29,7 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Event {
     /// Which change.
@@ -42,13 +43,35 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether the change made a key that did not exist.
+    /// Whether the change made a key that did not exist (etcd's `IsCreate`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// db.delete("a")?;
+    /// let view = db.read()?;
+    /// let creates = view.history("a")?.map(|event| event.map(|event| event.is_create()));
+    /// assert_eq!(creates.collect::<Result<Vec<_>, _>>()?, [true, false, false]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn is_create(&self) -> bool {
         self.kind == EventKind::Put && self.kv.create_revision == self.kv.mod_revision
     }
 
-    /// Whether the change overwrote a value.
+    /// Whether the change overwrote a value (etcd's `IsModify`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// db.delete("a")?;
+    /// let view = db.read()?;
+    /// let modifies = view.history("a")?.map(|event| event.map(|event| event.is_modify()));
+    /// assert_eq!(modifies.collect::<Result<Vec<_>, _>>()?, [false, true, false]); // a delete is neither
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn is_modify(&self) -> bool {
         self.kind == EventKind::Put && !self.is_create()
@@ -58,9 +81,16 @@ impl Event {
 /// What an event did.
 ///
 /// ```
-/// assert_ne!(revtree::EventKind::Put, revtree::EventKind::Delete);
+/// use revtree::EventKind;
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// db.delete("a")?;
+/// let last = db.read()?.history("a")?.next_back().unwrap()?;
+/// assert_eq!((last.kind, last.kv.value.len()), (EventKind::Delete, 0));
+/// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum EventKind {
     /// The key got a value.
     Put,
@@ -80,6 +110,7 @@ pub enum EventKind {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Prev {
     /// It was not asked for.
     NotAsked,
@@ -92,6 +123,19 @@ pub enum Prev {
 }
 
 /// Events in order, from either end. After an `Err` item (one damaged record) it goes on behind it.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// for value in ["1", "2", "3"] {
+///     db.put("a", value)?;
+/// }
+/// let view = db.read()?;
+/// let mut events = view.history("a")?;
+/// assert_eq!(events.next_back().unwrap()?.kv.value, "3"); // the newest
+/// assert_eq!(events.next().unwrap()?.kv.value, "1"); // the oldest
+/// assert_eq!(events.count(), 1);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Events<'v> {
     view: &'v ReadView,

@@ -20,7 +20,8 @@ use super::versions::locate;
 use super::view::{ReadView, check_revision};
 use crate::engine::lock;
 use crate::error::Result;
-use crate::tree::{Direction, LeafCursor, LeafRecords};
+use crate::sys::Stopwatch;
+use crate::tree::{Direction, LeafCursor, LeafRecords, Tree};
 
 /// A hash of the whole store: records and side tables.
 ///
@@ -32,6 +33,7 @@ use crate::tree::{Direction, LeafCursor, LeafRecords};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hash {
     /// CRC-32C.
     pub hash: u32,
@@ -47,6 +49,7 @@ pub struct Hash {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HashKv {
     /// CRC-32C.
     pub hash: u32,
@@ -169,6 +172,13 @@ impl CompactionHashes {
 
 /// `Db::hash_by_rev`.
 pub(crate) fn hash_by_rev(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
+    let time = Stopwatch::start();
+    let hash = hash_at(store, rev)?;
+    store.engine.metrics.hash_by_rev(&time);
+    Ok(hash)
+}
+
+fn hash_at(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
     store.check_open()?;
     if rev.get() != 0
         && let Some(kept) = store.compactions.of(store, rev)?
@@ -220,12 +230,12 @@ fn hash_kv(
     let superseded = match compact {
         Some(compact) => {
             let by = if none_kept { rev.min(compact) } else { rev };
-            Some((compact, mark_superseded(store, by, compact)?))
+            Some((compact, mark_superseded(&store.engine.tree, by, compact)?))
         }
         None => None,
     };
     let mut hash = HashKvSum::new();
-    for_waves(store, rev, |wave| {
+    for_waves(&store.engine.tree, rev, |wave| {
         let parts: Vec<Result<HashKvPart>> = wave
             .par_chunks(LEAVES_A_PART)
             .map(|leaves| hash_leaves(store, leaves, rev, superseded.as_ref()))
@@ -264,12 +274,12 @@ fn any_tombstone(store: &Store, rev: Revision) -> Result<bool> {
 
 /// Gives all leaves with records at or before `rev`, in order, some thousand at a time.
 pub(crate) fn for_waves(
-    store: &Store,
+    tree: &Tree,
     rev: Revision,
     mut visit: impl FnMut(&[LeafRun]) -> Result<()>,
 ) -> Result<()> {
     let first = ChangeId::new(Revision::new(0), 0);
-    let mut cursor = LeafCursor::seek(&store.engine.tree, first, Direction::Forward)?;
+    let mut cursor = LeafCursor::seek(tree, first, Direction::Forward)?;
     let mut wave = Vec::new();
     loop {
         let leaf = cursor.next()?.filter(|leaf| leaf.first.main <= rev);
@@ -349,20 +359,20 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
 
 /// Marks every record at or before `compact` that a record at or before `rev` supersedes.
 pub(crate) fn mark_superseded(
-    store: &Store,
+    tree: &Tree,
     rev: Revision,
     compact: Revision,
 ) -> Result<RecordMarks> {
-    let mut superseded = RecordMarks::new(store.engine.medium.geometry);
-    for_waves(store, compact, |wave| {
+    let mut superseded = RecordMarks::new(tree.medium().geometry);
+    for_waves(tree, compact, |wave| {
         wave.iter().for_each(|leaf| superseded.cover(leaf));
         Ok(())
     })?;
-    for_waves(store, rev, |wave| {
+    for_waves(tree, rev, |wave| {
         wave.par_chunks(LEAVES_A_PART)
             .map(|leaves| {
                 for leaf in leaves {
-                    mark_leaf(store, *leaf, rev, compact, &superseded)?;
+                    mark_leaf(tree, *leaf, rev, compact, &superseded)?;
                 }
                 Ok(())
             })
@@ -372,13 +382,13 @@ pub(crate) fn mark_superseded(
 }
 
 fn mark_leaf(
-    store: &Store,
+    tree: &Tree,
     leaf: LeafRun,
     rev: Revision,
     compact: Revision,
     superseded: &RecordMarks,
 ) -> Result<()> {
-    for record in LeafRecords::new(&store.engine.medium, leaf) {
+    for record in LeafRecords::new(tree.medium(), leaf) {
         let (position, head) = record?;
         if head.id.main > rev {
             break;
@@ -391,7 +401,7 @@ fn mark_leaf(
             continue;
         }
         // Compacted away already is as good as marked.
-        let Some((before, _)) = locate(&store.engine.tree, position, prev)? else {
+        let Some((before, _)) = locate(tree, position, prev)? else {
             continue;
         };
         superseded.set(before);
@@ -402,13 +412,14 @@ fn mark_leaf(
 /// `Db::hash`: the tables in ascending order of name with the keys among them as table `key`: name, then
 /// key and value of each row.
 pub(crate) fn hash_all(store: &Arc<Store>, ignore: &[IgnoreKey<'_>]) -> Result<Hash> {
+    let time = Stopwatch::start();
     let (view, compact) = current_and_compact(store)?;
     let rev = view.rev();
     let mut crc = 0;
     let mut keys_done = false;
     let keys = |crc: &mut u32| -> Result<()> {
         *crc = crc32c::crc32c_append(*crc, KEYS_TABLE.as_bytes());
-        for_waves(store, rev, |wave| {
+        for_waves(&store.engine.tree, rev, |wave| {
             for leaf in wave {
                 *crc = hash_retained(store, *leaf, rev, compact, *crc)?;
             }
@@ -431,6 +442,7 @@ pub(crate) fn hash_all(store: &Arc<Store>, ignore: &[IgnoreKey<'_>]) -> Result<H
     if !keys_done {
         keys(&mut crc)?;
     }
+    store.engine.metrics.hash(&time);
     Ok(Hash {
         hash: crc,
         revision: rev,

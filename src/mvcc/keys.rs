@@ -14,6 +14,8 @@ use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, Rang
 /// assert!(KeyRange::prefix([0xff, 0xff]).contains(&[0xff, 0xff, 1]));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Shown", into = "Shown"))]
 pub struct KeyRange(Keys);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -25,11 +27,25 @@ enum Keys {
 
 impl KeyRange {
     /// Exactly `key`.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let range = KeyRange::single("a");
+    /// assert!(range.contains(b"a") && !range.contains(b"a\0"));
+    /// assert_eq!(range, KeyRange::from("a"));
+    /// ```
     pub fn single(key: impl AsRef<[u8]>) -> KeyRange {
         KeyRange(Keys::Single(key.as_ref().to_vec()))
     }
 
     /// Keys `k` with `start <= k < end`.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let range = KeyRange::between("b", "d");
+    /// assert!(range.contains(b"b") && range.contains(b"c") && !range.contains(b"d"));
+    /// assert_eq!(range, KeyRange::from("b".."d"));
+    /// ```
     pub fn between(start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> KeyRange {
         KeyRange(Keys::Span(
             start.as_ref().to_vec(),
@@ -37,12 +53,25 @@ impl KeyRange {
         ))
     }
 
-    /// Keys `k` with `start <= k`.
+    /// Keys `k` with `start <= k` (etcd's `WithFromKey`).
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let range = KeyRange::at_least("b");
+    /// assert!(range.contains(b"b") && range.contains(b"\xff") && !range.contains(b"a"));
+    /// ```
     pub fn at_least(start: impl AsRef<[u8]>) -> KeyRange {
         KeyRange(Keys::Span(start.as_ref().to_vec(), None))
     }
 
-    /// Keys that begin with `prefix`.
+    /// Keys that begin with `prefix` (etcd's `WithPrefix`).
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let pods = KeyRange::prefix("/pods/");
+    /// assert!(pods.contains(b"/pods/") && pods.contains(b"/pods/a") && !pods.contains(b"/pods0"));
+    /// assert_eq!(pods, KeyRange::between("/pods/", "/pods0")); // '0' follows '/'
+    /// ```
     pub fn prefix(prefix: impl AsRef<[u8]>) -> KeyRange {
         let start = prefix.as_ref().to_vec();
         // The end is the prefix with its last byte below 0xFF raised; without one there is no end.
@@ -55,6 +84,15 @@ impl KeyRange {
     }
 
     /// Every key.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("", "the empty key")?;
+    /// db.put("\u{10ffff}", "x")?;
+    /// assert_eq!(db.read()?.range(KeyRange::all()).count()?, 2);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn all() -> KeyRange {
         KeyRange(Keys::Span(Vec::new(), None))
@@ -62,6 +100,13 @@ impl KeyRange {
 
     /// etcd's pair of key and range end: `None` is the key alone, an empty end is from the key on,
     /// anything else `[key, end)`.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// assert_eq!(KeyRange::from_etcd(b"a", None), KeyRange::single("a"));
+    /// assert_eq!(KeyRange::from_etcd(b"a", Some(b"")), KeyRange::at_least("a"));
+    /// assert_eq!(KeyRange::from_etcd(b"a", Some(b"c")), KeyRange::between("a", "c"));
+    /// ```
     #[must_use]
     pub fn from_etcd(key: &[u8], end: Option<&[u8]>) -> KeyRange {
         match end {
@@ -72,6 +117,12 @@ impl KeyRange {
     }
 
     /// Whether the range has this key.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let range = KeyRange::from("a".."c");
+    /// assert!(range.contains(b"b\xff") && !range.contains(b"c")); // by bytes, the end is not in it
+    /// ```
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         match &self.0 {
@@ -83,6 +134,15 @@ impl KeyRange {
     }
 
     /// Whether no key can be in it.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let backwards = KeyRange::between("b", "a");
+    /// assert!(backwards.is_empty() && !KeyRange::all().is_empty());
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// assert_eq!(db.delete_range(backwards)?.count, 0); // legal, and finds nothing
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, Keys::Span(start, Some(end)) if end <= start)
@@ -106,6 +166,37 @@ impl KeyRange {
                     .map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
                 (Bound::Included(start), end)
             }
+        }
+    }
+}
+
+/// A range as serde shows it, by the constructors' names: keys as byte strings, not as lists of numbers.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Shown {
+    Single(bytes::Bytes),
+    AtLeast(bytes::Bytes),
+    Between(bytes::Bytes, bytes::Bytes),
+}
+
+#[cfg(feature = "serde")]
+impl From<KeyRange> for Shown {
+    fn from(range: KeyRange) -> Shown {
+        match range.0 {
+            Keys::Single(key) => Shown::Single(key.into()),
+            Keys::Span(start, None) => Shown::AtLeast(start.into()),
+            Keys::Span(start, Some(end)) => Shown::Between(start.into(), end.into()),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Shown> for KeyRange {
+    fn from(shown: Shown) -> KeyRange {
+        match shown {
+            Shown::Single(key) => KeyRange::single(key),
+            Shown::AtLeast(start) => KeyRange::at_least(start),
+            Shown::Between(start, end) => KeyRange::between(start, end),
         }
     }
 }

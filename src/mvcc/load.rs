@@ -20,6 +20,7 @@ use crate::index::{
 use crate::options::{Options, Progress, ProgressFn};
 use crate::pager::read_blob;
 use crate::sys::Disk;
+use crate::trace;
 use crate::tree::{Direction, LeafCursor, LeafRecords};
 
 /// Leaves read at a time: some 64 MiB.
@@ -43,8 +44,13 @@ pub(crate) fn open_store(
         segment_bytes,
         store_bytes_max: options.store_bytes_max,
         checkpoint_bytes: options.checkpoint_bytes,
+        expect_at_least: options.expect_at_least,
     };
-    let opened = Engine::open(&config)?;
+    let opened = Engine::open(&config, &|told| {
+        if let Some(progress) = &options.progress {
+            Store::refuse_writes(|| progress(told));
+        }
+    })?;
     let mut engine = opened.engine;
     engine.path = name.to_path_buf();
     let engine = Arc::new(engine);
@@ -76,11 +82,15 @@ fn load(
             catch_up(engine, &index, &mut writer, known)?;
         }
         writer.publish(rev);
+        trace::event!(DEBUG, keys = index.totals().all, "index loaded");
         Ok((index, writer))
     });
     match loaded {
         // It says nothing that the records do not (B-93).
-        Err(Error::Corrupt { .. }) => rebuild(engine, rev, progress),
+        Err(_damage @ Error::Corrupt { .. }) => {
+            trace::event!(WARN, error = %_damage, "index not loaded");
+            rebuild(engine, rev, progress)
+        }
         loaded => loaded,
     }
 }
@@ -203,6 +213,7 @@ fn rebuild(
             Store::refuse_writes(|| progress(told));
         }
     }
+    trace::event!(DEBUG, records = done, "index built");
     builder
         .finish(engine.medium.store_id, rev, &keys)
         .map_err(|fault| match fault {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use revtree_format::Revision;
 
+use crate::metrics::OpenViews;
 use crate::pager::Growing;
 
 /// All pins of a store.
@@ -17,6 +18,7 @@ pub(crate) struct Pins {
     slots: Growing<Slot>,
     /// Slots below this have been used.
     used: AtomicUsize,
+    counted: OpenViews,
 }
 
 /// 0 when free, else the pinned revision + 1; a cache line of its own.
@@ -32,8 +34,9 @@ pub(crate) struct Pin {
 }
 
 impl Pins {
-    pub(crate) fn new() -> Pins {
+    pub(crate) fn new(counted: OpenViews) -> Pins {
         Pins {
+            counted,
             slots: Growing::new(),
             used: AtomicUsize::new(0),
         }
@@ -56,6 +59,7 @@ impl Pins {
             slot += 1;
         }
         self.used.fetch_max(slot + 1, Ordering::SeqCst);
+        self.counted.opened();
         Pin {
             pins: Arc::clone(self),
             slot,
@@ -83,6 +87,7 @@ impl Drop for Pin {
     fn drop(&mut self) {
         if let Some(slot) = self.pins.slots.get(self.slot) {
             slot.0.store(0, Ordering::Release);
+            self.pins.counted.closed();
         }
     }
 }

@@ -71,6 +71,7 @@ enum Source<'v> {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RangeResult {
     /// The records, copied.
@@ -105,6 +106,17 @@ impl<'v> Range<'v> {
 
     /// The same range at another revision; 0 is the view's own. In a transaction that has changes the
     /// revision after its begin is legal.
+    ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("b", "2")?;
+    /// let view = db.read()?;
+    /// assert_eq!((view.range(..).count()?, view.range(..).at(2)?.count()?), (2, 1));
+    /// assert!(matches!(view.range(..).at(9), Err(Error::FutureRevision { .. })));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::FutureRevision`](crate::Error::FutureRevision) above the view's
@@ -152,25 +164,69 @@ impl<'v> Range<'v> {
     }
 
     /// In descending order of keys.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["/log/1", "/log/2"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let view = db.read()?;
+    /// let last = view.range("/log/"..).reverse().iter().next().unwrap()?;
+    /// assert_eq!(last.key(), b"/log/2");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn reverse(mut self) -> Self {
         self.reverse = !self.reverse;
         self
     }
 
-    /// Only the first so many in the direction chosen; 0 is none.
+    /// Only the first so many in the direction chosen; 0 gives no record, where etcd's `Limit` 0 gives all.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let page = db.read()?.range(..).limit(2).collect()?;
+    /// assert_eq!((page.kvs.len(), page.count, page.more), (2, 3, true));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn limit(mut self, keys: usize) -> Self {
         self.limit = Some(keys);
         self
     }
 
     /// Values are not read: [`Record::value`] is empty, everything else is right.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "a long value")?;
+    /// let kv = db.read()?.range(..).keys_only().collect()?.kvs.remove(0);
+    /// assert_eq!((&kv.key[..], kv.value.len(), kv.mod_revision.get()), (&b"a"[..], 0, 2));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn keys_only(mut self) -> Self {
         self.with_values = false;
         self
     }
 
     /// The records, read as they are asked for.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["a", "b"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let view = db.read()?;
+    /// let mut keys = Vec::new();
+    /// for record in view.range("a"..="z").iter() {
+    ///     keys.push(record?.key().to_vec());
+    /// }
+    /// assert_eq!(keys, [b"a", b"b"]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn iter(&self) -> Records<'v> {
+        self.view().store().engine.metrics.read();
         let of = match self.source() {
             Source::View(rev) => RecordsOf::View {
                 store: self.view().store(),
@@ -189,11 +245,27 @@ impl<'v> Range<'v> {
         }
     }
 
-    /// Number of keys in the range, the limit ignored. O(log n) at the current revision.
+    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision. A
+    /// key whose record is damaged counts there.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["/pods/a", "/pods/b", "/nodes/a"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// assert_eq!(db.read()?.range(KeyRange::prefix("/pods/")).limit(1).count()?, 2);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
     pub fn count(&self) -> Result<u64> {
+        self.view().store().engine.metrics.read();
+        self.total()
+    }
+
+    fn total(&self) -> Result<u64> {
         match self.source() {
             Source::View(rev) => count_at(self.view().store(), &self.keys, rev),
             Source::Txn(txn) => txn.count(&self.keys),
@@ -201,6 +273,15 @@ impl<'v> Range<'v> {
     }
 
     /// Reads and copies all, with the total count.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// let then = db.read()?.range(..).at(2)?.collect()?;
+    /// assert_eq!((&then.kvs[0].value[..], then.revision.get()), (&b"1"[..], 3)); // the store is at 3
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The first error of a record, [`Error::Corrupt`](crate::Error::Corrupt) or
@@ -211,7 +292,7 @@ impl<'v> Range<'v> {
             kvs.push(record?.to_key_value());
         }
         let count = match self.limit {
-            Some(limit) if kvs.len() >= limit => self.count()?,
+            Some(limit) if kvs.len() >= limit => self.total()?,
             _ => kvs.len() as u64,
         };
         let more = count > kvs.len() as u64;
@@ -243,6 +324,19 @@ impl<'v> IntoIterator for &Range<'v> {
 }
 
 /// Records in key order, or in reverse. After an `Err` item (one damaged record) it goes on behind it.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// for key in ["a", "b", "c"] {
+///     db.put(key, "x")?;
+/// }
+/// let view = db.read()?;
+/// let mut records = view.range(..).iter();
+/// assert_eq!(records.next().unwrap()?.key(), b"a");
+/// assert_eq!(records.next_back().unwrap()?.key(), b"c"); // from both ends
+/// assert_eq!(records.count(), 1);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Records<'v> {
     of: RecordsOf<'v>,
@@ -318,6 +412,16 @@ impl DoubleEndedIterator for Records<'_> {
 impl FusedIterator for Records<'_> {}
 
 /// The records of a range, owned, with the view that they are read from.
+///
+/// ```
+/// let db = revtree::Options::new().open_in_memory()?;
+/// db.put("a", "1")?;
+/// let records = db.read()?.into_range(..);
+/// db.put("a", "2")?; // the records are those of their view
+/// let values = std::thread::spawn(|| records.map(|kv| Ok(kv?.value)).collect::<revtree::Result<Vec<_>>>());
+/// assert_eq!(values.join().unwrap()?, ["1"]);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct OwnedRecords {
     view: ReadView,
@@ -326,6 +430,7 @@ pub struct OwnedRecords {
 
 impl OwnedRecords {
     pub(crate) fn new(view: ReadView, keys: KeyRange) -> OwnedRecords {
+        view.store().engine.metrics.read();
         let scan = Scan::new(&keys, view.rev(), false);
         OwnedRecords { view, scan }
     }
@@ -394,14 +499,7 @@ impl Scan {
         back: bool,
     ) -> Option<Result<super::versions::Version>> {
         loop {
-            let entry = match self.entry(store, back != self.reverse) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return None,
-                Err(error) => {
-                    self.drained = true;
-                    return Some(Err(error));
-                }
-            };
+            let entry = self.entry(store, back != self.reverse)?;
             let medium = &store.engine.medium;
             let found = medium
                 .head(entry.position)
@@ -414,19 +512,19 @@ impl Scan {
         }
     }
 
-    fn entry(&mut self, store: &Store, high_end: bool) -> Result<Option<Entry>> {
+    fn entry(&mut self, store: &Store, high_end: bool) -> Option<Entry> {
         let near = if high_end { &self.high } else { &self.low };
         if near.is_empty() && !self.drained {
-            self.fetch(store, high_end)?;
+            self.fetch(store, high_end);
         }
-        Ok(if high_end {
+        if high_end {
             self.high.pop_back().or_else(|| self.low.pop_back())
         } else {
             self.low.pop_front().or_else(|| self.high.pop_front())
-        })
+        }
     }
 
-    fn fetch(&mut self, store: &Store, high_end: bool) -> Result<()> {
+    fn fetch(&mut self, store: &Store, high_end: bool) {
         let keys = RecordKeys(&store.engine.medium);
         let mut chunk = Vec::new();
         let mut wanted = CHUNK_KEYS;
@@ -439,7 +537,7 @@ impl Scan {
                 wanted,
                 &keys,
                 &mut chunk,
-            )?;
+            );
             self.drained = !more;
             if self.drained {
                 break;
@@ -466,7 +564,6 @@ impl Scan {
         } else {
             self.low = chunk.into();
         }
-        Ok(())
     }
 }
 
@@ -478,7 +575,7 @@ pub(crate) fn count_at(store: &Store, keys: &KeyRange, rev: Revision) -> Result<
     }
     let (lower, upper) = keys.bounds();
     let records = RecordKeys(&store.engine.medium);
-    let counted = store.index.count(lower, upper, &records)?;
+    let counted = store.index.count(lower, upper, &records);
     if counted.revision <= rev {
         return Ok(counted.live);
     }

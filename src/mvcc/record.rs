@@ -23,6 +23,7 @@ use crate::pager::{Medium, Raw};
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct KeyValue {
     /// The key.
@@ -41,6 +42,13 @@ pub struct KeyValue {
 
 impl KeyValue {
     /// A key-value of these parts.
+    ///
+    /// ```
+    /// use revtree::{KeyValue, LeaseId};
+    /// // Made at revision 4, put twice since, the last time at 9.
+    /// let kv = KeyValue::new("a".into(), "v".into(), 4.into(), 9.into(), 3, LeaseId::NONE);
+    /// assert_eq!((kv.create_revision.get(), kv.mod_revision.get(), kv.version), (4, 9, 3));
+    /// ```
     #[must_use]
     pub fn new(
         key: Bytes,
@@ -61,6 +69,17 @@ impl KeyValue {
     }
 
     /// A copy that pins nothing: for caches.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let shared = db.read()?.get("a")?.unwrap().share();
+    /// let cached = shared.unpinned();
+    /// assert_eq!((&cached, db.stats().shared_handles), (&shared, 1));
+    /// drop(shared);
+    /// assert_eq!((&cached.value[..], db.stats().shared_handles), (&b"1"[..], 0));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn unpinned(&self) -> KeyValue {
         KeyValue {
@@ -195,6 +214,15 @@ impl<'v> Record<'v> {
     }
 
     /// The key.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("/pods/a", "x")?;
+    /// let view = db.read()?;
+    /// let first = view.range("/pods/"..).iter().next().unwrap()?;
+    /// assert_eq!(first.key().strip_prefix(b"/pods/"), Some(&b"a"[..]));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn key(&self) -> &[u8] {
         match &self.body {
@@ -204,6 +232,15 @@ impl<'v> Record<'v> {
     }
 
     /// The value; empty when only keys were asked for.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("n", "41")?;
+    /// let view = db.read()?;
+    /// let n: u64 = std::str::from_utf8(view.get("n")?.unwrap().value()).unwrap().parse().unwrap();
+    /// assert_eq!(n + 1, 42);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn value(&self) -> &[u8] {
         match &self.body {
@@ -218,6 +255,15 @@ impl<'v> Record<'v> {
     }
 
     /// Length of the value in bytes, also when only keys were asked for.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "12345")?;
+    /// let view = db.read()?;
+    /// let record = view.range(..).keys_only().iter().next().unwrap()?;
+    /// assert_eq!((record.value(), record.value_len()), (&b""[..], 5));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn value_len(&self) -> usize {
         match &self.body {
@@ -226,7 +272,19 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// The revision of the first put since the key last did not exist.
+    /// The revision of the first put since the key last did not exist (etcd's `create_revision`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for value in ["1", "2"] {
+    ///     db.put("a", value)?;
+    /// }
+    /// assert_eq!(db.read()?.get("a")?.unwrap().create_revision().get(), 2);
+    /// db.delete("a")?;
+    /// db.put("a", "3")?;
+    /// assert_eq!(db.read()?.get("a")?.unwrap().create_revision().get(), 5); // made anew
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn create_revision(&self) -> Revision {
         match &self.body {
@@ -235,7 +293,17 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// The revision of this put.
+    /// The revision of this put (etcd's `mod_revision`).
+    ///
+    /// ```
+    /// use revtree::Expect;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let seen = db.read()?.get("a")?.unwrap().mod_revision();
+    /// db.put("a", "2")?; // somebody was faster
+    /// assert!(db.write()?.require("a", Expect::ModRevision(seen)).is_err());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn mod_revision(&self) -> Revision {
         match &self.body {
@@ -244,7 +312,18 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// Number of puts since the key last did not exist, this one included.
+    /// Number of puts since the key last did not exist, this one included (etcd's `version`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(db.read()?.get("a")?.unwrap().version(), 2);
+    /// db.delete("a")?;
+    /// db.put("a", "3")?;
+    /// assert_eq!(db.read()?.get("a")?.unwrap().version(), 1); // counted anew
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn version(&self) -> u64 {
         match &self.body {
@@ -253,7 +332,20 @@ impl<'v> Record<'v> {
         }
     }
 
-    /// The lease of this put.
+    /// The lease of this put; [`LeaseId::NONE`] for none. A put without one takes the key's lease away
+    /// (etcd's rule).
+    ///
+    /// ```
+    /// use revtree::LeaseId;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put_with_lease("a", "1", LeaseId(7))?;
+    /// txn.commit()?;
+    /// assert_eq!(db.read()?.get("a")?.unwrap().lease(), LeaseId(7));
+    /// db.put("a", "2")?;
+    /// assert_eq!(db.read()?.get("a")?.unwrap().lease(), LeaseId::NONE); // each put has its own
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn lease(&self) -> LeaseId {
         match &self.body {
@@ -265,6 +357,16 @@ impl<'v> Record<'v> {
     /// Key and value without a copy: the bytes stay in the store's file, and keep it locked and their
     /// space from being reclaimed until the last of them is dropped. For short lives; a cache keeps
     /// [`Record::to_key_value`].
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let kv = db.read()?.get("a")?.unwrap().share(); // outlives view and record
+    /// assert_eq!((&kv.value[..], db.stats().shared_handles), (&b"1"[..], 1));
+    /// drop(kv);
+    /// assert_eq!(db.stats().shared_handles, 0);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn share(&self) -> KeyValue {
         match &self.body {
@@ -294,6 +396,15 @@ impl<'v> Record<'v> {
     }
 
     /// A copy that pins nothing.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let kv = db.read()?.get("a")?.unwrap().to_key_value();
+    /// db.close()?;
+    /// assert_eq!((&kv.key[..], &kv.value[..]), (&b"a"[..], &b"1"[..]));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn to_key_value(&self) -> KeyValue {
         // One allocation for both.

@@ -14,10 +14,11 @@ use revtree_format::Revision;
 use super::image::Image;
 use super::pins::Pin;
 use super::store::Store;
-use crate::engine::{State, lock};
+use crate::engine::{State, WriterLock, lock};
 use crate::error::{Error, Result};
 use crate::options::Applied;
-use crate::sys::{Access, Disk, Storage};
+use crate::sys::{Access, Disk, Stopwatch, Storage};
+use crate::trace;
 
 /// A complete store file of one revision, made while the store goes on. Restoring it is opening it.
 ///
@@ -49,6 +50,7 @@ struct Inner {
     /// Held while the image is laid out, so that it is done once.
     planning: Mutex<()>,
     state: State,
+    /// Where it is saved.
     disk: Arc<dyn Disk>,
     /// Given back before the store, which it belongs to.
     _pin: Pin,
@@ -56,7 +58,7 @@ struct Inner {
 }
 
 impl Snapshot {
-    /// A snapshot of the current revision.
+    /// A snapshot of the current revision, to be saved on `disk`.
     pub(crate) fn current(store: &Arc<Store>, disk: &Arc<dyn Disk>) -> Result<Snapshot> {
         store.check_open()?;
         loop {
@@ -87,12 +89,33 @@ impl Snapshot {
     }
 
     /// The revision that it holds as the current one.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let snapshot = db.snapshot()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!((snapshot.revision().get(), db.rev().get()), (2, 3));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.inner.state.rev
     }
 
     /// The consistent index at that revision.
+    ///
+    /// ```
+    /// use revtree::Applied;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.set_applied(Applied { index: 5, term: 2 });
+    /// txn.commit()?;
+    /// let snapshot = db.snapshot()?;
+    /// db.raise_consistent_index(9)?;
+    /// assert_eq!(snapshot.applied(), Applied { index: 5, term: 2 }); // Raft's snapshot position
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.inner.state.applied
@@ -133,26 +156,38 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`].
+    /// [`Error::Corrupt`] and [`Error::Io`] when a record that belongs into it cannot be read.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         self.image()?.read_at(&self.inner.store, buf, offset)
     }
 
-    /// Writes all of it and gives its length. `to` is flushed.
+    /// Writes all of it and gives its length in bytes. `to` is flushed.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.snapshot()?.write_to(std::fs::File::create(dir.path().join("copy")).unwrap())?;
+    /// assert_eq!(revtree::Db::open(dir.path().join("copy"))?.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`], and [`Error::Io`] with what the writer said.
+    /// As [`Snapshot::read_at`], and [`Error::Io`] with what the writer said.
     pub fn write_to(&self, mut to: impl Write) -> Result<u64> {
+        let time = Stopwatch::start();
         let failed = Error::on("write the snapshot");
         let written = self.each_chunk(|bytes, _| to.write_all(bytes));
         let len = written?;
         to.flush().map_err(failed)?;
+        self.inner.store.engine.metrics.snapshot(&time);
         Ok(len)
     }
 
-    /// Saves it as the file `path`, where the store's files live, and gives its length. It is written under
-    /// another name, synced and renamed into place, so that a crash leaves all of it or what was there
-    /// before. A file that has the name loses it, unless it is a store that is open for writing.
+    /// Saves it as the file `path`, and gives its length in bytes: a file of the machine, also when the store is in
+    /// memory. It is written under another name, synced and renamed into place, so that a crash leaves all
+    /// of it or what was there before. A file that has the name loses it, unless it is a store that is open
+    /// for writing.
     ///
     /// ```
     /// let dir = tempfile::tempdir().unwrap();
@@ -163,10 +198,12 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshot::len`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
+    /// As [`Snapshot::read_at`]; [`Error::Locked`] when an open store is in the way; [`Error::NoSpace`] and
     /// [`Error::Io`], after which the unfinished file is removed.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
+        let time = Stopwatch::start();
         let (path, disk) = (path.as_ref(), &*self.inner.disk);
+        trace::span!("save", path = %path.display());
         let _kept = self.check_target(path)?;
         let name = disk.entropy().map_err(Error::on("draw a name"))?;
         let mut temporary = path.as_os_str().to_owned();
@@ -186,6 +223,8 @@ impl Snapshot {
         }
         disk.sync_directory(path)
             .map_err(Error::on("sync the snapshot's directory"))?;
+        self.inner.store.engine.metrics.snapshot(&time);
+        trace::event!(INFO, revision = self.revision().get(), "snapshot saved");
         saved
     }
 
@@ -204,22 +243,12 @@ impl Snapshot {
 
     /// Refuses to take the name of a store that somebody writes; else that name's file, locked, so that
     /// nobody begins to.
-    fn check_target(&self, path: &Path) -> Result<Option<Arc<dyn Storage>>> {
+    fn check_target(&self, path: &Path) -> Result<Option<(WriterLock, Arc<dyn Storage>)>> {
         let Ok(file) = self.inner.disk.open(path, Access::ReadOnly) else {
             return Ok(None);
         };
-        if file
-            .try_lock_writer()
-            .map_err(Error::on("lock the file in the way"))?
-        {
-            return Ok(Some(file));
-        }
-        let own = self.inner.store.engine.storage().identity().ok();
-        let by_this_process = own.is_some() && file.identity().ok() == own;
-        Err(Error::Locked {
-            path: path.to_path_buf(),
-            by_this_process,
-        })
+        let lock = WriterLock::take(&*file, path)?;
+        Ok(Some((lock, file)))
     }
 
     /// Gives all bytes in order, some at a time.

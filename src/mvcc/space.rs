@@ -1,13 +1,22 @@
 //! How many bytes of records are live: needed at the compact revision and above (SPEC.md, K-5).
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the counts that `stats` keeps; no read of keys asks for them"
+)]
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
 use rayon::prelude::*;
 use revtree_format::{LeafRun, RecordKind, Revision};
 
 use super::hash::{for_waves, mark_superseded};
 use super::marks::RecordMarks;
 use super::store::Store;
+use crate::engine::lock;
 use crate::error::Result;
-use crate::tree::LeafRecords;
+use crate::tree::{LeafRecords, Tree};
 
 /// Bytes and number of all records, and of those that are dead at `floor`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -17,14 +26,51 @@ pub(crate) struct RecordSpace {
     pub(crate) dead_bytes: u64,
 }
 
-/// Walks the leaves, and where the store has been compacted the heads too.
+/// What was counted last, for who asks again before anything has changed.
+#[derive(Debug, Default)]
+pub(crate) struct CountedSpace(Mutex<Vec<Counted>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// Changes since the open, when the count began.
+    changes: u64,
+    floor: Option<Revision>,
+    space: RecordSpace,
+}
+
+/// The compact revision, and the oldest view below it.
+const COUNTED_MAX: usize = 2;
+
+/// Counts, unless it is known: records only come by changes, and none leaves the file (the cleaner that
+/// will remove them has to forget what was counted).
 pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<RecordSpace> {
+    let changes = store.engine.counters.changes.load(Ordering::Relaxed);
+    let known = |counted: &&Counted| counted.changes == changes && counted.floor == floor;
+    if let Some(counted) = lock(&store.counted.0).iter().find(known) {
+        return Ok(counted.space);
+    }
+    let space = count(&store.engine.tree.uncounted(), floor)?;
+    let mut counted = lock(&store.counted.0);
+    counted.retain(|counted| counted.changes == changes && counted.floor != floor);
+    if counted.len() == COUNTED_MAX {
+        counted.remove(0);
+    }
+    counted.push(Counted {
+        changes,
+        floor,
+        space,
+    });
+    Ok(space)
+}
+
+/// Walks the leaves, and where the store has been compacted the heads too.
+fn count(tree: &Tree, floor: Option<Revision>) -> Result<RecordSpace> {
     let superseded = match floor {
-        Some(floor) => Some((floor, mark_superseded(store, floor, floor)?)),
+        Some(floor) => Some((floor, mark_superseded(tree, floor, floor)?)),
         None => None,
     };
     let mut space = RecordSpace::default();
-    for_waves(store, Revision::new(u64::MAX), |wave| {
+    for_waves(tree, Revision::new(u64::MAX), |wave| {
         for leaf in wave {
             space.records += u64::from(leaf.records);
             space.bytes += u64::from(leaf.len);
@@ -32,7 +78,7 @@ pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<Rec
         if let Some((floor, superseded)) = &superseded {
             let dead: Result<Vec<u64>> = wave
                 .par_iter()
-                .map(|leaf| dead_bytes(store, *leaf, *floor, superseded))
+                .map(|leaf| dead_bytes(tree, *leaf, *floor, superseded))
                 .collect();
             space.dead_bytes += dead?.iter().sum::<u64>();
         }
@@ -42,7 +88,7 @@ pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<Rec
 }
 
 fn dead_bytes(
-    store: &Store,
+    tree: &Tree,
     leaf: LeafRun,
     floor: Revision,
     superseded: &RecordMarks,
@@ -51,7 +97,7 @@ fn dead_bytes(
         return Ok(0);
     }
     let mut dead = 0;
-    for record in LeafRecords::new(&store.engine.medium, leaf) {
+    for record in LeafRecords::new(tree.medium(), leaf) {
         let (position, head) = record?;
         let is_dead = head.id.main <= floor
             && match head.kind {

@@ -6,6 +6,7 @@
 )]
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
@@ -19,15 +20,19 @@ use revtree_format::{
 use super::hash::CompactionHashes;
 use super::pins::Pins;
 use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
+use super::space::CountedSpace;
 use super::submitted::Submitted;
 use super::turn::TurnHeld;
-use super::txn::{Commit, Op, PendingKey, TableOp, WriteTxn, check_lengths};
+use super::txn::{Commit, Op, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
 use crate::engine::{Appender, Engine, IndexRun, Room, State, Ticket, Worker, lock};
 use crate::error::{Error, Result};
-use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage};
+use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey};
 use crate::lessor::{Lessor, NoLessor};
+use crate::metrics::Calls;
 use crate::options::Durability;
+use crate::sys::Stopwatch;
+use crate::trace;
 
 /// An open store. Views, transactions and shared bytes keep it, and with it the file's lock.
 pub(crate) struct Store {
@@ -39,6 +44,7 @@ pub(crate) struct Store {
     pub(crate) lender: Lender,
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) compactions: CompactionHashes,
+    pub(super) counted: CountedSpace,
     /// The thread that syncs for `Batched` and for futures; made when it is first needed.
     worker: Mutex<Option<Worker>>,
     wakers: Arc<Mutex<Vec<Waker>>>,
@@ -72,7 +78,8 @@ thread_local! {
 /// What of one key's record must be known to write its next one.
 #[derive(Clone, Copy)]
 struct Chain {
-    id: Option<KeyId>,
+    id: KeyId,
+    /// `None`: the key has no record, and its id is not told yet.
     newest: Option<Newest>,
 }
 
@@ -99,14 +106,17 @@ impl Store {
             handles: Arc::new(SharedHandles::default()),
             _keep: Arc::clone(&engine) as Arc<dyn Keep>,
         };
+        let pins = Arc::new(Pins::new(engine.metrics.open_views()));
+        engine.metrics.keys(|| index.totals().live);
         Arc::new(Store {
             engine,
             index,
             writer: Mutex::new(writer),
-            pins: Arc::new(Pins::new()),
+            pins,
             lender,
             lessor,
             compactions: CompactionHashes::default(),
+            counted: CountedSpace::default(),
             worker: Mutex::new(None),
             wakers: Arc::default(),
             threads,
@@ -154,6 +164,7 @@ impl Store {
     /// A key's current value, copied.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>> {
         self.check_open()?;
+        self.engine.metrics.read();
         let rev = self.engine.rev();
         let Some((_, newest)) = self.find(key)? else {
             return Ok(None);
@@ -202,10 +213,11 @@ impl Store {
             writer.publish(state.rev);
             drop(writer);
             let rev = state.rev;
-            (
-                self.accept(appender, state, 1, self.engine.durability)?,
-                rev,
-            )
+            let mut calls = Calls::new();
+            calls.put(key.len() + value.len());
+            let ticket = self.accept(appender, state, 1, self.engine.durability)?;
+            self.count(&calls);
+            (ticket, rev)
         };
         let known = base.as_ref().and_then(|(_, (_, head))| live_lease(head));
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(key, known, LeaseId::NONE)));
@@ -226,6 +238,7 @@ impl Store {
             store.engine.check_writable()?;
             // What it has read may not be visible yet: it is when the commit returns.
             let ticket = store.engine.accepted_ticket(txn.durability)?;
+            store.count(&txn.calls);
             let commit = Commit {
                 revision: begin.rev,
                 changes: 0,
@@ -260,7 +273,8 @@ impl Store {
         Ok(Submitted::new(store, ticket, commit))
     }
 
-    /// Appends the transaction and swings the index.
+    /// Appends the transaction and swings the index. Every record of before that is needed is read before
+    /// the first byte is appended: where one is damaged, nothing has happened.
     fn append(&self, txn: &WriteTxn, state: State, applied_changed: bool) -> Result<Ticket> {
         let most = |op: &Op| OpRef::len_max(&op.key, &op.value);
         let records = txn.ops.iter().map(most);
@@ -275,14 +289,14 @@ impl Store {
                 .iter()
                 .map(|op| op.as_control().encoded_len())
                 .sum::<usize>();
+        let mut writer = lock(&self.writer);
+        let mut chains = self.chains(txn, &mut writer)?;
         appender.begin_transaction(bytes)?;
         appender.set_revision(state.rev);
-        let mut writer = lock(&self.writer);
-        let mut chains: std::collections::BTreeMap<&[u8], Chain> =
-            std::collections::BTreeMap::new();
         for (sub, op) in (0u64..).zip(&txn.ops) {
-            let base = || Chain::of(txn.keys.get(&op.key).and_then(|key| key.base.as_ref()));
-            let chain = chains.entry(&op.key).or_insert_with(base);
+            let chain = chains
+                .get_mut(&op.key[..])
+                .expect("every key with an operation is listed");
             self.write_op(
                 &mut appender,
                 &mut writer,
@@ -291,17 +305,13 @@ impl Store {
                 chain,
             )?;
         }
-        for (key, chain) in &chains {
-            let pending = txn
-                .keys
-                .get(*key)
-                .expect("every key with an operation is listed");
-            let (Some(id), Some(last)) = (chain.id, pending.last) else {
+        for (key, pending) in &txn.keys {
+            let (Some((id, (_, head))), Some(last)) = (&pending.base, pending.last) else {
                 continue;
             };
             let live = txn.ops[last].kind == RecordKind::Put;
-            if live != was_live(pending) {
-                writer.set_live(key, id, live);
+            if live != (head.kind == RecordKind::Put) {
+                writer.set_live(key, *id, live);
             }
         }
         for op in &txn.table_ops {
@@ -317,7 +327,51 @@ impl Store {
         writer.publish(state.rev);
         drop(writer);
         let changes = txn.ops.len() as u64;
-        self.accept(appender, state, changes, txn.durability)
+        let ticket = self.accept(appender, state, changes, txn.durability)?;
+        self.count(&txn.calls);
+        Ok(ticket)
+    }
+
+    /// What each key of the transaction begins with; keys that there were not get their places.
+    fn chains<'t>(
+        &self,
+        txn: &'t WriteTxn,
+        writer: &mut IndexWriter,
+    ) -> Result<BTreeMap<&'t [u8], Chain>> {
+        let touched = txn.keys.iter();
+        let touched =
+            touched.filter_map(|(key, pending)| pending.last.map(|op| (key, pending, op)));
+        let new = touched
+            .clone()
+            .filter(|(_, pending, _)| pending.base.is_none());
+        let new: Vec<NewKey<'_>> = new
+            .map(|(key, _, last)| (&key[..], txn.ops[last].kind == RecordKind::Put))
+            .collect();
+        let mut ids = self.place(writer, &new)?;
+        let chains = touched.map(|(key, pending, _)| {
+            let chain = match &pending.base {
+                Some((id, version)) => Chain::behind(*id, *version),
+                None => Chain::new(ids.next().expect("one for each new key")),
+            };
+            (&key[..], chain)
+        });
+        Ok(chains.collect())
+    }
+
+    /// Finds the places of new keys in the index; gives their ids.
+    fn place(
+        &self,
+        writer: &mut IndexWriter,
+        new: &[NewKey<'_>],
+    ) -> Result<impl Iterator<Item = KeyId> + use<>> {
+        if new.len() as u64 > writer.keys_left() {
+            return Err(Error::LimitReached {
+                what: "keys",
+                max: self.index.totals().all + writer.keys_left(),
+            });
+        }
+        let first = writer.place(new, &RecordKeys(&self.engine.medium))?;
+        Ok(first.and_following())
     }
 
     /// Appends one record as a transaction of its own, behind the key's newest, `base`.
@@ -329,11 +383,17 @@ impl Store {
         op: &OpRef<'_>,
         base: Option<&(KeyId, Version)>,
     ) -> Result<()> {
+        let live = op.kind == RecordKind::Put;
+        let mut chain = match base {
+            Some((id, version)) => Chain::behind(*id, *version),
+            None => {
+                let mut ids = self.place(writer, &[(op.key, live)])?;
+                Chain::new(ids.next().expect("one for each new key"))
+            }
+        };
         appender.begin_transaction(OpRef::len_max(op.key, op.value))?;
         appender.set_revision(id.main);
-        let mut chain = Chain::of(base);
         self.write_op(appender, writer, id, op, &mut chain)?;
-        let live = op.kind == RecordKind::Put;
         if let Some((key, (_, head))) = base
             && (head.kind == RecordKind::Put) != live
         {
@@ -351,12 +411,6 @@ impl Store {
         op: &OpRef<'_>,
         chain: &mut Chain,
     ) -> Result<()> {
-        if chain.id.is_none() && writer.keys_left() == 0 {
-            return Err(Error::LimitReached {
-                what: "keys",
-                max: self.index.totals().all,
-            });
-        }
         let tree = &self.engine.tree;
         let floor = appender.accepted().compact;
         let newest = match chain.newest {
@@ -388,18 +442,19 @@ impl Store {
             value: op.value,
         };
         let position = appender.record(&record)?;
-        let live = op.kind == RecordKind::Put;
-        match chain.id {
-            Some(id) => {
-                writer.swing(id, position);
-            }
-            None => {
-                let keys = RecordKeys(&self.engine.medium);
-                chain.id = Some(writer.insert(op.key, position, live, &keys)?);
-            }
+        if newest.is_some() {
+            writer.swing(chain.id, position);
+        } else {
+            writer.name(chain.id, op.key, position);
         }
         chain.newest = Some(Newest::Written(position));
         Ok(())
+    }
+
+    /// Counts what an accepted commit was asked for.
+    fn count(&self, calls: &Calls) {
+        let metrics = &self.engine.metrics;
+        metrics.committed(calls, || self.index.totals().live);
     }
 
     fn accept(
@@ -556,6 +611,8 @@ impl Store {
 
     /// The compact revision is raised by one small durable commit.
     pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
+        trace::span!("compact", revision = rev.get());
+        let time = Stopwatch::start();
         let ticket = {
             let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
             let mut state = appender.accepted().clone();
@@ -581,7 +638,10 @@ impl Store {
             ticket
         };
         drop(turn);
-        self.settle(ticket).map(|_| ())
+        self.settle(ticket)?;
+        self.engine.metrics.compacted(&time);
+        trace::event!(INFO, "compacted");
+        Ok(())
     }
 
     /// Ends the thread, if there is one.
@@ -625,16 +685,16 @@ pub(crate) fn to_format(leaf: LeafImage) -> IndexLeaf {
 }
 
 impl Chain {
-    fn of(base: Option<&(KeyId, Version)>) -> Chain {
-        match base {
-            Some((id, version)) => Chain {
-                id: Some(*id),
-                newest: Some(Newest::Known(*version)),
-            },
-            None => Chain {
-                id: None,
-                newest: None,
-            },
+    /// Of a key that has been placed.
+    fn new(id: KeyId) -> Chain {
+        Chain { id, newest: None }
+    }
+
+    /// Of a key whose newest record is known.
+    fn behind(id: KeyId, newest: Version) -> Chain {
+        Chain {
+            id,
+            newest: Some(Newest::Known(newest)),
         }
     }
 }
@@ -681,15 +741,6 @@ impl TableOp {
             TableOp::Delete(table, key) => Control::TableDelete { table, key },
         }
     }
-}
-
-/// Whether the index counts the key as live before its last state is told: as it was before the
-/// transaction; a key that the transaction added was put first, since only a live key is deleted.
-fn was_live(pending: &PendingKey) -> bool {
-    pending
-        .base
-        .as_ref()
-        .is_none_or(|(_, (_, head))| head.kind == RecordKind::Put)
 }
 
 /// The lease of a record by which its key lives.

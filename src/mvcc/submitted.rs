@@ -13,6 +13,24 @@ use crate::error::Result;
 /// A commit in order, accepted, not awaited. Dropping it does not undo the commit.
 ///
 /// It is also a future that needs no particular runtime; the store then syncs on a thread of its own.
+///
+/// ```
+/// use std::task::{Context, Poll, Waker};
+/// let db = revtree::Options::new().open_in_memory()?;
+/// let mut txn = db.write()?;
+/// txn.put("a", "1")?;
+/// let mut submitted = std::pin::pin!(txn.submit()?);
+/// // Any runtime polls it; this one waits by itself.
+/// let mut context = Context::from_waker(Waker::noop());
+/// let commit = loop {
+///     match submitted.as_mut().poll(&mut context) {
+///         Poll::Ready(commit) => break commit?,
+///         Poll::Pending => std::thread::yield_now(),
+///     }
+/// };
+/// assert!(commit.durable);
+/// # Ok::<(), revtree::Error>(())
+/// ```
 #[must_use = "whether the commit is durable is known only after waiting"]
 #[derive(Debug)]
 pub struct Submitted {
@@ -31,12 +49,31 @@ impl Submitted {
     }
 
     /// The store's revision after the commit.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// let submitted = txn.submit()?;
+    /// let rev = submitted.revision(); // known before it is durable
+    /// assert_eq!(submitted.wait()?.revision, rev);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn revision(&self) -> revtree_format::Revision {
         self.commit.revision
     }
 
     /// Waits until the commit is as durable as was asked for, and visible.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// let commit = txn.submit()?.wait()?;
+    /// assert_eq!((commit.durable, commit.revision), (true, db.rev()));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::CommitUnknown`](crate::Error::CommitUnknown) when the sync failed.

@@ -37,6 +37,17 @@ impl<'v> Table<'v> {
 
     /// The value of a key.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let view = db.read()?;
+    /// let mut txn = db.write()?;
+    /// txn.table("raft")?.put(b"vote", b"3")?;
+    /// txn.commit()?;
+    /// assert_eq!(view.table("raft").get(b"vote")?, None); // as it was when the view was opened
+    /// assert_eq!(db.read()?.table("raft").get(b"vote")?.unwrap(), "3");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// None at present: tables are held in memory.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
@@ -44,6 +55,18 @@ impl<'v> Table<'v> {
     }
 
     /// All rows in key order.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// for id in [b"2", b"1"] {
+    ///     txn.table("members")?.put(id, b"localhost")?;
+    /// }
+    /// txn.commit()?;
+    /// let (last, _) = db.read()?.table("members").iter().next_back().unwrap()?;
+    /// assert_eq!(last, "2");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn iter(&self) -> TableIter<'v> {
         let rows = self.map.iter().flat_map(TableMap::iter);
@@ -123,6 +146,16 @@ impl<'t> TableMut<'t> {
 
     /// The value of a key.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// let mut table = txn.table("raft")?;
+    /// assert_eq!(table.get(b"vote")?, None);
+    /// table.put(b"vote", b"3")?;
+    /// assert_eq!(table.get(b"vote")?.unwrap(), "3"); // its own write
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// None at present: tables are held in memory.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
@@ -130,6 +163,18 @@ impl<'t> TableMut<'t> {
     }
 
     /// Sets a row.
+    ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.table("raft")?.put(b"vote", b"3")?;
+    /// let long = txn.table("raft")?.put(&[0; 65_536], b"");
+    /// assert!(matches!(long, Err(Error::KeyTooLong { max: 65_535, .. })));
+    /// txn.commit()?;
+    /// assert_eq!(db.read()?.table("raft").iter().len(), 1);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`] by the limits of side tables (65,535 bytes and
@@ -141,6 +186,16 @@ impl<'t> TableMut<'t> {
     }
 
     /// Removes a row; says whether it was there.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// let mut table = txn.table("members")?;
+    /// table.put(b"1", b"localhost")?;
+    /// assert!(table.delete(b"1")?);
+    /// assert!(!table.delete(b"1")?); // already gone
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::TransactionTooLarge`]. The transaction is as before then.

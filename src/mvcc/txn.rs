@@ -27,6 +27,7 @@ use super::view::{ReadView, View};
 use crate::engine::{State, Tables};
 use crate::error::{Error, Result};
 use crate::index::KeyId;
+use crate::metrics::Calls;
 use crate::options::{Applied, Durability};
 
 /// The one open write transaction. Reads see its own writes. Dropped without
@@ -62,6 +63,7 @@ pub struct WriteTxn {
     /// What `applied` was before each time that it was raised, and the way on which it was.
     raised: Vec<(Applied, u64)>,
     pub(crate) durability: Durability,
+    pub(crate) calls: Calls,
     // The turn is given back when everything else is gone, but for the store itself, which a transaction
     // keeps open.
     _turn: TurnHeld,
@@ -131,6 +133,7 @@ pub struct Savepoint {
     table_ops: usize,
     raised: usize,
     bytes: u64,
+    calls: Calls,
 }
 
 /// What [`WriteTxn::require`] compares a key with. A missing key has revision and version 0, and no
@@ -171,6 +174,7 @@ pub enum Expect<'a> {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Deleted {
     /// Number of keys deleted.
     pub count: u64,
@@ -189,6 +193,7 @@ pub struct Deleted {
 /// # Ok::<(), revtree::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Commit {
     /// The store's revision after it.
@@ -225,12 +230,21 @@ impl WriteTxn {
             applied,
             raised: Vec::new(),
             durability,
+            calls: Calls::new(),
             _turn: turn,
             _open: open,
         })
     }
 
-    /// The revision at its begin, before and after changes.
+    /// The revision at its begin, before and after changes (etcd's `Rev`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// assert_eq!(txn.put("a", "1")?, txn.rev().next());
+    /// assert_eq!(txn.rev().get(), 1); // still
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn rev(&self) -> Revision {
         self.base.rev()
@@ -254,6 +268,19 @@ impl WriteTxn {
     }
 
     /// The state at its begin: to iterate over while writing.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("/tmp/a", "x")?;
+    /// db.put("/tmp/b", "x")?;
+    /// let mut txn = db.write()?;
+    /// for old in txn.base().range(KeyRange::prefix("/tmp/")) {
+    ///     txn.delete(old?.key())?;
+    /// }
+    /// assert_eq!((txn.range(..).count()?, txn.base().range(..).count()?), (0, 2));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn base(&self) -> ReadView {
         self.base.clone()
@@ -261,10 +288,21 @@ impl WriteTxn {
 
     /// The key's record as the transaction sees it.
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("n", "1")?;
+    /// let mut txn = db.write()?;
+    /// txn.put("n", "2")?;
+    /// let record = txn.get("n")?.unwrap();
+    /// assert_eq!((record.value(), record.version(), record.mod_revision().get()), (&b"2"[..], 2, 3));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
         let key = key.as_ref();
+        self.store.engine.metrics.read();
         match self.keys.get(key).and_then(|pending| pending.last) {
             Some(op) => Ok(self.pending(op).map(|kv| Record::pending(kv, true))),
             None => self.base.get_at(key, self.rev()),
@@ -272,11 +310,33 @@ impl WriteTxn {
     }
 
     /// A range of keys to be read, as the transaction sees them.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("b", "1")?;
+    /// let mut txn = db.write()?;
+    /// txn.delete("a")?;
+    /// txn.put("c", "1")?;
+    /// let page = txn.range(..).collect()?;
+    /// assert_eq!(page.kvs.iter().map(|kv| &kv.key[..]).collect::<Vec<_>>(), [b"b", b"c"]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn range(&self, keys: impl Into<KeyRange>) -> Range<'_> {
         Range::of_txn(self, keys.into())
     }
 
-    /// Sets a key. Gives the revision that the transaction's changes will have.
+    /// Sets a key, without a lease. Gives the revision that the transaction's changes will have; each put
+    /// counts as a version of the key (etcd's rule).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// let rev = txn.put("a", "1")?;
+    /// assert_eq!(txn.put("a", "2")?, rev); // each change counts, at one revision
+    /// assert_eq!((txn.commit()?.changes, db.get("a")?.unwrap().version), (2, 2));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::TransactionTooLarge`],
@@ -285,7 +345,17 @@ impl WriteTxn {
         self.put_with_lease(key, value, LeaseId::NONE)
     }
 
-    /// Sets a key that will be deleted when the lease ends.
+    /// Sets a key that the lessor will delete when the lease ends; [`LeaseId::NONE`] is [`WriteTxn::put`].
+    ///
+    /// ```
+    /// use revtree::LeaseId;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put_with_lease("session", "alive", LeaseId(7))?;
+    /// txn.commit()?;
+    /// assert_eq!(db.get("session")?.unwrap().lease, LeaseId(7));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`WriteTxn::put`], and [`Error::LeaseNotFound`] when the lessor does not know the lease.
@@ -316,10 +386,22 @@ impl WriteTxn {
             version,
         };
         self.push(pending, op);
+        self.calls.put(key.len() + value.len());
         Ok(rev)
     }
 
-    /// Deletes a key if it exists.
+    /// Deletes a key if it exists; if not, nothing has changed (etcd's rule).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let mut txn = db.write()?;
+    /// assert_eq!(txn.delete("b")?.revision.get(), 2); // nothing changed yet
+    /// let deleted = txn.delete("a")?;
+    /// assert_eq!((deleted.count, deleted.revision.get()), (1, 3));
+    /// assert!(txn.get("a")?.is_none());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::TransactionTooLarge`], [`Error::Corrupt`], [`Error::Io`].
@@ -334,6 +416,7 @@ impl WriteTxn {
                 count = 1;
             }
         }
+        self.calls.delete();
         Ok(Deleted {
             count,
             revision: self.read_rev(),
@@ -341,6 +424,17 @@ impl WriteTxn {
     }
 
     /// Deletes the keys of a range, in ascending order.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let mut txn = db.write()?;
+    /// txn.put("b", "2")?;
+    /// assert_eq!(txn.delete_range("a".."c")?.count, 2); // its own put too
+    /// txn.commit()?;
+    /// assert_eq!(db.read()?.range(..).count()?, 0);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`WriteTxn::delete`]; then nothing of the range has been deleted.
@@ -351,10 +445,13 @@ impl WriteTxn {
         }
         let savepoint = self.savepoint();
         match self.delete_all(&keys) {
-            Ok(count) => Ok(Deleted {
-                count,
-                revision: self.read_rev(),
-            }),
+            Ok(count) => {
+                self.calls.delete();
+                Ok(Deleted {
+                    count,
+                    revision: self.read_rev(),
+                })
+            }
             Err(error) => {
                 self.roll_back_to(savepoint)?;
                 Err(error)
@@ -379,7 +476,20 @@ impl WriteTxn {
         Ok(count)
     }
 
-    /// Fails unless the key is as expected.
+    /// Fails unless the key is as expected, as the transaction sees it: etcd's comparisons of a `Txn`.
+    ///
+    /// ```
+    /// use revtree::{Error, Expect};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let seen = db.put("a", "1")?;
+    /// let mut txn = db.write()?;
+    /// txn.require("a", Expect::ModRevision(seen))?; // compare
+    /// txn.put("a", "2")?; // and swap
+    /// txn.commit()?;
+    /// let late = db.write()?.require("a", Expect::ModRevision(seen));
+    /// assert!(matches!(late, Err(Error::Conflict { found: Some(kv), .. }) if kv.value == "2"));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Conflict`] with what is there; [`Error::Corrupt`], [`Error::Io`].
@@ -409,6 +519,18 @@ impl WriteTxn {
     }
 
     /// The changes so far, in order; a delete carries its key and revision. What was before is not asked.
+    ///
+    /// ```
+    /// use revtree::EventKind;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// txn.delete("a")?;
+    /// let changes = txn.changes();
+    /// assert_eq!((changes[0].kind, changes[0].id.to_string()), (EventKind::Put, "2.0".into()));
+    /// assert_eq!((changes[1].kind, changes[1].id.to_string()), (EventKind::Delete, "2.1".into()));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn changes(&self) -> Vec<Event> {
         let rev = self.rev().next();
@@ -429,6 +551,17 @@ impl WriteTxn {
     }
 
     /// A side table, made when it is missing. A change of tables alone makes no revision.
+    ///
+    /// ```
+    /// use revtree::Error;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.table("raft")?.put(b"vote", b"3")?;
+    /// assert!(matches!(txn.table("key"), Err(Error::LimitReached { .. })));
+    /// assert_eq!(txn.commit()?.revision.get(), 1);
+    /// assert_eq!(db.read()?.table("raft").iter().len(), 1);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::LimitReached`] for a name of no byte or more than 255, and for `key`, under which the
@@ -472,6 +605,18 @@ impl WriteTxn {
     }
 
     /// The consistent index and term that this commit saves; neither is ever lowered.
+    ///
+    /// ```
+    /// use revtree::Applied;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// txn.set_applied(Applied { index: 5, term: 2 });
+    /// txn.set_applied(Applied { index: 4, term: 2 });
+    /// txn.commit()?; // the change and its position, or neither
+    /// assert_eq!(db.consistent_index(), Applied { index: 5, term: 2 });
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn set_applied(&mut self, applied: Applied) {
         let before = self.applied;
         self.applied = Applied {
@@ -484,6 +629,18 @@ impl WriteTxn {
     }
 
     /// A point to go back to.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// let savepoint = txn.savepoint();
+    /// for value in ["1", "2"] {
+    ///     txn.roll_back_to(savepoint)?; // each try begins here
+    ///     txn.put("a", value)?;
+    /// }
+    /// assert_eq!((txn.changes().len(), txn.get("a")?.unwrap().version()), (1, 1));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
         Savepoint {
@@ -493,10 +650,25 @@ impl WriteTxn {
             table_ops: self.table_ops.len(),
             raised: self.raised.len(),
             bytes: self.bytes,
+            calls: self.calls,
         }
     }
 
     /// Takes everything back that came after the savepoint.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// let savepoint = txn.savepoint();
+    /// txn.delete("a")?;
+    /// txn.table("t")?.put(b"row", b"x")?;
+    /// txn.roll_back_to(savepoint)?;
+    /// txn.commit()?;
+    /// assert_eq!(db.get("a")?.unwrap().value, "1");
+    /// assert_eq!(db.read()?.tables().count(), 0);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::LimitReached`] when the transaction has been taken back beyond the savepoint already, or
@@ -534,6 +706,7 @@ impl WriteTxn {
             self.raised.truncate(savepoint.raised);
         }
         self.bytes = savepoint.bytes;
+        self.calls = savepoint.calls;
         Ok(())
     }
 
@@ -551,14 +724,48 @@ impl WriteTxn {
     }
 
     /// Makes this commit [`Durability::Sync`] whatever the store's is.
+    ///
+    /// ```
+    /// use revtree::{Durability, Options};
+    /// let db = Options::new().durability(Durability::Flushed).open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let mut txn = db.write()?;
+    /// txn.put("b", "2")?;
+    /// txn.require_sync();
+    /// assert!(txn.commit()?.durable);
+    /// assert_eq!(db.durable_rev(), db.rev()); // and all before it
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn require_sync(&mut self) {
         self.durability = Durability::Sync;
     }
 
     /// Gives the transaction up, as dropping does.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// txn.abort();
+    /// assert!(db.get("a")?.is_none());
+    /// assert_eq!(db.put("b", "2")?.get(), 2); // no revision was used up
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn abort(self) {}
 
     /// Commits: the changes get one revision, together. Without any change nothing is written.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// txn.put("b", "2")?;
+    /// txn.commit()?;
+    /// assert_eq!(db.get("a")?.unwrap().mod_revision, db.get("b")?.unwrap().mod_revision);
+    /// let nothing = db.write()?.commit()?;
+    /// assert_eq!((nothing.changes, nothing.revision.get()), (0, 2));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NoSpace`] and [`Error::StoreFull`]: nothing happened. [`Error::CommitUnknown`]: written,

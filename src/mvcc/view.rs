@@ -142,18 +142,45 @@ impl ReadView {
     }
 
     /// The revision that it reads.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// let view = db.read_at(2)?;
+    /// assert_eq!((view.rev().get(), view.store_rev().get()), (2, 3));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn rev(&self) -> Revision {
         self.inner.rev
     }
 
     /// The store's revision when the view was opened (etcd's `Rev`).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let view = db.read_at(1)?;
+    /// let rev = db.put("a", "1")?;
+    /// assert_eq!(view.store_rev().get(), 1); // as it was
+    /// assert_eq!(db.read_at(1)?.store_rev(), rev); // how far `Range::at` of this view may go
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn store_rev(&self) -> Revision {
         self.inner.store_rev
     }
 
     /// The compact revision when the view was opened; `None`: never compacted (etcd's −1).
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let view = db.read()?;
+    /// let rev = db.put("a", "1")?;
+    /// db.compact(rev)?;
+    /// assert_eq!((view.first_rev(), db.read()?.first_rev()), (None, Some(rev)));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn first_rev(&self) -> Option<Revision> {
         self.inner.state.compact
@@ -161,9 +188,20 @@ impl ReadView {
 
     /// The key's record, if it is live at [`ReadView::rev`].
     ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let view = db.read()?;
+    /// db.delete("a")?;
+    /// assert_eq!(view.get("a")?.unwrap().value(), b"1");
+    /// assert!(view.get("b")?.is_none());
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Corrupt`] when the record is damaged, [`Error::Io`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
+        self.inner.store.engine.metrics.read();
         self.get_at(key.as_ref(), self.rev())
     }
 
@@ -179,6 +217,19 @@ impl ReadView {
     }
 
     /// A range of keys to be read.
+    ///
+    /// ```
+    /// use revtree::KeyRange;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     db.put(key, "x")?;
+    /// }
+    /// let view = db.read()?;
+    /// assert_eq!(view.range("a".."c").count()?, 2);
+    /// assert_eq!(view.range("b").count()?, 1); // one key
+    /// assert_eq!(view.range(KeyRange::prefix("")).count()?, 3);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn range(&self, keys: impl Into<KeyRange>) -> Range<'_> {
         Range::of_view(self, keys.into())
     }
@@ -202,6 +253,19 @@ impl ReadView {
     /// After a compaction at C these are the changes above C, and what survives at C: the newest put at or
     /// before it, and a delete at C itself.
     ///
+    /// ```
+    /// use revtree::EventKind::{Delete, Put};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// db.put("b", "x")?;
+    /// db.delete("a")?;
+    /// let view = db.read()?;
+    /// let events: Vec<_> = view.history("a")?.collect::<Result<_, _>>()?;
+    /// let seen: Vec<_> = events.iter().map(|event| (event.id.main.get(), event.kind)).collect();
+    /// assert_eq!(seen, [(2, Put), (4, Delete)]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Compacted`] when the store has been compacted beyond this view's revision,
     /// [`Error::Corrupt`], [`Error::Io`].
@@ -210,6 +274,18 @@ impl ReadView {
     }
 
     /// Every change of these keys at revisions from the first to the last, in order.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// for (key, value) in [("a", "1"), ("x", "1"), ("a", "2"), ("b", "1")] {
+    ///     db.put(key, value)?;
+    /// }
+    /// let view = db.read()?;
+    /// let revs = 3.into()..=view.rev(); // since revision 3
+    /// let events: Vec<_> = view.changes("a".."m", revs)?.collect::<Result<_, _>>()?;
+    /// assert_eq!(events.iter().map(|event| &event.kv.key[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::FutureRevision`] when the last is above [`ReadView::store_rev`], [`Error::Compacted`] when
@@ -224,6 +300,19 @@ impl ReadView {
 
     /// The change with this id.
     ///
+    /// ```
+    /// use revtree::{ChangeId, Error};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.put("a", "1")?;
+    /// txn.put("b", "2")?;
+    /// let rev = txn.commit()?.revision;
+    /// let view = db.read()?;
+    /// assert_eq!(view.change(ChangeId::new(rev, 1))?.kv.key, "b"); // the second of its transaction
+    /// assert!(matches!(view.change(ChangeId::new(rev, 2)), Err(Error::RevisionNotFound(_))));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::RevisionNotFound`] when nothing was written there (or it is compacted away),
     /// [`Error::Corrupt`], [`Error::Io`].
@@ -233,12 +322,33 @@ impl ReadView {
 
     /// A side table as it was when the view was opened: they have no versions. A table that does not
     /// exist is empty.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.table("raft")?.put(b"vote", b"3")?;
+    /// txn.commit()?;
+    /// let view = db.read_at(1)?;
+    /// assert_eq!(view.table("raft").get(b"vote")?.unwrap(), "3"); // no versions: not as it was at 1
+    /// assert_eq!(view.table("unheard of").iter().len(), 0);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     #[must_use]
     pub fn table(&self, name: &str) -> Table<'_> {
         Table::new(self.inner.state.tables.get(name))
     }
 
     /// The names of the side tables, ascending.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut txn = db.write()?;
+    /// txn.table("raft")?;
+    /// txn.table("auth")?;
+    /// txn.commit()?;
+    /// assert_eq!(db.read()?.tables().collect::<Vec<_>>(), ["auth", "raft"]);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub fn tables(&self) -> impl Iterator<Item = &str> {
         self.inner.state.tables.iter().map(|(name, _)| name)
     }

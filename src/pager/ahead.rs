@@ -39,7 +39,7 @@ impl Ahead {
     pub(super) fn new(from: Position, geometry: Geometry) -> Ahead {
         Ahead {
             written: from,
-            part: (geometry.segment_bytes() / 64).clamp(2 * BLOCK_BYTES, PART_BYTES_MAX),
+            part: (geometry.segment_bytes() / 8).clamp(2 * BLOCK_BYTES, PART_BYTES_MAX),
         }
     }
 

@@ -17,7 +17,7 @@ use revtree_format::{
 
 use super::ahead::Ahead;
 use super::medium::Medium;
-use super::space::{Room, Space};
+use super::space::{Room, Space, Wanted};
 use crate::error::{Error, Result};
 use crate::sys::{Extent, page_size};
 
@@ -231,29 +231,37 @@ impl Log {
         let mut at = open.map_or(self.next, |frame| frame.end);
         at = at.plus(open.map_or(0, |frame| frame.controls.len()) as u64);
         let mut limit = self.active.limit;
-        // Where the segment ends in which `at` lies; segments that are still to be taken are counted
-        // as if they lay at the end of the file, as most do.
-        let mut further = 0u64;
+        // Segments that are still to be taken; `at` then counts in the last of them.
+        let mut wanted = Wanted::default();
         let geometry = self.medium.geometry;
         for len in pieces {
             // A header and a border of a block for each piece is more than ever needed.
             let need = len as u64 + FRAME_HEADER_BYTES as u64 + 8;
             if at.0 + need > limit.0 {
                 let units = units_for(geometry, len);
-                further += u64::from(units) * geometry.segment_bytes();
+                wanted.last_is_short = units == 1;
+                match units {
+                    1 => wanted.short += 1,
+                    _ => wanted.long_units += units,
+                }
                 at = Position(SEGMENT_HEADER_BYTES as u64);
                 limit = Position(u64::from(units) * geometry.segment_bytes() - BLOCK_BYTES);
             }
             at = at.plus(need);
         }
         let storage = &*self.medium.storage;
-        if further == 0 {
+        if wanted.short + wanted.long_units == 0 {
             let end = (at.0 + 2 * BLOCK_BYTES).min(self.active.end.0);
-            return self.space.allocate(storage, end);
+            return self
+                .space
+                .reserve_within(storage, self.active.end.0, end, room);
         }
-        self.space.allocate(storage, self.active.end.0)?;
-        let file_end = self.space.entries().len() as u64 * geometry.segment_bytes();
-        self.space.reserve_beyond(storage, file_end + further, room)
+        if wanted.last_is_short {
+            // Behind what is asked for here `take` wants four blocks at most; a long one it wants whole.
+            wanted.unused = limit.0.saturating_sub(at.0 + 4 * BLOCK_BYTES);
+        }
+        self.space.reserve(storage, wanted, room)?;
+        self.space.allocate(storage, self.active.end.0)
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.

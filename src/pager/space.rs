@@ -27,6 +27,20 @@ pub(crate) struct Space {
     uses: u32,
     /// Segments that were in no use when the store was opened, and are not mapped.
     free: Vec<u32>,
+    /// No other process has read the file at some time since: they may be used again.
+    reusable: bool,
+}
+
+/// Segments that a commit will need.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Wanted {
+    /// Those of one unit, which may be free ones.
+    pub(super) short: u32,
+    /// Units of longer ones.
+    pub(super) long_units: u32,
+    pub(super) last_is_short: bool,
+    /// Bytes at the end of the one taken last that stay empty, if it is short.
+    pub(super) unused: u64,
 }
 
 /// Segments put to use.
@@ -83,6 +97,7 @@ impl Space {
             opens,
             uses: 0,
             free,
+            reusable: false,
         }
     }
 
@@ -99,6 +114,7 @@ impl Space {
             opens: u32::try_from(segment_use >> 32).expect("shifted"),
             uses: u32::try_from(segment_use & u64::from(u32::MAX)).expect("masked"),
             free: Vec::new(),
+            reusable: false,
         };
         space.set_entries(index, units, segment_use);
         space
@@ -149,12 +165,12 @@ impl Space {
     /// Puts `units` contiguous segments to use as a piece of the log; allocates the first `bytes` of
     /// them.
     pub(super) fn take(&mut self, storage: &dyn Storage, units: u32, bytes: u64) -> Result<Taken> {
-        let index = match (units, self.free.last()) {
-            (1, Some(index)) if reusable(storage) => *index,
+        let index = match (units, self.free.last().copied()) {
+            (1, Some(index)) if self.can_reuse(storage) => index,
             _ => self.end(),
         };
         let end = self.geometry.end(index, units).0;
-        // Whether changes may go on has been decided before their first byte, by `reserve_beyond`.
+        // Whether changes may go on has been decided before their first byte, by `reserve`.
         self.check_room(end, Room::Upkeep)?;
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
@@ -192,27 +208,77 @@ impl Space {
             .max(self.allocated + step)
             .next_multiple_of(STEP_BYTES_MIN);
         let wanted = wanted.min(self.store_bytes_max.max(end));
-        match storage.allocate(self.allocated, wanted - self.allocated) {
-            Ok(()) => {
-                self.allocated = wanted;
-                Ok(())
+        // On a disk that is nearly full the step may not fit, and what is needed still does.
+        for wanted in [wanted, end] {
+            match storage.allocate(self.allocated, wanted - self.allocated) {
+                Ok(()) => {
+                    self.allocated = wanted;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+                Err(error) => return Err(Error::io("allocate", error)),
             }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Err(Error::NoSpace {
-                needed: wanted - self.allocated,
-            }),
-            Err(error) => Err(Error::io("allocate", error)),
         }
+        Err(Error::NoSpace {
+            needed: end - self.allocated,
+        })
     }
 
-    /// Allocates up to `end`, where segments will be that are still to be taken.
-    pub(crate) fn reserve_beyond(
+    /// Makes sure that these segments can be taken: free ones where there are, the others behind the last.
+    pub(super) fn reserve(
         &mut self,
         storage: &dyn Storage,
+        wanted: Wanted,
+        room: Room,
+    ) -> Result<()> {
+        let segment_bytes = self.geometry.segment_bytes();
+        let reused = if wanted.short > 0 && self.can_reuse(storage) {
+            self.free.len().min(wanted.short as usize)
+        } else {
+            0
+        };
+        // `take` begins with the last.
+        let taken = self.free.iter().rev().take(reused);
+        let mut end = taken.map(|index| self.geometry.end(*index, 1).0).max();
+        let fresh = u64::from(wanted.short) - reused as u64;
+        let units = fresh + u64::from(wanted.long_units);
+        if units > 0 {
+            // Free ones are taken first: the last short one lies at the end of the file if any does.
+            let unused = if fresh > 0 { wanted.unused } else { 0 };
+            let behind = (u64::from(self.end()) + units) * segment_bytes - unused;
+            self.check_room(behind, room)?;
+            end = end.max(Some(behind));
+        }
+        self.allocate(storage, end.unwrap_or(0))
+    }
+
+    /// Makes sure that the log can go on to `end` in its segment, which ends at `segment_end`. Changes may
+    /// do so in a file that recovery has made longer than they may, for as long as free segments make up
+    /// for it.
+    pub(super) fn reserve_within(
+        &mut self,
+        storage: &dyn Storage,
+        segment_end: u64,
         end: u64,
         room: Room,
     ) -> Result<()> {
-        self.check_room(end, room)?;
+        let file_end = u64::from(self.end()) * self.geometry.segment_bytes();
+        let furthest = if segment_end < file_end {
+            file_end
+        } else {
+            end
+        };
+        self.check_room(furthest.saturating_sub(self.free_bytes()), room)?;
         self.allocate(storage, end)
+    }
+
+    /// Whether free segments may be used again. Once it has been so it stays so: a reader process that comes
+    /// later adopts a checkpoint that does not name them.
+    fn can_reuse(&mut self, storage: &dyn Storage) -> bool {
+        if !self.reusable && !self.free.is_empty() {
+            self.reusable = alone(storage, || ()).is_some();
+        }
+        self.reusable
     }
 
     fn check_room(&self, end: u64, room: Room) -> Result<()> {
@@ -245,12 +311,6 @@ impl Space {
         self.allocated = end.0;
         Ok(())
     }
-}
-
-/// Whether no other process reads the file: then bytes that no durable checkpoint names may change
-/// . A reader that comes later adopts such a checkpoint.
-fn reusable(storage: &dyn Storage) -> bool {
-    alone(storage, || ()).is_some()
 }
 
 /// Calls `act` while no other process reads the file; `None` when one does.

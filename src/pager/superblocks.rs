@@ -15,10 +15,10 @@ use crate::sys::{Disk, Storage};
 pub(crate) struct Superblocks {
     /// The newest valid one.
     pub(crate) newest: Superblock,
-    /// The slot that it was read from.
-    newest_at: u64,
     /// Slots that did not verify.
     pub(crate) bad: u32,
+    /// The edition of the next refresh: it says which slot is rewritten first. `None`: there is none.
+    pub(crate) next_edition: Option<u32>,
 }
 
 impl Superblocks {
@@ -29,12 +29,12 @@ impl Superblocks {
             return Err(too_short(storage, path, len));
         }
         let mut newest: Option<Superblock> = None;
-        let mut newest_at = 0;
         let mut bad = 0;
         let mut first_error = None;
         let mut too_new = None;
         let mut refused = None;
         let mut magic_seen = false;
+        let mut ages = [None; SUPERBLOCK_SLOTS];
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
             let offset = slot * BLOCK_BYTES;
             let mut bytes = [0; SUPERBLOCK_BYTES];
@@ -44,6 +44,9 @@ impl Superblocks {
             match Superblock::parse(&bytes, offset) {
                 Ok(superblock) => {
                     magic_seen = true;
+                    if let Some(age) = usize::try_from(slot).ok().and_then(|n| ages.get_mut(n)) {
+                        *age = Some(superblock.age());
+                    }
                     let known = newest.as_ref().unwrap_or(&superblock);
                     if known.store_id != superblock.store_id
                         || known.segment_bytes != superblock.segment_bytes
@@ -60,7 +63,6 @@ impl Superblocks {
                         .is_none_or(|newest| newest.age() < superblock.age())
                     {
                         newest = Some(superblock);
-                        newest_at = offset;
                     }
                 }
                 // A pair of slots that no checkpoint has reached yet.
@@ -92,8 +94,8 @@ impl Superblocks {
         }
         match (newest, first_error) {
             (Some(newest), _) => Ok(Superblocks {
+                next_edition: next_edition(&newest, &ages),
                 newest,
-                newest_at,
                 bad,
             }),
             (None, Some(error)) if magic_seen => Err(error.into()),
@@ -113,12 +115,13 @@ impl Superblocks {
     }
 
     /// Rewrites the adopted superblock in its own pair as `next`, one slot after the other, each synced,
-    /// the slot that it was read from last: its twin may be bad, and one good copy is never in flight
-    /// (C-21).
-    pub(crate) fn refresh(&self, storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
+    /// so that one good copy is never in flight (C-21). `next` has the edition that was found to be next.
+    pub(crate) fn refresh(storage: &dyn Storage, next: &Superblock) -> std::io::Result<()> {
         let bytes = next.encode();
         let mut slots = pair(next);
-        slots.sort_unstable_by_key(|slot| *slot == self.newest_at);
+        if next.edition.is_multiple_of(2) {
+            slots.reverse();
+        }
         for slot in slots {
             storage.write_at(&bytes[..], slot)?;
             storage.sync_data()?;
@@ -178,6 +181,41 @@ fn pair(superblock: &Superblock) -> [u64; 2] {
     let first = superblock.generation % 2 * 2 * BLOCK_BYTES;
     [first, first + BLOCK_BYTES]
 }
+
+/// The edition that the refresh of `newest` writes, by what the slots hold: odd ones write the first
+/// slot of the pair first, even ones the second.
+///
+/// What a slot holds may be in the page cache alone: the refresh that wrote it was killed, or its sync
+/// failed. So the slot that was written last is rewritten first; the other was synced before that.
+/// Rewritten in the other order, both would be in flight at once, and a power cut could take both.
+///
+/// * The editions differ, or one slot does not hold the generation: a refresh or a checkpoint ended
+///   between the two. The newer was written last; one that is damaged is no loss.
+/// * They are equal: the edition itself says which was written last, and the one above it has the
+///   other order.
+fn next_edition(newest: &Superblock, ages: &[Option<Age>; SUPERBLOCK_SLOTS]) -> Option<u32> {
+    let first = usize::from(newest.generation % 2 == 1) * 2;
+    let [first, second] = [first, first + 1].map(|slot| {
+        let age = ages.get(slot).copied().flatten();
+        age.filter(|(_, generation, _)| *generation == newest.generation)
+    });
+    let next = newest.edition.checked_add(1)?;
+    let first_is_due = match (first, second) {
+        (Some(first), Some(second)) if first == second => return Some(next),
+        // The loser of two checkpoints of one generation (B-2): no loss either.
+        (Some((opens, _, edition)), Some(second)) if edition == second.2 => opens < second.0,
+        (Some(first), Some(second)) => first > second,
+        (first, _) => first.is_none(),
+    };
+    if first_is_due == next.is_multiple_of(2) {
+        next.checked_add(1)
+    } else {
+        Some(next)
+    }
+}
+
+/// See [`Superblock::age`].
+type Age = (u32, u64, u32);
 
 /// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
 /// a crash leaves a store or nothing (C-1). `false` when somebody else was first.

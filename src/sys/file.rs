@@ -26,7 +26,17 @@ pub struct RealDisk;
 impl Disk for RealDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Storage>> {
         let write = access == Access::ReadWrite;
-        let file = OpenOptions::new().read(true).write(write).open(path)?;
+        // A pipe without a writer would keep the open waiting; to a regular file the flag means nothing.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(write)
+            .custom_flags(flags)
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            let what = "it is no regular file";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         Ok(Arc::new(RealFile { file }))
     }
 

@@ -16,6 +16,7 @@ mod process;
 mod region;
 #[cfg(any(test, feature = "unstable-storage"))]
 pub mod sim;
+mod stopwatch;
 mod storage;
 mod syscall;
 mod window;
@@ -26,6 +27,7 @@ pub use file::RealDisk;
 pub use memory::MemoryDisk;
 pub(crate) use process::memory_bytes;
 pub use region::Region;
+pub(crate) use stopwatch::Stopwatch;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};
 pub(crate) use syscall::page_size;
 pub(crate) use window::Window;

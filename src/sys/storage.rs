@@ -22,7 +22,7 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is none, and whatever the system says.
+    /// `NotFound` if there is none, `InvalidInput` if it is no regular file (found without waiting), and whatever the system says.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Storage>>;
 
     /// Creates an empty file that only its owner may read, and opens it for reading and writing.

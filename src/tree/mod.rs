@@ -85,6 +85,15 @@ impl Tree {
         self.state.store(Arc::new(TreeState { root, tails }));
     }
 
+    /// The tree as it is now, for a walk that is not to be counted.
+    pub(crate) fn uncounted(&self) -> Tree {
+        Tree {
+            medium: Arc::clone(&self.medium),
+            state: ArcSwap::new(self.state()),
+            pages_read: AtomicU64::new(0),
+        }
+    }
+
     /// Branch pages read so far: what tests count.
     pub(crate) fn pages_read(&self) -> u64 {
         self.pages_read.load(Ordering::Relaxed)

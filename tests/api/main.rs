@@ -2,6 +2,13 @@
 
 mod basic;
 mod damage;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "serde")]
+mod plain_data;
 mod restore;
 mod rules;
 mod snapshot;
+mod stats;
+#[cfg(feature = "tracing")]
+mod tracing;

@@ -236,15 +236,142 @@ fn under_batched_the_new_content_goes_on_being_synced() {
 }
 
 #[test]
-fn a_store_in_memory_saves_and_restores_in_memory() {
+fn a_store_in_memory_saves_and_restores_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().join("saved");
     let db = Options::new().open_in_memory().unwrap();
     db.put("a", "1").unwrap();
-    db.snapshot().unwrap().save("saved").unwrap();
+    let mut txn = db.write().unwrap();
+    txn.table("t").unwrap().put(b"row", b"1").unwrap();
+    txn.set_applied(Applied { index: 4, term: 1 });
+    txn.commit().unwrap();
+    let len = db.snapshot().unwrap().save(&saved).unwrap();
+    assert_eq!(std::fs::metadata(&saved).unwrap().len(), len);
+    {
+        let copy = Db::open(&saved).unwrap();
+        assert_eq!(value(&copy, "a").unwrap(), "1");
+        copy.put("a", "by the file").unwrap();
+    }
     db.put("a", "2").unwrap();
-    db.restore("saved").unwrap();
-    assert_eq!(value(&db, "a").unwrap(), "1");
-    assert!(db.restore("saved").is_err());
-    assert!(!Path::new("saved").exists());
+    let view = db.read().unwrap();
+    let recovery = db.restore(&saved).unwrap();
+    assert!(recovery.clean && !recovery.created);
+    assert!(!saved.exists(), "taken over");
+    assert_eq!(value(&db, "a").unwrap(), "by the file");
+    assert_eq!(view.get("a").unwrap().unwrap().value(), b"2");
+    assert_eq!(db.consistent_index(), Applied { index: 4, term: 1 });
+    let row = db.read().unwrap().table("t").get(b"row").unwrap();
+    assert_eq!(row.unwrap(), "1");
+    // And again: the handle goes on in memory, and leaves nothing in the directory.
+    db.put("b", "1").unwrap();
+    db.snapshot().unwrap().save(&saved).unwrap();
+    db.delete("b").unwrap();
+    db.restore(&saved).unwrap();
+    assert_eq!(value(&db, "b").unwrap(), "1");
+    assert!(db.check().unwrap().is_clean());
+    db.close().unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_a_store_in_memory_cannot_restore_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let [saved, other] = ["saved", "other"].map(|name| dir.path().join(name));
+    let options = Options::new().segment_bytes(64 << 10);
+    let db = options.open_in_memory().unwrap();
+    db.put("a", "saved").unwrap();
+    for n in 0..20 {
+        db.put("large", vec![n; 60_000]).unwrap();
+    }
+    db.snapshot().unwrap().save(&saved).unwrap();
+    db.put("a", "kept").unwrap();
+    assert!(matches!(db.restore(&other), Err(Error::Io { .. })));
+    assert!(matches!(
+        db.restore(dir.path()),
+        Err(Error::NotAStore { .. })
+    ));
+    std::fs::write(&other, vec![7; 100_000]).unwrap();
+    assert!(matches!(db.restore(&other), Err(Error::NotAStore { .. })));
+    let mut bytes = std::fs::read(&saved).unwrap();
+    {
+        let open = Db::open(&saved).unwrap();
+        let error = db.restore(&saved).unwrap_err();
+        assert!(
+            matches!(&error, Error::Locked { path, by_this_process: true } if *path == saved),
+            "{error:?}"
+        );
+        // Nor is it overwritten by a snapshot.
+        let error = db.snapshot().unwrap().save(&saved).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Locked {
+                    by_this_process: true,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        drop(open);
+    }
+    // Damage behind the superblock is found when the copy is opened.
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    for byte in &mut bytes[16_384 + 64..=last] {
+        *byte ^= 0x55;
+    }
+    std::fs::write(&other, &bytes).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(db.restore(&other), Err(Error::Corrupt { .. })));
+        assert!(other.exists());
+        assert_eq!(value(&db, "a").unwrap(), "kept");
+    }
+    db.put("b", "still").unwrap();
+    let small = Options::new().store_bytes_max(64 << 10);
+    let small = small.segment_bytes(64 << 10).open_in_memory().unwrap();
+    assert!(matches!(
+        small.restore(&saved),
+        Err(Error::StoreFull { .. })
+    ));
+    assert!(saved.exists());
+    small.put("a", "1").unwrap();
+}
+
+#[test]
+fn a_store_in_memory_recovers_what_it_restores() {
+    let dir = tempfile::tempdir().unwrap();
+    let [store, copy] = ["store", "copy"].map(|name| dir.path().join(name));
+    let file = Db::open(&store).unwrap();
+    for n in 0..20 {
+        file.put("a", n.to_string()).unwrap();
+    }
+    std::fs::copy(&store, &copy).unwrap();
+    let db = Options::new().open_in_memory().unwrap();
+    let recovery = db.restore(&copy).unwrap();
+    assert!(!recovery.clean && recovery.frames_replayed > 0);
+    assert_eq!(value(&db, "a").unwrap(), "19");
+    assert_eq!(db.rev(), file.rev());
+}
+
+#[cfg(feature = "unstable-storage")]
+#[test]
+fn storage_of_ones_own_has_its_own_files() {
+    use revtree::storage::sim::{SimDisk, SimOptions};
+
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || Options::new().disk(std::sync::Arc::new(disk.clone()));
+    for db in [
+        options().open("store").unwrap(),
+        options().open_in_memory().unwrap(),
+    ] {
+        db.put("a", "1").unwrap();
+        db.snapshot().unwrap().save("saved").unwrap();
+        assert!(disk.paths().contains(&Path::new("saved").to_path_buf()));
+        assert!(!Path::new("saved").exists());
+        db.put("a", "2").unwrap();
+        db.restore("saved").unwrap();
+        assert_eq!(value(&db, "a").unwrap(), "1");
+        assert_eq!(disk.paths(), [Path::new("store")]);
+    }
 }
 
 #[test]

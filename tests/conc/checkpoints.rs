@@ -89,3 +89,30 @@ fn round() {
     }
     eprintln!("{kills} kills behind a write of a superblock");
 }
+
+/// A checkpoint that writes more than the bytes after which one is due does not make the next one due.
+#[test]
+fn pages_of_a_checkpoint_do_not_count_towards_the_next() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = Options::new().segment_bytes(64 << 10).disk(Arc::new(disk));
+    let db = options.checkpoint_bytes(200 << 10).open("store").unwrap();
+    let row = |n: u8| {
+        let mut txn = db.write().unwrap();
+        for part in 0..50 {
+            let mut table = txn.table("large").unwrap();
+            table.put(&[part, n], &vec![n; 5000]).unwrap();
+        }
+        txn.commit().unwrap();
+    };
+    row(0);
+    row(1);
+    let before = db.stats().checkpoints;
+    for n in 0..40u8 {
+        // A row more, so that each checkpoint writes the table again.
+        let mut txn = db.write().unwrap();
+        txn.table("large").unwrap().put(&[100, n], b"1").unwrap();
+        txn.commit().unwrap();
+    }
+    let made = db.stats().checkpoints - before;
+    assert!(made <= 2, "{made} checkpoints for some blocks");
+}

@@ -60,8 +60,10 @@ fn a_commit_is_one_sync() {
     }
     let calls = gate.take_calls();
     assert_eq!(count(&calls, Call::Sync), n, "{calls:?}");
-    assert_eq!(count(&calls, Call::Write), n, "{calls:?}");
-    assert_eq!(calls.len(), 2 * n, "{calls:?}");
+    // One of them may write zeros ahead, for an eighth of a segment (C-32).
+    let writes = count(&calls, Call::Write);
+    assert!((n..=n + 1).contains(&writes), "{calls:?}");
+    assert_eq!(calls.len(), n + writes, "{calls:?}");
     // The other two kinds, told apart: few allocations, and no checkpoint in so short a log.
     let allocations = count(&before, Call::Allocate);
     eprintln!(

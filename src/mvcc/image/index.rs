@@ -119,10 +119,9 @@ impl Keys<'_> {
         let mut chunk = Vec::new();
         let keys = RecordKeys(medium);
         let unbounded = Bound::Unbounded;
-        self.more =
-            store
-                .index
-                .chunk(lower, unbounded, false, KEYS_AT_A_TIME, &keys, &mut chunk)?;
+        self.more = store
+            .index
+            .chunk(lower, unbounded, false, KEYS_AT_A_TIME, &keys, &mut chunk);
         if let Some(last) = chunk.last() {
             self.after = Some(medium.with_head(last.position, |_, key| key.to_vec())?);
         }

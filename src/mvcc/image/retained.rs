@@ -31,7 +31,10 @@ impl Retained {
         compact: Option<Revision>,
     ) -> Result<Retained> {
         let superseded = match compact {
-            Some(compact) => Some((compact, mark_superseded(store, compact, compact)?)),
+            Some(compact) => Some((
+                compact,
+                mark_superseded(&store.engine.tree, compact, compact)?,
+            )),
             None => None,
         };
         let retained = |position: Position, head: &RecordHead| match &superseded {
@@ -42,7 +45,7 @@ impl Retained {
             _ => true,
         };
         let mut marks = RecordMarks::new(store.engine.medium.geometry);
-        for_waves(store, rev, |wave| {
+        for_waves(&store.engine.tree, rev, |wave| {
             wave.iter().for_each(|leaf| marks.cover(leaf));
             let marks = &marks;
             wave.par_iter().try_for_each(|leaf: &LeafRun| {

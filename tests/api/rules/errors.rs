@@ -48,6 +48,27 @@ fn not_a_store() {
     refused(dir.path(), is_none);
 }
 
+/// Pipes, sockets and devices are no stores, and opening one does not wait for its other end.
+#[test]
+fn not_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let ways: [fn() -> Options; 2] = [Options::new, || Options::new().read_only()];
+    for options in ways {
+        for path in [&pipe, Path::new("/dev/null")] {
+            let opened = options().open(path);
+            assert!(matches!(opened, Err(Error::NotAStore { .. })), "{opened:?}");
+        }
+        // The system opens none.
+        let opened = options().open(&socket);
+        assert!(matches!(opened, Err(Error::Io { .. })), "{opened:?}");
+    }
+}
+
 /// A store that was cut off is refused at every length, or opens with a mark that bytes are missing; it
 /// never opens as if it were whole.
 #[test]
@@ -201,6 +222,10 @@ fn options_out_of_limits() {
         let opened = Options::new().segment_bytes(bytes).open_in_memory();
         assert!(matches!(opened, Err(Error::LimitReached { .. })), "{bytes}");
     }
+    for bytes in [0, 1, (64 << 10) - 1, (16 << 40) + 1] {
+        let opened = Options::new().store_bytes_max(bytes).open_in_memory();
+        assert!(matches!(opened, Err(Error::LimitReached { .. })), "{bytes}");
+    }
 }
 
 /// A store older than expected is refused with both revisions, and is free again afterwards.
@@ -221,6 +246,47 @@ fn expect_at_least() {
         let db = Options::new().expect_at_least(rev).open(&path).unwrap();
         assert_eq!(db.rev().get(), 101);
     }
+}
+
+/// A store older than expected is left as it was found, also after a crash, and none is made in its place.
+#[test]
+fn expect_at_least_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let crashed = dir.path().join("crashed");
+    let refused = |path: &Path, found: u64, ways: &[fn() -> Options]| {
+        for options in ways {
+            let opened = options().expect_at_least(1000).open(path);
+            match opened {
+                Err(Error::RolledBack { found: rev, .. }) => assert_eq!(rev.get(), found),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let write: [fn() -> Options; 2] = [Options::new, || Options::new().create(Create::New)];
+    refused(&path, 1, &write);
+    assert!(!path.exists());
+    let db = Db::open(&path).unwrap();
+    db.put("a", "1").unwrap();
+    db.put("a", "2").unwrap();
+    fs::copy(&path, &crashed).unwrap();
+    db.close().unwrap();
+    for path in [&path, &crashed] {
+        let before = fs::read(path).unwrap();
+        refused(path, 3, &[Options::new]);
+        assert!(fs::read(path).unwrap() == before, "the file was changed");
+    }
+    let db = Options::new().expect_at_least(3).open(&crashed).unwrap();
+    assert!(!db.recovery().clean);
+    assert_eq!(db.get("a").unwrap().unwrap().value, "2");
+    // A new store is at revision 1, and may be asked for.
+    let new = dir.path().join("new");
+    assert!(Options::new().expect_at_least(1).open(&new).is_ok());
+    // A restore is to whatever revision it is to.
+    let db = Options::new().expect_at_least(3).open(&path).unwrap();
+    Db::open(&new).unwrap().close().unwrap();
+    db.restore(&new).unwrap();
+    assert_eq!(db.rev().get(), 1);
 }
 
 /// A revision that is not there yet or no more is refused by name, the future first; with both numbers.
@@ -435,6 +501,90 @@ fn a_damaged_old_version_does_not_stop_writes() {
     assert_eq!(db.get("versions").unwrap().unwrap().version, 48);
 }
 
+/// A key that would have to be compared with a damaged one: the put fails by itself where only that could
+/// tell its place, and before anything is written; where the others tell it, it is made.
+#[test]
+fn a_damaged_neighbour_does_not_poison() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let db = Db::open(&path).unwrap();
+    db.put("p", "1").unwrap();
+    // Their first eight bytes, and the next ones, are the same: only the records tell them apart.
+    for n in 0..4 {
+        db.put(format!("aaaaaaaabbbb{n}"), format!("={n}="))
+            .unwrap();
+    }
+    db.close().unwrap();
+    damage(&path, "aaaaaaaabbbb2=2=", true);
+    let db = Db::open(&path).unwrap();
+    let rev = db.rev();
+    assert!(matches!(
+        db.put("aaaaaaaabbbb1+", "1"),
+        Err(Error::Corrupt { .. })
+    ));
+    let mut txn = db.write().unwrap();
+    for key in ["a", "aaaaaaaabbbb0+", "aaaaaaaabbbb2+", "b", "z"] {
+        txn.put(key, "1").unwrap();
+    }
+    assert!(matches!(txn.commit(), Err(Error::Corrupt { .. })));
+    assert_eq!(db.rev(), rev);
+    for key in ["a", "aaaaaaaabbbb0+", "b", "z"] {
+        assert!(db.get(key).unwrap().is_none(), "{key} is left");
+    }
+    db.put("aaaaaaaabbbb5", "1").unwrap();
+    db.put("aaaaaaaabbbb0+", "1").unwrap();
+    db.put("zz", "1").unwrap();
+    assert!(!db.stats().poisoned);
+    let keys = ["0", "0+", "1", "", "3", "5"];
+    let keys = keys.map(|end| (!end.is_empty()).then(|| format!("aaaaaaaabbbb{end}")));
+    let view = db.read().unwrap();
+    let read = |range: revtree::Range<'_>| {
+        let records = range.iter().map(|record| {
+            let record = record.ok()?;
+            Some(String::from_utf8(record.key().to_vec()).unwrap())
+        });
+        records.collect::<Vec<_>>()
+    };
+    // From a key that is there, and from one beside the damaged one.
+    for (from, first) in [
+        ("aaaaaaaabbbb", 0),
+        ("aaaaaaaabbbb1", 2),
+        ("aaaaaaaabbbb2", 3),
+    ] {
+        let range = || view.range(from.."b");
+        assert_eq!(read(range()), keys[first..], "from {from}");
+        let mut back = read(range().reverse());
+        back.reverse();
+        assert_eq!(back, keys[first..], "from {from}");
+        assert_eq!(range().count().unwrap(), (keys.len() - first) as u64);
+    }
+    assert_eq!(read(view.range(.."aaaaaaaabbbb2+")), keys[..4]);
+    assert_eq!(read(view.range("aaaaaaaabbbb3"..)).len(), 4);
+    // What the index says of the new keys lasts.
+    drop(view);
+    db.close().unwrap();
+    let db = Db::open(&path).unwrap();
+    assert_eq!(read(db.read().unwrap().range(..)).len(), 8);
+    assert_eq!(db.get("aaaaaaaabbbb0+").unwrap().unwrap().value, "1");
+}
+
+/// A leaf of which one record is damaged can become two.
+#[test]
+fn a_damaged_record_does_not_keep_a_leaf_from_being_split() {
+    for bad in [0, 20, 31, 32, 33, 40, 59] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = keyed(&dir, 60);
+        damage(&path, &format!("key{bad:03}={bad}="), true);
+        let db = Db::open(&path).unwrap();
+        for n in 60..200 {
+            db.put(format!("key{n:03}"), "1").unwrap();
+        }
+        let view = db.read().unwrap();
+        let (good, bad): (Vec<_>, Vec<_>) = view.range(..).iter().partition(Result::is_ok);
+        assert_eq!((good.len(), bad.len()), (199, 1));
+    }
+}
+
 /// The hash of one compaction that cannot be made does not hide the others.
 #[test]
 fn compaction_hashes_that_cannot_be_made_are_left_out() {
@@ -464,4 +614,38 @@ fn recovery_is_of_the_open() {
     assert_eq!(recovery.revision.get(), 4);
     db.put("a", "1").unwrap();
     assert_eq!(db.recovery(), recovery);
+}
+
+/// Recovery after a crash is told: what is replayed and what is copied, up to their ends; a clean open has
+/// none.
+#[test]
+fn recovery_tells_its_progress() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, crashed) = (dir.path().join("store"), dir.path().join("crashed"));
+    let db = Options::new()
+        .durability(Durability::Flushed)
+        .open(&path)
+        .unwrap();
+    for n in 0..600 {
+        db.put("a", n.to_string()).unwrap();
+    }
+    fs::copy(&path, &crashed).unwrap();
+    db.close().unwrap();
+    for (path, reports) in [(&path, 0), (&crashed, 3)] {
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tell = std::sync::Arc::clone(&told);
+        let options =
+            Options::new().on_progress(move |progress| tell.lock().unwrap().push(progress));
+        options.open(path).unwrap();
+        for what in ["frames replayed", "frames copied"] {
+            let told = told.lock().unwrap();
+            let of = told.iter().filter(|progress| progress.what == what);
+            let of: Vec<_> = of.map(|progress| (progress.done, progress.total)).collect();
+            assert_eq!(of.len(), reports, "{of:?}");
+            assert!(of.is_sorted());
+            if let Some(&(done, total)) = of.last() {
+                assert!(done >= 600 && total == Some(done), "{of:?}");
+            }
+        }
+    }
 }

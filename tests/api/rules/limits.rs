@@ -321,6 +321,35 @@ fn a_store_may_be_full() {
     assert_eq!(db.put("k", vec![0; 100_000]).unwrap().get(), rev + 1);
 }
 
+/// The limit counts bytes: it holds inside a segment too, and what it allows can be used.
+#[test]
+fn a_limit_inside_a_segment() {
+    for max in [64 << 10, 1 << 20, (1 << 20) + 4096, 6 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let db = Options::new().store_bytes_max(max).open(&path).unwrap();
+        let mut stored = 0u64;
+        let error = loop {
+            match db.put(format!("k{stored}"), vec![0; 3000]) {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::StoreFull { .. }), "{error}");
+        let len = std::fs::metadata(&path).unwrap().len();
+        assert!(len <= max, "{len} bytes with a limit of {max}");
+        // A commit is a block here; besides there are the superblocks, and some blocks for what ends a group.
+        assert!(
+            stored * 4096 + (40 << 10) > max,
+            "{stored} puts with a limit of {max}"
+        );
+        db.close().unwrap();
+        let db = Options::new().store_bytes_max(max).open(&path).unwrap();
+        assert!(db.recovery().clean);
+        assert_eq!(db.read().unwrap().range(..).count().unwrap(), stored);
+    }
+}
+
 /// A limit below the size that a store has already: it is full, and all else goes on.
 #[test]
 fn a_store_may_be_larger_than_its_limit() {

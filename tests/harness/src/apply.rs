@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use revtree_format::{ChangeId, Revision};
 
-use crate::answer::{Applied, Facts, ViewFacts};
+use crate::answer::{Applied, Facts, Refusal, ViewFacts};
 use crate::model::{Begin, Finish, RangeQuery, Reader, Subject};
 use crate::op::{Ask, Eyes, Op, Read, Step};
 use crate::outcome::Outcome;
@@ -69,6 +69,16 @@ impl Surroundings {
             (Op::Reopen, _) => self.held.clear(),
             _ => {}
         }
+    }
+
+    /// The numbers of the views that are held.
+    pub(crate) fn held(&self) -> impl Iterator<Item = u8> + '_ {
+        self.held.keys().copied()
+    }
+
+    /// Saving or restoring the snapshot of that number has failed: what is there now is not known.
+    pub(crate) fn forget_snapshot(&mut self, slot: u8) {
+        self.snapshots.remove(&slot);
     }
 
     /// Why a read means nothing to this reader, if so: the door does not say what it answers.
@@ -200,7 +210,14 @@ fn transaction<S: Subject>(
             }
             _ => {}
         }
-        outcomes.push(do_step(store, step, around));
+        let outcome = do_step(store, step, around);
+        // What the oracle never says is a failure, behind which a caller would not commit.
+        let failed = matches!(outcome.refusal(), Some(Refusal::Other(_)));
+        outcomes.push(outcome);
+        if failed {
+            outcomes.push(Outcome::Committed(store.finish(Finish::Drop)));
+            return outcomes;
+        }
     }
     outcomes.push(Outcome::Committed(store.finish(finish)));
     outcomes.push(Outcome::Facts(store.facts()));

@@ -1,8 +1,9 @@
 //! Campaigns: histories of one seed after the other, until enough was tried or one of them fails.
 //!
 //! What a history is (a run beside the oracle, a power cut) is told by a [`Kind`]. A program of a few
-//! lines names its kinds and calls [`main`]; `cargo xtask crash` and `cargo xtask model` start it.
+//! lines names its kinds and calls [`main`]; `cargo xtask crash`, `faults` and `model` start it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +19,46 @@ pub struct Kind<'a> {
     pub unit: &'a str,
     /// How many of them when the command line does not say.
     pub units: u64,
-    /// Runs the history of a seed: how many units it had, or what went wrong.
-    pub history: &'a (dyn Fn(u64) -> Result<u64, String> + Sync),
+    /// Runs the history of a seed: what it had, or what went wrong.
+    pub history: &'a (dyn Fn(u64) -> Result<Tally, String> + Sync),
+}
+
+impl Kind<'_> {
+    /// Histories themselves are counted: exactly so many are run.
+    fn counts_histories(&self) -> bool {
+        self.unit == "histories"
+    }
+}
+
+/// What a history had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Units, as its kind counts them.
+    pub units: u64,
+    /// Calls that were made to fail, by kind.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// How often it was run again for them.
+    pub runs: u64,
+}
+
+impl From<u64> for Tally {
+    fn from(units: u64) -> Tally {
+        Tally {
+            units,
+            ..Tally::default()
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: &Tally) {
+        // A history without units would let the campaign go on for ever.
+        self.units += other.units.max(1);
+        self.runs += other.runs;
+        for (kind, count) in &other.calls {
+            *self.calls.entry(kind).or_default() += count;
+        }
+    }
 }
 
 /// What a campaign did.
@@ -29,8 +68,8 @@ pub struct Summary {
     pub name: String,
     /// What was counted.
     pub unit: String,
-    /// How many of it.
-    pub units: u64,
+    /// How many of it, and what failed in them.
+    pub tally: Tally,
     /// Histories, each of a seed.
     pub histories: u64,
     /// The first seed; the others follow it.
@@ -42,14 +81,28 @@ impl fmt::Display for Summary {
         let Summary {
             name,
             unit,
-            units,
+            tally: Tally { units, calls, runs },
             histories,
             seed,
         } = self;
-        writeln!(f, "{histories} histories from seed {seed}")?;
+        write!(f, "{histories} histories from seed {seed}")?;
+        if *runs > 0 {
+            write!(f, ", run {runs} times; of their calls failed")?;
+        }
+        writeln!(f)?;
+        for (kind, count) in calls {
+            writeln!(f, "  {count} {kind}")?;
+        }
+        let failed: u64 = calls.values().sum();
         match unit.as_str() {
-            // What the summaries of the two that CI runs say word for word.
+            // What the summaries that CI prints say word for word.
             "ops" => write!(f, "{name}: {units} operations, 0 differences"),
+            "histories" => {
+                write!(
+                    f,
+                    "{name}: {histories} histories, {failed} calls failed, 0 lost, 0 wrong"
+                )
+            }
             _ => write!(f, "{name}: {units} {unit}, 0 lost, 0 wrong"),
         }
     }
@@ -125,17 +178,23 @@ fn asked<'k, 'a>(
 /// What the first history says that failed, with its seed.
 pub fn run(kind: &Kind<'_>, units: u64, seed: u64) -> Result<Summary, String> {
     let next = AtomicU64::new(seed);
-    let done = AtomicU64::new(0);
+    let done = Mutex::new(Tally::default());
+    let histories = AtomicU64::new(0);
     let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
     let failure = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let tally = || done.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {
-        while done.load(Ordering::Relaxed) < units && failure().is_none() {
+        while tally().units < units && failure().is_none() {
+            let first = seed;
             let seed = next.fetch_add(1, Ordering::Relaxed);
+            if kind.counts_histories() && seed - first >= units {
+                break;
+            }
             let history = AssertUnwindSafe(|| (kind.history)(seed));
             match catch_unwind(history).unwrap_or_else(|_| Err("it panicked".to_owned())) {
-                // A history without units would let the campaign go on for ever.
                 Ok(count) => {
-                    done.fetch_add(count.max(1), Ordering::Relaxed);
+                    tally().add(&count);
+                    histories.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(sentence) => {
                     let mut failure = failure();
@@ -161,8 +220,8 @@ pub fn run(kind: &Kind<'_>, units: u64, seed: u64) -> Result<Summary, String> {
         None => Ok(Summary {
             name: kind.name.to_owned(),
             unit: kind.unit.to_owned(),
-            units: done.into_inner(),
-            histories: next.into_inner() - seed,
+            tally: done.into_inner().unwrap_or_else(PoisonError::into_inner),
+            histories: histories.into_inner(),
             seed,
         }),
     }
@@ -173,7 +232,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Mutex;
 
-    use super::{Kind, asked, run};
+    use super::{Kind, Tally, asked, run};
 
     /// Seeds come in order, none twice, until there are enough units.
     #[test]
@@ -181,7 +240,7 @@ mod tests {
         let seeds = Mutex::new(BTreeSet::new());
         let history = |seed| {
             assert!(seeds.lock().unwrap().insert(seed));
-            Ok(10)
+            Ok(10.into())
         };
         let kind = Kind {
             name: "model",
@@ -190,10 +249,34 @@ mod tests {
             history: &history,
         };
         let summary = run(&kind, 95, 40).unwrap();
-        assert!(summary.units >= 95);
-        assert_eq!(summary.units, summary.histories * 10);
+        assert!(summary.tally.units >= 95);
+        assert_eq!(summary.tally.units, summary.histories * 10);
         let tried = seeds.into_inner().unwrap();
         assert_eq!(tried, (40..40 + summary.histories).collect());
+    }
+
+    /// Where histories are counted there are exactly so many, and their calls are added up.
+    #[test]
+    fn runs_so_many_histories() {
+        let kind = Kind {
+            name: "faults",
+            unit: "histories",
+            units: 5,
+            history: &|_| {
+                Ok(Tally {
+                    units: 1,
+                    calls: [("writes", 3), ("syncs", 1)].into(),
+                    runs: 9,
+                })
+            },
+        };
+        let summary = run(&kind, 7, 40).unwrap();
+        assert_eq!(summary.histories, 7);
+        assert_eq!(
+            summary.to_string().lines().last(),
+            Some("faults: 7 histories, 28 calls failed, 0 lost, 0 wrong")
+        );
+        assert!(summary.to_string().contains("21 writes"));
     }
 
     /// A failing history ends it, and its seed is said.
@@ -203,7 +286,7 @@ mod tests {
             if seed == 3 {
                 Err("bad".to_owned())
             } else {
-                Ok(1)
+                Ok(1.into())
             }
         };
         let kind = Kind {
@@ -218,7 +301,13 @@ mod tests {
             "{sentence}"
         );
         assert!(run(&kind, 1_000, 4).is_ok());
-        let history = |seed| if seed == 3 { panic!("meant to") } else { Ok(1) };
+        let history = |seed| {
+            if seed == 3 {
+                panic!("meant to")
+            } else {
+                Ok(1.into())
+            }
+        };
         let kind = Kind {
             history: &history,
             ..kind
@@ -237,7 +326,7 @@ mod tests {
             name: "crash",
             unit: "images",
             units: 5,
-            history: &|_| Ok(1),
+            history: &|_| Ok(1.into()),
         };
         let kinds = [kind];
         let asked = |words: &[&str]| asked(&kinds, words).map(|(_, units, seed)| (units, seed));

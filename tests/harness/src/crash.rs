@@ -3,19 +3,28 @@
 //! An image that is older than what was acknowledged is *lost*; one that is no accepted state, or that
 //! cannot be opened or read, is *wrong*. Recovery is crashed again, twice deep.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use revtree::storage::sim::{Mask, Sampled, SimDisk};
 
-use crate::model::Subject;
+use crate::keys::Keys;
+use crate::model::{RangeQuery, Reader, Subject};
 use crate::random::Random;
 
+mod beside;
 mod faults;
 mod history;
+mod ops;
+mod run;
 
-pub use faults::faults;
-pub use history::{History, Mark, STORE, Setup, end_process, state_of, writes};
+use beside::Beside;
+
+pub use faults::{FaultSummary, every_call, some_calls};
+pub use history::{History, Mark, STORE, Setup, end_process, state_of};
+pub use ops::{short, writes};
+pub use run::Seen;
 
 /// What the crashes of a campaign did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,12 +33,22 @@ pub struct CrashSummary {
     pub images: u64,
     /// Images of a crash inside a recovery.
     pub nested: u64,
+    /// Images that were opened in the other ways, too.
+    pub beside: u64,
 }
 
-/// Operations of one history.
-const HISTORY_OPS: usize = 60;
+/// Operations of one history: at least, and how many more at the most.
+const HISTORY_OPS: (usize, usize) = (15, 45);
 /// Crashes inside crashes.
 const DEPTH_MAX: usize = 2;
+/// All that a reader sees.
+const ALL: RangeQuery = RangeQuery {
+    keys: Keys::All,
+    at: None,
+    limit: None,
+    reverse: false,
+    keys_only: false,
+};
 /// Up to so many sectors, all subsets are tried at every operation.
 const SECTORS_ALL: usize = 3;
 
@@ -39,9 +58,11 @@ const SECTORS_ALL: usize = 3;
 ///
 /// The first image that is lost or wrong, as a text that says how to see it again.
 pub fn crash(seed: u64) -> Result<CrashSummary, String> {
-    let history = History::run(seed, HISTORY_OPS)?;
+    let mut random = Random::new(seed);
+    let length = HISTORY_OPS.0 + random.index(HISTORY_OPS.1);
+    let history = History::run(seed, length)?;
     let mut crashes = Crashes {
-        random: Random::new(seed),
+        random,
         summary: CrashSummary::default(),
         history: &history,
     };
@@ -131,8 +152,14 @@ impl Crashes<'_> {
         let before = disk.operations();
         let setup = self.history.setup;
         let wrong = |error: &dyn std::fmt::Display| format!("wrong: {error}");
+        let look = self.random.once_in(6);
+        let beside = look.then(|| Beside::look(self.history, disk)).transpose()?;
         let mut store = setup.open(disk).map_err(|error| wrong(&error))?;
         let found = self.find(&mut store, allowed.now)?;
+        if let Some(beside) = &beside {
+            self.summary.beside += 1;
+            beside.compare(self.history, disk, &store, found)?;
+        }
         let opened = disk.operations();
         if depth < DEPTH_MAX && self.random.once_in(12) {
             self.nested(disk, before, opened, allowed, found, depth)?;
@@ -140,6 +167,10 @@ impl Crashes<'_> {
         if self.random.once_in(2) {
             // It goes on: a put is there after a clean close.
             let (key, value) = (Bytes::from_static(b"after"), Bytes::from_static(b"crash"));
+            let held = store.range(Reader::Now, &ALL);
+            store
+                .hold(0, None)
+                .map_err(|error| wrong(&format!("{error:?}")))?;
             let rev = store
                 .put(&key, &value)
                 .map_err(|error| wrong(&format!("{error:?}")))?;
@@ -147,6 +178,10 @@ impl Crashes<'_> {
                 return Err(format!("wrong: the next revision is {rev}"));
             }
             let expected = state_of(&mut store)?;
+            // What a view sees of the recovered state stays as it was.
+            if store.range(Reader::Held(0), &ALL) != held {
+                return Err("wrong: a view sees what was put after it".to_owned());
+            }
             store.close().map_err(|error| wrong(&error))?;
             let mut store = setup.open(disk).map_err(|error| wrong(&error))?;
             if !store.db().recovery().clean {
@@ -190,12 +225,14 @@ impl Crashes<'_> {
             if let Some((label, image)) = images.get(chosen) {
                 self.check(image, Allowed { now: cut, cut }, depth + 1)
                     .map_err(|error| {
-                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}")
+                        let calls = recovery(disk, before..=opened);
+                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}{calls}")
                     })?;
             }
             self.check(&disk.kill(operation), Allowed { now, cut }, depth + 1)
                 .map_err(|error| {
-                    format!("{error}\n  in recovery, killed after its operation {operation} of {before}..{opened}")
+                    let calls = recovery(disk, before..=opened);
+                    format!("{error}\n  in recovery, killed after its operation {operation} of {before}..{opened}{calls}")
                 })?;
         }
         Ok(())
@@ -226,4 +263,10 @@ impl Crashes<'_> {
             "wrong: no accepted state: {state:?}\n  the accepted one of that revision: {near:?}"
         ))
     }
+}
+
+/// What a recovery asked of its disk, for a report.
+fn recovery(disk: &SimDisk, operations: RangeInclusive<u64>) -> String {
+    let lines = operations.filter_map(|n| Some(format!("\n    {n}: {}", disk.describe(n)?)));
+    lines.collect()
 }

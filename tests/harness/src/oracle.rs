@@ -30,7 +30,7 @@ use txn::Txn;
 const COMPACTION_HASHES_MAX: usize = 10;
 
 /// The model of one store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Oracle {
     content: Content,
     survival: Survival,
@@ -43,7 +43,7 @@ pub struct Oracle {
 }
 
 /// A view that a history keeps open: it is a copy, so it cannot change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct HeldView {
     facts: ViewFacts,
     kvs: Vec<Kv>,

@@ -4,7 +4,7 @@
 //! the oracle can say is translated, anything else stays text and agrees with nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -29,7 +29,6 @@ pub struct Store {
     txn: Option<WriteTxn>,
     savepoints: Vec<(u8, Savepoint)>,
     views: BTreeMap<u8, ReadView>,
-    snapshots: BTreeMap<u8, PathBuf>,
     lessor: Arc<Recorder>,
 }
 
@@ -90,7 +89,6 @@ impl Store {
             txn: None,
             savepoints: Vec::new(),
             views: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
             lessor,
         })
     }
@@ -152,9 +150,7 @@ impl Store {
 
     /// Where a snapshot of that number lies.
     fn snapshot_path(&self, slot: u8) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(format!(".snapshot{slot}"));
-        PathBuf::from(name)
+        snapshot_path(&self.path, slot)
     }
 
     fn txn(&mut self) -> &mut WriteTxn {
@@ -186,6 +182,13 @@ impl Store {
             _ => answer(read(&self.view(reader)?)),
         }
     }
+}
+
+/// Where a store at `path` keeps its snapshot of that number.
+pub(crate) fn snapshot_path(path: &Path, slot: u8) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".snapshot{slot}"));
+    PathBuf::from(name)
 }
 
 /// Address space for one store under test: more than any history needs.
@@ -576,7 +579,6 @@ impl Subject for Store {
         let path = self.snapshot_path(slot);
         let snapshot = answer(self.db().snapshot())?;
         answer(snapshot.save(&path))?;
-        self.snapshots.insert(slot, path);
         Ok(Facts {
             current: snapshot.revision(),
             compact: self.db().compact_rev(),
@@ -585,8 +587,9 @@ impl Subject for Store {
     }
 
     fn restore(&mut self, slot: u8) -> Answer<()> {
-        let path = self.snapshots.get(&slot).ok_or(Refusal::NoSuchSlot(slot))?;
-        answer(self.db().restore(path))?;
+        // That there is one is decided from the oracle's side; the file outlives a reopening.
+        let path = self.snapshot_path(slot);
+        answer(self.db().restore(&path))?;
         // Restoring took the file; the content as it is now is its copy.
         let again = answer(self.db().snapshot())?;
         answer(again.save(path)).map(drop)

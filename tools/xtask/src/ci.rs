@@ -2,7 +2,9 @@
 //!
 //! The workspace is built once with all features in the profile `dev` (a little optimised, see
 //! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models are
-//! built apart, since they need a flag for all crates.
+//! built apart, since they need a flag for all crates, and the library once more without features.
+//! That each feature stands alone is looked at by clippy, which compiles nothing to the end; what it
+//! does is tested with the rest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,8 +15,12 @@ use crate::{Result, cargo, conformance, layers, root};
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-/// Histories and operations of the two campaigns: some minutes on two cores.
+/// The features of `revtree`, each alone, and none: everything else here has all of them.
+const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"];
+
+/// Histories and operations of the campaigns: some minutes on two cores, of the faults less than one.
 const CRASH_IMAGES: &str = "50000";
+const FAULT_HISTORIES: &str = "16";
 const MODEL_OPS: &str = "1000000";
 
 /// Runs all steps, also behind one that fails, and sums up in a last line.
@@ -32,12 +38,19 @@ pub(crate) fn run() -> Result<()> {
             steps.command(&format!("install {name}"), install);
         }
     }
-    steps.call("layers, and where unsafe may stand", layers::run);
+    steps.call("layers, where unsafe may stand, and examples", layers::run);
     steps.command("rustfmt", cargo(&["fmt", "--all", "--check"]));
     steps.command(
         "clippy",
         of_all("clippy", &["--all-targets", "--", "-D", "warnings"]),
     );
+    for feature in ALONE {
+        let title = match feature {
+            "" => "clippy without features".to_owned(),
+            feature => format!("clippy with {feature} alone"),
+        };
+        steps.command(&title, clippy_alone(feature));
+    }
     let mut doc = of_all("doc", &["--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("rustdoc", doc);
@@ -51,6 +64,9 @@ pub(crate) fn run() -> Result<()> {
     } else {
         steps.tests("tests", of_all("test", &["--tests", "--no-fail-fast"]));
     }
+    // What a user gets who asks for no feature does the same.
+    let door = cargo(&["test", "--package", "revtree", "--test", "api"]);
+    steps.tests("tests of the door without features", door);
     steps.tests("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
     steps.call("conformance", conformance::run);
     if built {
@@ -64,6 +80,13 @@ pub(crate) fn run() -> Result<()> {
 fn of_all(command: &str, arguments: &[&str]) -> Command {
     let mut cargo = cargo(&[command]);
     cargo.args(ALL).args(arguments);
+    cargo
+}
+
+/// Clippy over the library with one feature; without its tests, which turn `unstable-storage` on.
+fn clippy_alone(feature: &str) -> Command {
+    let mut cargo = cargo(&["clippy", "--package", "revtree", "--lib"]);
+    cargo.args(["--features", feature, "--", "-D", "warnings"]);
     cargo
 }
 
@@ -81,6 +104,8 @@ fn run_programs(steps: &mut Steps) {
     let built = target().join("debug");
     let campaign = |arguments: &[&str]| program(&built.join("campaign"), arguments);
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
+    let histories = ["faults", "--histories", FAULT_HISTORIES];
+    steps.command("failing calls", campaign(&histories));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
     steps.call("tool", || tool(&built.join("revtree")));
     match examples() {

@@ -1,15 +1,15 @@
 //! `cargo xtask layers`: the arrows between the folders of `src`, read off the `crate::` paths.
 //!
 //! `db → watch → mvcc → (index, engine)`, `engine → tree → pager → sys → format`, `index → format`.
-//! A layer uses layers below it, never above, never a sibling. `error`, `options`, `lessor` and
-//! `sync` are pages that several layers share; what they use of upper layers are the names of
+//! A layer uses layers below it, never above, never a sibling. `error`, `options`, `lessor`,
+//! `sync`, `metrics` and `trace` are pages that several layers share; what they use of upper layers are the names of
 //! public types. A name that `lib.rs` exports (`crate::KeyValue`) counts as the folder it comes
 //! from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{self, Source};
-use crate::{Result, words};
+use crate::{Result, examples, words};
 
 /// Who may use whom. Who is not listed may use nothing; `lib.rs` alone may use all.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -18,11 +18,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("index", &["sync"]),
     ("pager", &["sys", "error"]),
     ("tree", &["pager", "sys", "error"]),
-    ("engine", &["tree", "pager", "sys", "error", "options"]),
+    (
+        "engine",
+        &[
+            "tree", "pager", "sys", "error", "options", "metrics", "trace",
+        ],
+    ),
     (
         "mvcc",
         &[
             "index", "engine", "tree", "pager", "sys", "error", "options", "lessor", "sync",
+            "metrics", "trace",
         ],
     ),
     (
@@ -35,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "db",
         &[
             "import", "stats", "mvcc", "index", "engine", "tree", "pager", "sys", "error",
-            "options", "lessor",
+            "options", "lessor", "trace",
         ],
     ),
     ("cookbook", &["db", "mvcc", "error", "options", "lessor"]),
@@ -45,6 +51,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options",
         ],
     ),
+    // They are told numbers; what they may know below is how time is taken.
+    ("metrics", &["sys"]),
+    ("trace", &["sys"]),
     // A conflict carries the record found.
     ("error", &["mvcc"]),
     // `Options::open` gives a `Db`.
@@ -53,11 +62,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lessor", &["db"]),
 ];
 
-/// Prints every arrow and every word that should not be.
+/// Prints every arrow and every word that should not be, and every example that should.
 pub(crate) fn run() -> Result<()> {
     let sources = source::below("src")?;
     let mut complaints = arrows(&sources);
     complaints.extend(words::complaints()?);
+    complaints.extend(examples::complaints()?);
     for complaint in &complaints {
         println!("{complaint}");
     }

@@ -2,8 +2,8 @@
 //!
 //! * [`ci`]: the steps of CI.
 //! * [`step`]: how a step is run, timed and counted.
-//! * [`layers`], [`words`], on [`source`]: rules that are read off the sources: which folder may use
-//!   which, and where `unsafe`, locks and clocks may stand.
+//! * [`layers`], [`words`], [`examples`], on [`source`]: rules that are read off the sources: which folder
+//!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
 //! * [`conformance`]: etcd's tests and ours that show the same.
 //!
 //! It has no dependencies, so that the first thing a newcomer runs is built in a second.
@@ -13,6 +13,7 @@ use std::process::{Command, ExitCode};
 
 mod ci;
 mod conformance;
+mod examples;
 mod layers;
 mod source;
 mod step;
@@ -25,11 +26,13 @@ const USAGE: &str = "\
 cargo xtask <command>
 
   ci                              everything that CI does
-  layers                          the arrows between folders, and where `unsafe` may stand
+  layers                          the arrows between folders, where `unsafe` may stand, examples
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
+  faults [--histories N] [--seed S]
+                                  every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
-  long                            crash, model, two processes and the tests that CI ignores, at the
+  long                            crash, faults, model, two processes and the tests that CI ignores, at the
                                   size of a night
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
@@ -50,8 +53,9 @@ fn main() -> ExitCode {
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
         ("conformance", []) => conformance::run(),
-        ("crash" | "model", options) => campaign(command, options),
+        ("crash" | "faults" | "model", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
+            .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),

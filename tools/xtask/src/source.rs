@@ -1,4 +1,5 @@
-//! The Rust sources as the rules of `layers` and `words` see them: code without comments.
+//! The Rust sources as the rules of `layers`, `words` and `examples` see them: code without comments,
+//! and the whole.
 
 use std::path::Path;
 
@@ -8,6 +9,8 @@ use crate::Result;
 pub(crate) struct Source {
     /// From the folder of the workspace, with `/`.
     pub(crate) path: String,
+    /// All of it.
+    pub(crate) text: String,
     /// Its lines, without comments.
     pub(crate) code: String,
 }
@@ -21,6 +24,7 @@ impl Source {
             .join("\n");
         Source {
             path: path.to_owned(),
+            text: text.to_owned(),
             code,
         }
     }

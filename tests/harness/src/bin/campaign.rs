@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use revtree_harness::campaign::{Kind, main as campaign};
+use revtree_harness::campaign::{Kind, Tally, main as campaign};
 use revtree_harness::{Store, crash, generate, run};
 
 fn main() -> ExitCode {
@@ -17,21 +17,35 @@ fn main() -> ExitCode {
             name: "crash",
             unit: "images",
             units: 100_000,
-            history: &|seed| crash::crash(seed).map(|summary| summary.images),
+            history: &|seed| crash::crash(seed).map(|summary| summary.images.into()),
         },
         Kind {
             name: "faults",
-            unit: "runs",
-            units: 5_000,
-            history: &|seed| crash::faults(seed).map(|summary| summary.images),
+            unit: "histories",
+            units: 100,
+            history: &faults,
         },
     ])
 }
 
+/// A short history with each of its calls failing in each way, and a long one with some.
+fn faults(seed: u64) -> Result<Tally, String> {
+    let (every, some) = (crash::every_call(seed)?, crash::some_calls(seed)?);
+    let mut calls = every.kinds;
+    for (kind, count) in some.kinds {
+        *calls.entry(kind).or_default() += count;
+    }
+    Ok(Tally {
+        units: 1,
+        calls,
+        runs: every.runs + some.runs,
+    })
+}
+
 /// A thousand operations beside the oracle.
-fn model(seed: u64) -> Result<u64, String> {
+fn model(seed: u64) -> Result<Tally, String> {
     let stats = run(seed, &generate(seed, 1000), || Store::for_seed(seed));
     stats
-        .map(|stats| stats.ops)
+        .map(|stats| stats.ops.into())
         .map_err(|difference| difference.to_string())
 }

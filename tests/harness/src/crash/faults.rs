@@ -3,357 +3,254 @@
 //!
 //! No failure may panic, give a wrong answer, or lose what was acknowledged: not for who reads on, not for
 //! who opens the same file again on the same machine, and not when the power fails after that.
+//!
+//! In short histories every single call fails, in each way; in long ones a sample does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-use revtree::Durability;
-use revtree::storage::sim::{Call, FaultPlan, Mask, Sampled, SimDisk, SimOptions};
+use revtree::storage::sim::{Call, FaultPlan, SimDisk, SimOptions};
+use revtree::{Durability, ReadMode};
 
-use super::CrashSummary;
-use super::history::{Setup, end_process, state_of, writes};
-use crate::answer::Refusal;
-use crate::apply::{Surroundings, apply};
-use crate::model::{Subject, first_difference};
+use super::history::{Setup, batched};
+use super::ops::{short, writes};
+use super::run::{EIO, ENOSPC, Fault, Run, Seen};
 use crate::op::Op;
-use crate::oracle::Oracle;
-use crate::outcome::Outcome;
 use crate::random::Random;
-use crate::subject::Store;
 
-/// Operations of one history.
-const HISTORY_OPS: usize = 25;
+/// Operations of a short history's own: thirteen more are in each.
+const SHORT_OPS: usize = 14;
+/// Operations of a long one.
+const LONG_OPS: usize = 60;
+/// Calls of one kind that fail in a long one.
+const SAMPLES: u64 = 8;
 
-/// The calls that change something; reads fail in none of these.
-const CALLS: [Call; 9] = [
+/// All kinds of calls.
+const CALLS: [Call; 15] = [
+    Call::Open,
     Call::CreateNew,
     Call::Rename,
+    Call::Remove,
     Call::SyncDirectory,
+    Call::ReadAt,
     Call::WriteAt,
     Call::SyncData,
     Call::SyncAll,
     Call::Allocate,
     Call::SetLen,
+    Call::Punch,
+    Call::StartWriteback,
     Call::Show,
+    Call::Lock,
 ];
 
-/// What is wrong with a disk.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Call(FaultPlan),
-    /// So many bytes are its space.
-    Full(u64),
+/// What a kind of call is called in a summary, and whether the disk writes it down.
+fn kind(call: Call) -> (&'static str, bool) {
+    // Without a wild card: a new kind has to be put here, and into the list above.
+    match call {
+        Call::Open => ("opens", false),
+        Call::CreateNew => ("creations", true),
+        Call::Rename => ("renames", true),
+        Call::Remove => ("removals", true),
+        Call::SyncDirectory => ("directory syncs", true),
+        Call::ReadAt => ("reads", false),
+        Call::WriteAt => ("writes", true),
+        Call::SyncData => ("data syncs", true),
+        Call::SyncAll => ("full syncs", true),
+        Call::Allocate => ("allocations", true),
+        Call::SetLen => ("lengths", true),
+        Call::Punch => ("holes", true),
+        Call::StartWriteback => ("writebacks", false),
+        Call::Show => ("mappings", false),
+        Call::Lock => ("locks", false),
+    }
 }
 
-/// Runs the history of a seed once per call that it makes, each time with this call failing; and on
-/// full disks. The images counted are runs.
+/// Which calls failed, in how many runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaultSummary {
+    /// How many different calls were made to fail, by kind.
+    pub kinds: BTreeMap<&'static str, u64>,
+    /// Runs of the history: several for each call, and those on a full disk.
+    pub runs: u64,
+    /// What the history did when nothing failed.
+    pub seen: Seen,
+}
+
+/// Runs the short history of a seed once for each call that it makes and each way in which it can fail.
 ///
 /// # Errors
 ///
-/// The first run that answers wrongly or loses something.
-pub fn faults(seed: u64) -> Result<CrashSummary, String> {
-    let mut random = Random::new(seed ^ 0xFA017);
-    let setup = Setup::draw(&mut random);
-    let ops = writes(seed, HISTORY_OPS);
-    let disk = new_disk(seed);
-    let mut summary = CrashSummary::default();
-    // Counts the calls, and the space.
-    Run::new(seed, setup, &disk).run(&ops)?;
-    let space: usize = disk
-        .paths()
-        .iter()
-        .filter_map(|path| disk.bytes(path))
-        .map(|b| b.len())
-        .sum();
-    let mut faults: Vec<Fault> = (0..12)
-        .map(|_| Fault::Full(random.below(space as u64 + 20_000)))
-        .collect();
+/// The first run that answers wrongly or loses something, and a call that none of them reached.
+pub fn every_call(seed: u64) -> Result<FaultSummary, String> {
+    let mut random = Random::new(seed ^ 0xE7E27);
+    let setup = Setup {
+        // Eight seeds have every durability with both ways to read.
+        durability: DURABILITIES[usize::from(seed.to_le_bytes()[0] % 4)],
+        checkpoint_bytes: *random.pick(&[1, 2 << 10, 10 << 10, 40 << 10]),
+        read_mode: if seed % 8 < 4 {
+            ReadMode::Map
+        } else {
+            ReadMode::Pread
+        },
+    };
+    let history = FaultyHistory {
+        seed,
+        setup,
+        ops: short(seed, SHORT_OPS),
+    };
+    let (_, calls, seen) = history.count()?;
+    let mut summary = FaultSummary {
+        seen,
+        ..FaultSummary::default()
+    };
+    let (mut made, mut written_down) = (0, 0);
     for call in CALLS {
-        let count = disk.count(call);
-        let step = 1 + count / 24;
-        let mut nth = 1 + random.below(step);
-        while nth <= count {
-            // EIO, and where space is taken ENOSPC.
-            let errno = if call == Call::Allocate { 28 } else { 5 };
-            let plan = if random.once_in(2) {
-                FaultPlan::once(call, nth, errno)
-            } else {
-                FaultPlan::sticky(call, nth, errno)
-            };
-            let plan = if random.once_in(2) {
-                plan.short()
-            } else {
-                plan
-            };
-            faults.push(Fault::Call(plan));
-            nth += step;
+        let (name, is_written_down) = kind(call);
+        for nth in 1..=calls[&call] {
+            for plan in ways(call, nth) {
+                history.fails(Fault::Call(plan))?;
+                summary.runs += 1;
+            }
+            *summary.kinds.entry(name).or_default() += 1;
+            written_down += u64::from(is_written_down);
         }
+        made += calls[&call];
     }
-    for fault in faults {
-        summary.images += 1;
-        let disk = new_disk(seed);
-        match fault {
-            Fault::Call(plan) => disk.fail(plan),
-            Fault::Full(bytes) => disk.set_capacity(Some(bytes)),
-        }
-        let mut run = Run::new(seed, setup, &disk);
-        run.only_space = match fault {
-            Fault::Call(plan) => plan.errno == 28,
-            Fault::Full(_) => true,
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| run.run(&ops)));
-        result
-            .unwrap_or_else(|_| Err("wrong: panicked".to_owned()))
-            .map_err(|error| {
-                let shown: String = ops
-                    .iter()
-                    .enumerate()
-                    .take(run.done + 1)
-                    .map(|(number, op)| format!("    {number}: {op:?}\n"))
-                    .collect();
-                format!(
-                    "{error}\n  seed {seed}, {setup:?}, {fault:?}, in operation {}\n{shown}",
-                    run.done
-                )
-            })?;
+    // Twice from elsewhere: by the disk's counts and by its log, to see that none was left out.
+    if summary.kinds.values().sum::<u64>() != made || written_down != seen.operations {
+        return Err(format!(
+            "wrong: of {made} calls, {} of them in the log, failed {:?}",
+            seen.operations, summary.kinds
+        ));
     }
     Ok(summary)
 }
 
-fn new_disk(seed: u64) -> SimDisk {
-    SimDisk::new(SimOptions {
+/// Runs the long history of a seed with some of its calls failing, and on full disks.
+///
+/// # Errors
+///
+/// As [`every_call`].
+pub fn some_calls(seed: u64) -> Result<FaultSummary, String> {
+    let mut random = Random::new(seed ^ 0xFA017);
+    let setup = Setup::draw(&mut random);
+    let history = FaultyHistory {
         seed,
-        ..SimOptions::default()
-    })
+        setup,
+        ops: writes(seed, LONG_OPS),
+    };
+    let (disk, calls, seen) = history.count()?;
+    let mut summary = FaultSummary {
+        seen,
+        ..FaultSummary::default()
+    };
+    let files = disk.paths();
+    let space: usize = files
+        .iter()
+        .filter_map(|path| disk.bytes(path))
+        .map(|bytes| bytes.len())
+        .sum();
+    for _ in 0..SAMPLES {
+        let capacity = random.below(space as u64 + 20_000);
+        history.fails(Fault::Full(capacity))?;
+        summary.runs += 1;
+    }
+    for call in CALLS {
+        let count = calls[&call];
+        let chosen = (0..SAMPLES.min(count)).map(|_| 1 + random.below(count));
+        for nth in chosen.collect::<BTreeSet<u64>>() {
+            let plan = *random.pick(&ways(call, nth));
+            history.fails(Fault::Call(plan))?;
+            summary.runs += 1;
+            *summary.kinds.entry(kind(call).0).or_default() += 1;
+        }
+    }
+    Ok(summary)
 }
 
-/// One run of a history on a disk with a fault.
-struct Run<'d> {
+/// The durabilities that short histories have by turns.
+const DURABILITIES: [Durability; 4] = [
+    Durability::Sync,
+    Durability::Flushed,
+    batched(1000),
+    batched(3),
+];
+
+/// Every way in which a call can fail.
+fn ways(call: Call, nth: u64) -> Vec<FaultPlan> {
+    let errors: &[i32] = match call {
+        // Of an allocation both are expected; a write into allocated space should not want any.
+        Call::Allocate | Call::CreateNew => &[EIO, ENOSPC],
+        _ => &[EIO],
+    };
+    let has_parts = matches!(
+        call,
+        Call::WriteAt | Call::SyncData | Call::SyncAll | Call::Allocate
+    );
+    let mut plans = Vec::new();
+    for errno in errors {
+        for plan in [
+            FaultPlan::once(call, nth, *errno),
+            FaultPlan::sticky(call, nth, *errno),
+        ] {
+            plans.push(plan);
+            if has_parts {
+                plans.push(plan.short());
+            }
+        }
+    }
+    plans
+}
+
+/// A history that is run again and again.
+struct FaultyHistory {
+    seed: u64,
     setup: Setup,
-    disk: &'d SimDisk,
-    random: Random,
-    oracle: Oracle,
-    around: Surroundings,
-    /// The newest state that has been acknowledged, and the newest that a power cut may not take.
-    acknowledged: usize,
-    durable: usize,
-    /// Operations done.
-    done: usize,
-    /// Nothing fails but for want of space: the store has to go on.
-    only_space: bool,
+    ops: Vec<Op>,
 }
 
-impl Run<'_> {
-    fn new(seed: u64, setup: Setup, disk: &SimDisk) -> Run<'_> {
-        Run {
-            setup,
-            disk,
-            random: Random::new(seed),
-            oracle: Oracle::new().keep_states(),
-            around: Surroundings::default(),
-            acknowledged: 0,
-            durable: 0,
-            done: 0,
-            only_space: false,
-        }
+impl FaultyHistory {
+    fn disk(&self) -> SimDisk {
+        SimDisk::new(SimOptions {
+            seed: self.seed,
+            ..SimOptions::default()
+        })
     }
 
-    fn newest(&self) -> usize {
-        self.oracle.states().len() - 1
+    /// Runs it without any fault; the disk then knows how many calls it makes.
+    fn count(&self) -> Result<(SimDisk, BTreeMap<Call, u64>, Seen), String> {
+        let disk = self.disk();
+        let mut run = Run::new(self.seed, self.setup, &disk, Fault::Nothing);
+        let describe = |error| format!("{error}\n  seed {}, {:?}, no fault", self.seed, self.setup);
+        run.history(&self.ops).map_err(describe)?;
+        let calls = CALLS.map(|call| (call, run.made(call)));
+        let seen = run.seen;
+        Ok((disk, BTreeMap::from(calls), seen))
     }
 
-    fn run(&mut self, ops: &[Op]) -> Result<(), String> {
-        let opened = self.setup.open(self.disk);
-        let Ok(mut store) = opened else {
-            return self.reopened();
-        };
-        for op in ops {
-            let next = if matches!(op, Op::Reopen) {
-                self.reopen(store, op)?
-            } else {
-                self.change(store, op)?
-            };
-            let Some(next) = next else {
-                return self.reopened();
-            };
-            store = next;
-            self.done += 1;
-        }
-        end_process(store, self.disk);
-        self.reopened()
-    }
-
-    /// Does one operation; gives the store back unless it has failed for good.
-    fn change(&mut self, mut store: Store, op: &Op) -> Result<Option<Store>, String> {
-        self.around.facts = self.oracle.numbers();
-        let found = apply(&mut store, op, &self.around);
-        let failure = found.iter().find_map(|outcome| match outcome.refusal() {
-            Some(Refusal::Other(text)) => Some(text.clone()),
-            _ => None,
-        });
-        let Some(text) = failure else {
-            let expected = apply(&mut self.oracle, op, &self.around);
-            if let Some(answer) = first_difference::<Store>(&expected, &found) {
-                return Err(format!(
-                    "wrong: expected {:?}, found {:?}",
-                    expected.get(answer),
-                    found.get(answer)
-                ));
+    /// Runs it with this fault.
+    fn fails(&self, fault: Fault) -> Result<(), String> {
+        let disk = self.disk();
+        let mut run = Run::new(self.seed, self.setup, &disk, fault);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            run.history(&self.ops)?;
+            if let Fault::Call(plan) = fault
+                && run.made(plan.call) < plan.nth
+            {
+                return Err("wrong: another history, which does not reach the call".to_owned());
             }
-            self.around.after(op, &expected);
-            self.acknowledge(op, &expected, &store);
-            return Ok(Some(store));
-        };
-        if text.contains("NoSpace") || text.contains("StoreFull") {
-            // Nothing happened, and the store goes on.
-            let facts = store.facts().map_err(|error| format!("{error:?}"))?;
-            if facts != self.oracle.numbers() {
-                return Err(format!("wrong: {text}, and yet {facts:?}"));
-            }
-            drop(store.lease_calls());
-            return Ok(Some(store));
-        }
-        if !["CommitUnknown", "Poisoned", "Io {"]
-            .iter()
-            .any(|kind| text.contains(kind))
-        {
-            return Err(format!("wrong: an unexpected error: {text}"));
-        }
-        if self.only_space {
-            return Err(format!("wrong: a full disk gives {text}"));
-        }
-        // Whether it happened is not known. Nothing is written any more, and reads go on.
-        let least = self.acknowledged;
-        apply(&mut self.oracle, op, &self.around);
-        let key = Bytes::from_static(b"later");
-        let later = store.put(&key, &key);
-        if !format!("{later:?}").contains("Poisoned") {
-            return Err(format!("wrong: after {text} a put gives {later:?}"));
-        }
-        let state = state_of(&mut store)?;
-        if !self.oracle.states()[least..].contains(&state) {
-            return Err(format!("lost: after {text} reads see {state:?}"));
-        }
-        end_process(store, self.disk);
-        Ok(None)
-    }
-
-    fn acknowledge(&mut self, op: &Op, expected: &[Outcome], store: &Store) {
-        self.acknowledged = self.newest();
-        let compacted = matches!(op, Op::Compact(_)) && !expected.iter().any(Outcome::refused);
-        if self.setup.durability == Durability::Sync || matches!(op, Op::Sync) || compacted {
-            self.durable = self.acknowledged;
-        }
-        let durable_rev = store.db().durable_rev();
-        let states = self.oracle.states();
-        let known = states.partition_point(|state| state.current < durable_rev);
-        self.durable = self.durable.max(known);
-    }
-
-    /// Closes and opens, either of which may fail.
-    fn reopen(&mut self, store: Store, op: &Op) -> Result<Option<Store>, String> {
-        apply(&mut self.oracle, op, &self.around);
-        let closed = store.close();
-        if closed.is_ok() {
-            self.durable = self.newest();
-        }
-        let Ok(mut store) = self.setup.open(self.disk) else {
-            return Ok(None);
-        };
-        let found = self.find(&mut store, self.same_boot())?;
-        // Opening makes durable what it shows.
-        if found < self.newest() {
-            end_process(store, self.disk);
-            return Ok(None);
-        }
-        (self.durable, self.acknowledged) = (found, found);
-        drop(store.lease_calls());
-        Ok(Some(store))
-    }
-
-    /// The oldest state that the next open on this machine may show.
-    fn same_boot(&self) -> usize {
-        if self.setup.survives_kill() {
-            self.acknowledged
-        } else {
-            self.durable
-        }
-    }
-
-    /// The faults are over. First the power fails: what was durable is there. Then, instead, the same
-    /// machine opens the file, and after that the power fails.
-    fn reopened(&mut self) -> Result<(), String> {
-        self.disk.clear_faults();
-        self.disk.set_capacity(None);
-        for _ in 0..4 {
-            let image = self.cut();
-            let mut store = self
-                .setup
-                .open(&image)
-                .map_err(|error| format!("wrong: after a power cut: {error}"))?;
-            self.find(&mut store, self.durable)?;
-            end_process(store, &image);
-        }
-        let mut store = self
-            .setup
-            .open(self.disk)
-            .map_err(|error| format!("wrong: opened again: {error}"))?;
-        let found = self.find(&mut store, self.same_boot())?;
-        let (key, value) = (Bytes::from_static(b"after"), Bytes::from_static(b"faults"));
-        for _ in 0..4 {
-            let image = self.cut();
-            let mut store = self
-                .setup
-                .open(&image)
-                .map_err(|error| format!("wrong: opened, then a power cut: {error}"))?;
-            let again = self.find(&mut store, found)?;
-            if again != found {
-                return Err(format!(
-                    "wrong: state {again} after state {found} was shown by an open"
-                ));
-            }
-            store
-                .put(&key, &value)
-                .map_err(|error| format!("wrong: {error:?}"))?;
-            store.close().map_err(|error| format!("wrong: {error}"))?;
-        }
-        store
-            .put(&key, &value)
-            .map_err(|error| format!("wrong: {error:?}"))?;
-        store.close().map_err(|error| format!("wrong: {error}"))
-    }
-
-    /// A power cut now.
-    fn cut(&mut self) -> SimDisk {
-        let operation = self.disk.operations();
-        let sectors = self.disk.pending(operation);
-        let metadata = self.random.once_in(2);
-        match self.random.below(4) {
-            0 => self.disk.image(
-                operation,
-                &mut Mask::new(vec![false; sectors], metadata, metadata),
-            ),
-            1 => self.disk.image(
-                operation,
-                &mut Mask::new(vec![true; sectors], metadata, metadata),
-            ),
-            _ => self
-                .disk
-                .image(operation, &mut Sampled::new(self.random.bits())),
-        }
-    }
-
-    /// Which accepted state the store shows, from `least` on.
-    fn find(&self, store: &mut Store, least: usize) -> Result<usize, String> {
-        let state = state_of(store).map_err(|error| format!("wrong: {error}"))?;
-        let states = self.oracle.states();
-        let found = states.iter().rposition(|known| *known == state);
-        match found {
-            Some(found) if found >= least => Ok(found),
-            Some(found) => Err(format!(
-                "lost: state {found} is there, {least} was acknowledged"
-            )),
-            None => Err(format!("wrong: no accepted state: {state:?}")),
-        }
+            run.afterwards()
+        }));
+        let result = result.unwrap_or_else(|_| Err("wrong: panicked".to_owned()));
+        result.map_err(|error| {
+            let (seed, setup) = (self.seed, self.setup);
+            let done = self.ops.iter().enumerate().take(run.done + 1);
+            let shown: String = done
+                .map(|(number, op)| format!("    {number}: {op:?}\n"))
+                .collect();
+            let number = run.done;
+            format!("{error}\n  seed {seed}, {setup:?}, {fault:?}, in operation {number}\n{shown}")
+        })
     }
 }

@@ -4,16 +4,19 @@
 //! disk; up to there its commit may be on disk, and from there on it has been acknowledged.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use revtree::storage::sim::{Call, FaultPlan, SimDisk, SimOptions};
-use revtree::{Durability, Options};
+use revtree::{Durability, Options, ReadMode};
+use revtree_format::Revision;
 
+use super::ops::writes;
 use crate::apply::{Surroundings, apply};
-use crate::generate::generate;
 use crate::model::{Subject, first_difference};
 use crate::op::Op;
 use crate::oracle::Oracle;
+use crate::outcome::Outcome;
 use crate::random::Random;
 use crate::state::State;
 use crate::subject::Store;
@@ -31,31 +34,32 @@ pub struct Setup {
     pub durability: Durability,
     /// Log bytes between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// How reads reach the file.
+    pub read_mode: ReadMode,
 }
 
 impl Setup {
     /// Some setup.
     #[must_use]
     pub fn draw(random: &mut Random) -> Setup {
-        let batched = Durability::Batched {
-            changes: 1000,
-            interval: Duration::from_secs(1000),
-        };
-        let few = Durability::Batched {
-            changes: 3,
-            interval: Duration::from_secs(1000),
-        };
         let durabilities = [
             Durability::Sync,
             Durability::Sync,
             Durability::Flushed,
-            batched,
-            few,
+            batched(1000),
+            batched(3),
         ];
         Setup {
             durability: *random.pick(&durabilities),
             checkpoint_bytes: *random.pick(&[1, 2 << 10, 10 << 10, 40 << 10, 1 << 20]),
+            read_mode: *random.pick(&[ReadMode::Map, ReadMode::Map, ReadMode::Pread]),
         }
+    }
+
+    /// The same with another way to read.
+    #[must_use]
+    pub fn reading_by(self, read_mode: ReadMode) -> Setup {
+        Setup { read_mode, ..self }
     }
 
     /// Opens the store on this disk, or makes it.
@@ -64,21 +68,42 @@ impl Setup {
     ///
     /// As [`Store::open`].
     pub fn open(self, disk: &SimDisk) -> revtree::Result<Store> {
-        let disk = std::sync::Arc::new(disk.clone());
-        Store::open(Path::new(STORE), move || {
-            Options::new()
-                .disk(disk.clone())
-                .durability(self.durability)
-                .segment_bytes(64 << 10)
-                .store_bytes_max(STORE_BYTES_MAX)
-                .checkpoint_bytes(self.checkpoint_bytes)
-        })
+        let options = self.options(disk);
+        Store::open(Path::new(STORE), move || options.clone())
+    }
+
+    /// Opens the store at `path` on this disk for reading only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_read_only(self, disk: &SimDisk, path: &Path) -> revtree::Result<Store> {
+        let options = self.options(disk).read_only();
+        Store::open(path, move || options.clone())
+    }
+
+    fn options(self, disk: &SimDisk) -> Options {
+        Options::new()
+            .disk(Arc::new(disk.clone()))
+            .durability(self.durability)
+            .segment_bytes(64 << 10)
+            .store_bytes_max(STORE_BYTES_MAX)
+            .checkpoint_bytes(self.checkpoint_bytes)
+            .read_mode(self.read_mode)
     }
 
     /// Whether every accepted commit survives the end of the process.
     #[must_use]
     pub fn survives_kill(self) -> bool {
         matches!(self.durability, Durability::Sync | Durability::Flushed)
+    }
+}
+
+/// Durable by and by: after so many changes, and never by the clock.
+pub(super) const fn batched(changes: u32) -> Durability {
+    Durability::Batched {
+        changes,
+        interval: Duration::from_secs(1000),
     }
 }
 
@@ -110,40 +135,6 @@ pub struct History {
     pub states: Vec<State>,
 }
 
-/// The operations of a seed that change something or make it durable.
-#[must_use]
-pub fn writes(seed: u64, count: usize) -> Vec<Op> {
-    let changes = |op: &Op| {
-        matches!(
-            op,
-            Op::Put(..)
-                | Op::Delete(_)
-                | Op::DeleteRange(_)
-                | Op::Txn(..)
-                | Op::RaiseIndex(_)
-                | Op::Compact(_)
-                | Op::Sync
-                | Op::Reopen
-        )
-    };
-    let mut random = Random::new(seed ^ 0x5EED);
-    // Many worlds know neither: here every tenth operation is one of them.
-    let mut ops: Vec<Op> = generate(seed, count * 8)
-        .into_iter()
-        .filter(changes)
-        .collect();
-    ops.truncate(count);
-    for op in &mut ops {
-        match random.below(30) {
-            0 => *op = Op::Reopen,
-            1 => *op = Op::Sync,
-            2 => *op = Op::Compact(crate::op::When::Between(128)),
-            _ => {}
-        }
-    }
-    ops
-}
-
 impl History {
     /// Runs the history of a seed.
     ///
@@ -168,6 +159,8 @@ impl History {
             ..Mark::default()
         };
         let mut marks = vec![mark];
+        // The first state of the content that is in place.
+        let mut content = 0;
         for (number, op) in ops.iter().enumerate() {
             around.facts = oracle.numbers();
             let expected = apply(&mut oracle, op, &around);
@@ -181,17 +174,16 @@ impl History {
             }
             around.after(op, &expected);
             mark.accepted = oracle.states().len() - 1;
-            let synced = matches!(op, Op::Sync | Op::Reopen)
-                || matches!(op, Op::Compact(_))
-                    && !expected.iter().any(crate::outcome::Outcome::refused);
-            if synced || setup.durability == Durability::Sync {
+            if replaces(op, &expected) {
+                content = mark.accepted;
+            }
+            if setup.durability == Durability::Sync || makes_durable(op, &expected) {
                 mark.durable = mark.accepted;
             }
             let durable_rev = store.db().durable_rev();
-            let known = oracle
-                .states()
-                .partition_point(|state| state.current < durable_rev);
-            mark.durable = mark.durable.max(known);
+            mark.durable = mark
+                .durable
+                .max(content + known_by(&oracle.states()[content..], durable_rev));
             mark.end = disk.operations();
             marks.push(mark);
         }
@@ -251,6 +243,29 @@ impl History {
         }
         text
     }
+}
+
+/// Whether all that was accepted before is durable after this operation, whatever the store's durability.
+pub(super) fn makes_durable(op: &Op, outcomes: &[Outcome]) -> bool {
+    match op {
+        Op::Sync | Op::Reopen => true,
+        Op::Compact(_) => !outcomes.iter().any(Outcome::refused),
+        Op::Restore(_) => replaces(op, outcomes),
+        _ => false,
+    }
+}
+
+/// Whether another content is in place after this operation.
+pub(super) fn replaces(op: &Op, outcomes: &[Outcome]) -> bool {
+    matches!(
+        (op, outcomes.first()),
+        (Op::Restore(_), Some(Outcome::Unit(Ok(()))))
+    )
+}
+
+/// Of the states of one content, the first that a store may show which calls this revision durable.
+pub(super) fn known_by(states: &[State], durable: Revision) -> usize {
+    states.partition_point(|state| state.current < durable)
 }
 
 /// Ends a store as the end of its process does: nothing more reaches the disk.

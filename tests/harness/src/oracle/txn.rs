@@ -14,7 +14,7 @@ use crate::oracle::change::{Change, Put};
 use crate::oracle::content::Content;
 
 /// An open transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Txn {
     /// The keys changed, in the order of their changes: sub 0, 1, 2, …
     written: Vec<Bytes>,
@@ -25,7 +25,7 @@ pub(super) struct Txn {
     savepoints: Vec<Savepoint>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Savepoint {
     slot: u8,
     written: usize,
