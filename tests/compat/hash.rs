@@ -1,26 +1,9 @@
 //! etcd's `hash_test.go`: HashKV at a revision, and the hashes that compactions leave.
 
 use revtree::{Db, HashKv, Revision};
+use revtree_test_bbolt::{Pinned, VECTOR_B_LAST, VECTOR_B_MIDDLE, vector_b_key, vector_b_steps};
 
 use crate::support::memory;
-
-/// etcd's history for its pinned hashes: who writes depends on the number, which is the value.
-fn write_some(db: &Db, from: u64, count: u64) {
-    for i in from..=from + count {
-        let key = match (i % 142, i % 71, i % 7) {
-            (30, _, _) => "zenek",
-            (_, 30, _) => "xavery",
-            (_, _, 0) => "alice",
-            (_, _, 1) => "bob",
-            (_, _, 2) => "celine",
-            (_, _, 3) => "dominik",
-            (_, _, 4) => "eve",
-            (_, _, 5) => "frederica",
-            _ => "gorge",
-        };
-        db.put(key, i.to_string()).unwrap();
-    }
-}
 
 /// What the table has: hash, compact revision (−1: never compacted), revision.
 fn numbers(hash: &HashKv) -> (u32, i64, u64) {
@@ -31,12 +14,13 @@ fn numbers(hash: &HashKv) -> (u32, i64, u64) {
 }
 
 /// Writes, hashes at `rev_of` the step and compacts there, as often as etcd's test does.
-fn check_pinned(expected: &[(u32, i64, u64)], rev_of: impl Fn(&Db, u64, u64) -> u64) {
+fn check_pinned(expected: &[Pinned], rev_of: impl Fn(&Db, u64, u64) -> u64) {
     let db = memory();
-    let steps = (0..1210).step_by(71).map(|from| (from, 71));
     let mut found = Vec::new();
-    for (from, count) in steps.chain([(1278, 1210)]) {
-        write_some(&db, from, count);
+    for (from, count) in vector_b_steps() {
+        for i in from..=from + count {
+            db.put(vector_b_key(i), i.to_string()).unwrap();
+        }
         let rev = rev_of(&db, from, count);
         let hash = db.hash_by_rev(rev).unwrap();
         found.push(numbers(&hash));
@@ -48,55 +32,13 @@ fn check_pinned(expected: &[(u32, i64, u64)], rev_of: impl Fn(&Db, u64, u64) -> 
 /// TestHashByRevValue: etcd's pinned sums at a revision half way through what is written each time.
 #[test]
 fn hash_by_rev_value() {
-    let expected = [
-        (4_082_599_214, -1, 35),
-        (2_279_933_401, 35, 106),
-        (3_284_231_217, 106, 177),
-        (126_286_495, 177, 248),
-        (900_108_730, 248, 319),
-        (2_475_485_232, 319, 390),
-        (1_226_296_507, 390, 461),
-        (2_503_661_030, 461, 532),
-        (4_155_130_747, 532, 603),
-        (106_915_399, 603, 674),
-        (406_914_006, 674, 745),
-        (1_882_211_381, 745, 816),
-        (806_177_088, 816, 887),
-        (664_311_366, 887, 958),
-        (1_496_914_449, 958, 1029),
-        (2_434_525_091, 1029, 1100),
-        (3_988_652_253, 1100, 1171),
-        (1_122_462_288, 1171, 1242),
-        (724_436_716, 1242, 1883),
-    ];
-    check_pinned(&expected, |_, from, count| from + count / 2);
+    check_pinned(&VECTOR_B_MIDDLE, |_, from, count| from + count / 2);
 }
 
 /// TestHashByRevValueLastRevision: etcd's pinned sums at the current revision, asked for as 0.
 #[test]
 fn hash_by_rev_value_last_revision() {
-    let expected = [
-        (1_913_897_190, -1, 73),
-        (224_860_069, 73, 145),
-        (1_565_167_519, 145, 217),
-        (1_566_261_620, 217, 289),
-        (2_037_173_024, 289, 361),
-        (691_659_396, 361, 433),
-        (2_713_730_748, 433, 505),
-        (3_919_322_507, 505, 577),
-        (769_967_540, 577, 649),
-        (2_909_194_793, 649, 721),
-        (1_576_921_157, 721, 793),
-        (4_067_701_532, 793, 865),
-        (2_226_384_237, 865, 937),
-        (2_923_408_134, 937, 1009),
-        (2_680_329_256, 1009, 1081),
-        (1_546_717_673, 1081, 1153),
-        (2_713_657_846, 1153, 1225),
-        (1_046_575_299, 1225, 1297),
-        (2_017_735_779, 1297, 2508),
-    ];
-    check_pinned(&expected, |db, _, _| db.rev().get());
+    check_pinned(&VECTOR_B_LAST, |db, _, _| db.rev().get());
 }
 
 /// TestCompactionHash: the hash that a compaction leaves is the one asked for just before, over many

@@ -7,7 +7,8 @@ use revtree_format::etcd::{
 };
 use revtree_format::{ChangeId, Revision};
 use revtree_test_bbolt::{
-    History, Options, Tombstones, VECTOR_A_HASHES, vector_a, vector_a_snapshot, write,
+    History, Options, Tombstones, VECTOR_A_HASHES, VECTOR_B_LAST, VECTOR_B_MIDDLE, vector_a,
+    vector_a_snapshot, vector_b_key, vector_b_steps, write,
 };
 use revtree_test_fixtures::all;
 
@@ -184,57 +185,13 @@ fn kept_tombstones_do_not_change_hashes() {
 /// Goal: etcd's own pinned hashes over alternating puts and compactions.
 #[test]
 fn vector_b_has_its_hashes() {
-    type Pinned = [(u32, i64, u64); 19];
-    const MID: Pinned = [
-        (4082599214, -1, 35),
-        (2279933401, 35, 106),
-        (3284231217, 106, 177),
-        (126286495, 177, 248),
-        (900108730, 248, 319),
-        (2475485232, 319, 390),
-        (1226296507, 390, 461),
-        (2503661030, 461, 532),
-        (4155130747, 532, 603),
-        (106915399, 603, 674),
-        (406914006, 674, 745),
-        (1882211381, 745, 816),
-        (806177088, 816, 887),
-        (664311366, 887, 958),
-        (1496914449, 958, 1029),
-        (2434525091, 1029, 1100),
-        (3988652253, 1100, 1171),
-        (1122462288, 1171, 1242),
-        (724436716, 1242, 1883),
-    ];
-    const LAST: Pinned = [
-        (1913897190, -1, 73),
-        (224860069, 73, 145),
-        (1565167519, 145, 217),
-        (1566261620, 217, 289),
-        (2037173024, 289, 361),
-        (691659396, 361, 433),
-        (2713730748, 433, 505),
-        (3919322507, 505, 577),
-        (769967540, 577, 649),
-        (2909194793, 649, 721),
-        (1576921157, 721, 793),
-        (4067701532, 793, 865),
-        (2226384237, 865, 937),
-        (2923408134, 937, 1009),
-        (2680329256, 1009, 1081),
-        (1546717673, 1081, 1153),
-        (2713657846, 1153, 1225),
-        (1046575299, 1225, 1297),
-        (2017735779, 1297, 2508),
-    ];
-    for pinned in [MID, LAST] {
+    for pinned in [VECTOR_B_MIDDLE, VECTOR_B_LAST] {
         let mut history = History::new();
-        let steps = (0..18).map(|step| (step * 71, 71)).chain([(1278, 1210)]);
-        for ((first, count), (hash, compact, revision)) in steps.zip(pinned) {
+        for ((first, count), (hash, compact, revision)) in vector_b_steps().zip(pinned) {
             for i in first..=first + count {
                 history
                     .begin()
-                    .put(pick(i).as_bytes(), i.to_string().as_bytes(), 0);
+                    .put(vector_b_key(i).as_bytes(), i.to_string().as_bytes(), 0);
             }
             let contents = history.contents();
             let pairs = contents
@@ -244,23 +201,6 @@ fn vector_b_has_its_hashes() {
             assert_eq!(hash_kv(&pairs, revision, compact), hash, "at {revision}");
             history.compact(revision, Tombstones::KeepAtCompaction);
         }
-    }
-}
-
-fn pick(i: u64) -> &'static str {
-    const NAMES: [&str; 7] = [
-        "alice",
-        "bob",
-        "celine",
-        "dominik",
-        "eve",
-        "frederica",
-        "gorge",
-    ];
-    match i {
-        _ if i % 142 == 30 => "zenek",
-        _ if i % 71 == 30 => "xavery",
-        _ => NAMES[usize::try_from(i % 7).expect("below seven")],
     }
 }
 

@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contents::Contents;
-use crate::image::Image;
-use crate::writer::{Options, write};
 
 /// One change of one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +92,16 @@ impl History {
         self.push(key, record, true)
     }
 
+    /// Deletes the keys from `start` on that are alive, in their order.
+    pub fn delete_from(&mut self, start: &[u8]) -> &mut History {
+        let alive = self.alive.range(start.to_vec()..);
+        let keys: Vec<Vec<u8>> = alive.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.delete(&key);
+        }
+        self
+    }
+
     /// Grants a lease.
     pub fn grant(&mut self, id: i64, ttl_s: i64) -> &mut History {
         self.leases.insert(id, ttl_s);
@@ -165,91 +173,6 @@ impl History {
         self.sub += 1;
         self
     }
-}
-
-/// The lease of [`vector_a`].
-pub const VECTOR_A_LEASE: i64 = 7_587_862_094_443;
-
-/// The hashes of [`vector_a`]: compact revision (−1 = never), then revisions with their hashes.
-///
-/// Those at the compact revision itself are by the rule of newer servers.
-pub const VECTOR_A_HASHES: [(i64, &[(u64, u32)]); 3] = [
-    (
-        -1,
-        &[
-            (1, 1_084_519_789),
-            (2, 2_587_454_935),
-            (3, 2_496_657_716),
-            (4, 1_543_131_607),
-            (5, 3_443_527_744),
-            (6, 2_028_030_389),
-            (7, 4_231_545_613),
-            (8, 1_089_918_727),
-            (9, 4_178_312_705),
-            (10, 232_134_794),
-            (11, 2_524_539_072),
-            (12, 2_532_792_950),
-        ],
-    ),
-    (
-        6,
-        &[
-            (6, 1_569_834_837),
-            (7, 1_748_219_419),
-            (8, 3_368_539_584),
-            (9, 2_370_538_030),
-            (10, 2_986_598_664),
-            (11, 1_707_725_061),
-            (12, 2_488_629_843),
-        ],
-    ),
-    (
-        8,
-        &[
-            (8, 523_955_963),
-            (9, 3_428_953_269),
-            (10, 2_813_935_665),
-            (11, 1_449_204_629),
-            (12, 550_080_578),
-        ],
-    ),
-];
-
-/// A short history with everything in it, whose hashes a real etcd computed.
-#[must_use]
-pub fn vector_a() -> History {
-    let mut history = History::new();
-    history.grant(VECTOR_A_LEASE, 100_000);
-    history.begin().put(b"a", b"1", 0);
-    history.begin().put(b"b", b"", 0);
-    history.begin().put(b"c", &[0x00, 0xff].repeat(100), 0);
-    history.begin().put(b"a", b"2", VECTOR_A_LEASE);
-    history
-        .begin()
-        .put(b"d", b"x", 0)
-        .put(b"a", b"3", 0)
-        .delete(b"b");
-    history.begin().delete(b"a");
-    history.begin().put(b"\x00\x01k", b"bin", 0);
-    history
-        .begin()
-        .delete(b"c")
-        .delete(b"d")
-        .put(b"d", b"reborn", 0);
-    history.begin().put(b"a", b"back", 0);
-    history.begin().delete(b"a");
-    history.begin().put(b"e", b"last", 0);
-    history
-}
-
-/// A snapshot of [`vector_a`], compacted as etcd 3.4.23 did if `compacted` is given.
-#[must_use]
-pub fn vector_a_snapshot(options: &Options, compacted: Option<u64>) -> Image {
-    let mut history = vector_a();
-    if let Some(revision) = compacted {
-        history.compact(revision, Tombstones::Drop);
-    }
-    write(options, &history.contents())
 }
 
 /// A key of the `key` bucket.

@@ -10,19 +10,22 @@
 //! ```
 //!
 //! - `contents`: what is in a file: buckets of pairs
-//! - `history`: revisions of keys as etcd encodes them, their compaction, and a golden one
+//! - `history`: revisions of keys as etcd encodes them, and their compaction
+//! - `vectors`: two golden histories with their hashes, as plain data
 //! - `writer`: contents to pages
 //! - `image`: the file, what its pages are, and ways to damage it
 
 mod contents;
 mod history;
 mod image;
+mod vectors;
 mod writer;
 
 pub use contents::{Contents, Pairs};
-pub use history::{
-    Change, History, Tombstones, VECTOR_A_HASHES, VECTOR_A_LEASE, key_value, revision_key,
-    vector_a, vector_a_snapshot,
-};
+pub use history::{Change, History, Tombstones, key_value, revision_key};
 pub use image::{Image, PageKind, PageNote};
+pub use vectors::{
+    Pinned, Step, VECTOR_A, VECTOR_A_HASHES, VECTOR_A_LEASE, VECTOR_B_LAST, VECTOR_B_MIDDLE,
+    vector_a, vector_a_snapshot, vector_b_key, vector_b_steps,
+};
 pub use writer::{Freelist, Metas, Options, write};
