@@ -93,21 +93,26 @@ impl Leaf {
     }
 
     /// How many entries have a key below `key`, or at most `key` if `through`. Those that cannot be
-    /// read, and that the others do not tell the side of, are where `unread` says.
+    /// read, and that the others do not tell the side of, are where `unread` says; why one of them cannot
+    /// is left in `doubt`.
     pub(super) fn rank<K: Keys>(
         &self,
         key: &[u8],
         through: bool,
         unread: Unread,
         reader: &Reader<'_, K>,
+        doubt: &mut Option<K::Error>,
     ) -> usize {
         match self.spot(key, reader) {
             Spot::Entry(at) => at + usize::from(through),
             Spot::Before(at) => at,
-            Spot::Among(entries, _) => match unread {
-                Unread::Above => entries.start,
-                Unread::Below => entries.end,
-            },
+            Spot::Among(entries, error) => {
+                *doubt = Some(error);
+                match unread {
+                    Unread::Above => entries.start,
+                    Unread::Below => entries.end,
+                }
+            }
         }
     }
 

@@ -191,7 +191,7 @@ impl KeyIndex {
         let guard = pin();
         let version = self.tree.read(&guard);
         let reader = self.reader(keys);
-        let span = tree::span(version.root(), version.sizes(), lower, upper, &reader);
+        let (span, _) = tree::span(version.root(), version.sizes(), lower, upper, &reader);
         let (mut from, mut to) = (span.from.all, span.to.all);
         let max = u32::try_from(max).unwrap_or(u32::MAX);
         let more = to - from > max;
@@ -209,26 +209,32 @@ impl KeyIndex {
         more
     }
 
-    /// How many keys lie within the bounds, in the time of two lookups. A record that cannot be
-    /// read, and that a bound would have to be compared with, is within.
+    /// How many keys lie within the bounds, in the time of two lookups.
+    ///
+    /// # Errors
+    /// A record that cannot be read, and that a bound would have to be compared with: nobody can tell
+    /// whether it is within.
     pub(crate) fn count<K: Keys>(
         &self,
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
         keys: &K,
-    ) -> Count {
+    ) -> Result<Count, K::Error> {
         let guard = pin();
         let version = self.tree.read(&guard);
         let revision = version.revision();
         let reader = self.reader(keys);
-        let span = tree::span(version.root(), version.sizes(), lower, upper, &reader);
+        let (span, doubt) = tree::span(version.root(), version.sizes(), lower, upper, &reader);
+        if let Some(error) = doubt {
+            return Err(error);
+        }
         let live = u64::from(span.to.live - span.from.live);
         let all = u64::from(span.to.all - span.from.all);
-        Count {
+        Ok(Count {
             live,
             all,
             revision,
-        }
+        })
     }
 
     /// How many keys there are in all.

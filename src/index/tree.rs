@@ -19,31 +19,28 @@ pub(super) struct Span {
 }
 
 /// The entries within the bounds, those too of which that cannot be told because they cannot be
-/// read; an empty span if the bounds cross.
+/// read, with the reason; an empty span if the bounds cross.
 pub(super) fn span<K: Keys>(
     root: &Node,
     sizes: Sizes,
     lower: Bound<&[u8]>,
     upper: Bound<&[u8]>,
     reader: &Reader<'_, K>,
-) -> Span {
-    let low = |key, through| rank(root, key, through, Unread::Above, reader);
+) -> (Span, Option<K::Error>) {
+    let mut doubt = None;
+    let mut below = |key, through, unread| rank(root, key, through, unread, reader, &mut doubt);
     let from = match lower {
         Bound::Unbounded => Sizes::default(),
-        Bound::Included(key) => low(key, false),
-        Bound::Excluded(key) => low(key, true),
+        Bound::Included(key) => below(key, false, Unread::Above),
+        Bound::Excluded(key) => below(key, true, Unread::Above),
     };
-    let high = |key, through| rank(root, key, through, Unread::Below, reader);
     let to = match upper {
         Bound::Unbounded => sizes,
-        Bound::Included(key) => high(key, true),
-        Bound::Excluded(key) => high(key, false),
+        Bound::Included(key) => below(key, true, Unread::Below),
+        Bound::Excluded(key) => below(key, false, Unread::Below),
     };
-    if to.all < from.all {
-        Span { from, to: from }
-    } else {
-        Span { from, to }
-    }
+    let to = if to.all < from.all { from } else { to };
+    (Span { from, to }, doubt)
 }
 
 /// Visits entries number `from..to` in order, or in reverse.
@@ -137,6 +134,7 @@ fn rank<K: Keys>(
     through: bool,
     unread: Unread,
     reader: &Reader<'_, K>,
+    doubt: &mut Option<K::Error>,
 ) -> Sizes {
     let mut before = Sizes::default();
     let mut node = root;
@@ -148,7 +146,7 @@ fn rank<K: Keys>(
                 node = inner.child(at);
             }
             Body::Leaf(leaf) => {
-                let at = leaf.rank(key, through, unread, reader);
+                let at = leaf.rank(key, through, unread, reader, doubt);
                 return before.plus(leaf.sizes_before(at));
             }
         }

@@ -246,7 +246,8 @@ impl<'v> Range<'v> {
     }
 
     /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision. A
-    /// key whose record is damaged counts there.
+    /// key whose record is damaged counts there, unless a bound would have to be compared with it: that is
+    /// [`Error::Corrupt`](crate::Error::Corrupt).
     ///
     /// ```
     /// use revtree::KeyRange;
@@ -575,7 +576,7 @@ pub(crate) fn count_at(store: &Store, keys: &KeyRange, rev: Revision) -> Result<
     }
     let (lower, upper) = keys.bounds();
     let records = RecordKeys(&store.engine.medium);
-    let counted = store.index.count(lower, upper, &records);
+    let counted = store.index.count(lower, upper, &records)?;
     if counted.revision <= rev {
         return Ok(counted.live);
     }

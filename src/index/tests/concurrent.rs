@@ -45,6 +45,7 @@ fn readers_beside_a_writer() {
 
                     // Revision r has exactly r keys.
                     let count = index.count(Bound::Unbounded, Bound::Unbounded, records);
+                    let count = count.expect("readable");
                     assert_eq!(count.all, count.revision.get());
                     let mut out = Vec::new();
                     let from = Bound::Included(&*wanted);

@@ -145,6 +145,7 @@ impl Pair {
         }
         let context = format!("seed {seed} from {lower:?} to {upper:?}");
         let count = self.index.count(lower, upper, &self.records);
+        let count = count.expect("readable");
         assert_eq!(
             (count.live, count.all),
             (live, want.len() as u64),

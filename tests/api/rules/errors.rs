@@ -556,7 +556,14 @@ fn a_damaged_neighbour_does_not_poison() {
         let mut back = read(range().reverse());
         back.reverse();
         assert_eq!(back, keys[first..], "from {from}");
-        assert_eq!(range().count().unwrap(), (keys.len() - first) as u64);
+        match range().count() {
+            Ok(count) => assert_eq!(count, (keys.len() - first) as u64),
+            // Nobody can tell whether the damaged one is below the bound.
+            Err(error) => assert!(
+                first == 3 && matches!(error, Error::Corrupt { .. }),
+                "{error}"
+            ),
+        }
     }
     assert_eq!(read(view.range(.."aaaaaaaabbbb2+")), keys[..4]);
     assert_eq!(read(view.range("aaaaaaaabbbb3"..)).len(), 4);
