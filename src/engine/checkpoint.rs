@@ -174,7 +174,8 @@ impl Engine {
     /// Appends a page of `len` bytes that nobody will read, as a checkpoint that is given up leaves.
     #[cfg(test)]
     pub(crate) fn append_lost_page(&self, len: usize) -> Result<()> {
-        self.append_page(FrameKind::Chunk, &vec![0; len]).map(|_| ())
+        self.append_page(FrameKind::Chunk, &vec![0; len])
+            .map(|_| ())
     }
 
     /// A failure to append leaves the log's end unknown.
