@@ -205,7 +205,7 @@ impl Space {
 
     /// The same, and up to `most` if there is so much.
     fn allocate_up_to(&mut self, storage: &dyn Storage, end: u64, most: u64) -> Result<()> {
-        if end <= self.allocated {
+        if most <= self.allocated {
             return Ok(());
         }
         let step = (self.allocated / 8).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
@@ -215,6 +215,9 @@ impl Space {
         let wanted = wanted.min(self.store_bytes_max.max(end));
         // On a disk that is nearly full the step may not fit, and what is needed still does.
         for wanted in [wanted, end] {
+            if wanted <= self.allocated {
+                return Ok(());
+            }
             match storage.allocate(self.allocated, wanted - self.allocated) {
                 Ok(()) => {
                     self.allocated = wanted;

@@ -12,7 +12,7 @@ use revtree::{Durability, Options};
 
 fn options() -> Options {
     let options = Options::new().segment_bytes(64 << 10);
-    options.checkpoint_bytes(500 << 10)
+    options.checkpoint_bytes(200 << 10)
 }
 
 /// Whether commits come in at the right moment is chance, so there are some rounds.
