@@ -189,6 +189,10 @@ impl Extent {
             .map_raw_read_only(file)?;
         // Readers jump about: reading 128 KiB around each fault would be waste. A hint.
         let _ = shown.advise(Advice::Random);
+        // What has just been read to be compared is cached: mapped all at once, it costs a reader no
+        // fault for each part. A hint, too.
+        let compared = self.published.min(end).saturating_sub(offset);
+        let _ = shown.advise_range(Advice::PopulateRead, 0, in_region(compared));
         self.move_here(shown, offset)?;
         self.set_shown(offset, end);
         Ok(())
