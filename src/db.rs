@@ -5,6 +5,9 @@
     reason = "what the last open found, asked of by `recovery`"
 )]
 
+#[cfg(all(test, not(miri)))]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};

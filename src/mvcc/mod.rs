@@ -25,9 +25,6 @@ mod txn;
 mod versions;
 mod view;
 
-#[cfg(all(test, not(miri)))]
-mod tests;
-
 pub use events::{Event, EventKind, Events, Prev};
 pub use hash::{DEFAULT_IGNORES, Hash, HashKv, IgnoreKey};
 pub use keys::KeyRange;

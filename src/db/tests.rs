@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use revtree_format::IndexLeaf;
 
-use super::Submitted;
 use crate::engine::IndexRun;
 use crate::error::{Error, Result};
+use crate::mvcc::{Commit, Store, Submitted};
 use crate::options::{Durability, Options};
 use crate::sys::sim::{Call, FaultPlan, SimDisk, SimOptions};
 
@@ -30,7 +30,7 @@ impl Wake for Unpark {
 }
 
 /// Polls until it is ready; fails instead of waiting or being woken for ever.
-fn block_on(submitted: Submitted) -> Result<super::Commit> {
+fn block_on(submitted: Submitted) -> Result<Commit> {
     let unpark = Arc::new(Unpark {
         thread: thread::current(),
         calls: AtomicU32::new(0),
@@ -77,7 +77,7 @@ fn without_room() -> (crate::Db, SimDisk, Submitted) {
 }
 
 /// The error that `wait` gives; there is no room, but nothing is lost.
-fn check_refused(result: Result<super::Commit>) {
+fn check_refused(result: Result<Commit>) {
     let error = result.expect_err("there is no room");
     assert!(
         matches!(&error, Error::CommitUnknown { revision, cause }
@@ -114,7 +114,7 @@ fn a_task_is_told_of_a_failed_close() {
 
 /// Looks, during the close's own checkpoint, whether another may begin behind it.
 struct Looks<'a> {
-    store: &'a super::Store,
+    store: &'a Store,
     none_begins: &'a AtomicBool,
 }
 
