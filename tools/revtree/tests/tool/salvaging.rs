@@ -65,22 +65,25 @@ fn salvage(bench: &Bench) -> (Ran, Value, Bench) {
 fn answers(bench: &Bench) -> BTreeMap<String, String> {
     let mut answers = BTreeMap::new();
     bench.with_options(Options::new().read_only(), |db| {
-        let compact = db.read()?.compact_rev().map_or(1, revtree::Revision::get);
+        let compact = db.compact_rev().map_or(1, revtree::Revision::get);
         for rev in compact..=db.rev().get() {
             let hash = db.hash_by_rev(rev)?.hash;
             answers.insert(format!("hash {rev}"), hash.to_string());
         }
         let view = db.read()?;
-        answers.insert("compact".into(), format!("{:?}", view.compact_rev()));
-        answers.insert("applied".into(), format!("{:?}", view.applied()));
+        answers.insert("compact".into(), format!("{:?}", db.compact_rev()));
         for table in view.tables() {
-            for row in view.table(&table).range(..) {
+            for row in view.table(table).iter() {
                 let (key, value) = row?;
                 answers.insert(format!("row {table} {key:?}"), format!("{value:?}"));
             }
         }
         Ok(())
     });
+    let stat = bench.json("stat", &[]).remove(0);
+    for field in ["revision", "compact_revision", "applied_index", "applied_term"] {
+        answers.insert(field.into(), stat[field].to_string());
+    }
     answers.insert("history".into(), bench.text("history", &["key 1"]));
     answers
 }
