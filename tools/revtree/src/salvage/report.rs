@@ -90,7 +90,10 @@ impl fmt::Display for Loss {
                 write!(f, "frames {first} to {last} of the log are missing")?;
                 match revisions {
                     Some((from, to)) => write!(f, ", and changes of revisions {from} to {to}"),
-                    None => write!(f, ", which held no revision that is not here"),
+                    None => f.write_str(
+                        ", which held no revision that is not here, but may have held rows of \
+                         side tables, a consistent index or a compaction",
+                    ),
                 }
             }
             Loss::Items { offset } => write!(
