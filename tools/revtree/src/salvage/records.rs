@@ -3,7 +3,8 @@
 //!
 //! Checksums of records know no store. So in a damaged frame a block may be another store's, and a
 //! value may look like a record. Against the first: where a damaged record crosses the border of a
-//! block, nothing that lies in that block is taken. Against the second: behind a damaged head the walk
+//! block, nothing that lies in that block is taken, and where no record is damaged, nothing at all, if
+//! not one flipped bit of a hint or of padding explains the frame's checksum. Against the second: behind a damaged head the walk
 //! goes on only where all that follows fits the frame's own count.
 
 use revtree_format::limits::BLOCK_BYTES;
@@ -11,6 +12,7 @@ use revtree_format::{ChangeId, FrameKind, Position, RecordHead, RecordKind, Revi
 use revtree_format::{check_value, parse_record};
 
 use super::chain::Chain;
+use super::crc::flipped_byte;
 use super::report::Loss;
 use super::scan::Frame;
 use super::source::Source;
@@ -163,9 +165,47 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        if !self.frame.whole {
+        if self.frame.whole {
+            return;
+        }
+        if self.holes.is_empty() && !self.is_harmless(body) {
+            // Every record verifies, and yet the frame is not what was written.
+            self.unproved = self.found.len() as u64;
+            self.found.clear();
+            self.deletes.clear();
+        } else {
             self.drop_unproved();
         }
+    }
+
+    /// Whether the frame's damage is one flipped bit outside of all that the records' checksums cover: in
+    /// a hint, in padding, or behind the records.
+    fn is_harmless(&self, body: &[u8]) -> bool {
+        let checked = self.frame.header.check_body(body, self.frame.position);
+        let Err(error) = checked else { return true };
+        let Some(flipped) = flipped_byte(body.len(), error.expected ^ error.found) else {
+            return false;
+        };
+        if flipped >= self.frame.header.records_len as usize {
+            return true;
+        }
+        self.found.iter().any(|place| {
+            let at =
+                usize::try_from(place.position.0 - self.frame.body_at().0).unwrap_or(usize::MAX);
+            let Some(inside) = flipped.checked_sub(at).filter(|inside| *inside < place.len) else {
+                return false;
+            };
+            let Some((head, _)) = body
+                .get(at..)
+                .and_then(|raw| parse_record(raw, place.position).ok())
+            else {
+                return false;
+            };
+            let key_at = usize::from(head.key_at);
+            (8..16).contains(&inside)
+                || head.skip.is_some() && (key_at - 8..key_at).contains(&inside)
+                || inside >= head.value_at() + head.value_len as usize
+        })
     }
 
     /// A head that verifies at `at` and fits the frame.

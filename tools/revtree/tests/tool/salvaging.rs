@@ -323,6 +323,52 @@ fn a_flipped_bit_in_a_head() {
     }
 }
 
+/// Goal: a flipped bit in a hint costs nothing: no checksum of a record covers it.
+#[test]
+fn a_flipped_bit_in_a_hint() {
+    let bench = Bench::small();
+    let frame = {
+        let own = bytes(&bench.store());
+        let value = find(&own, b"red\nand green");
+        let magic = |at: &usize| own[*at..].starts_with(b"RVFM");
+        (0..value).rev().find(magic).expect("a frame")
+    };
+    for byte in 8..16 {
+        let (report, new) = damaged(&bench, |content| content[frame + 64 + byte] ^= 4);
+        assert_eq!(report["frames_damaged"], 1, "{report}");
+        assert_eq!(answers(&bench), answers(&new));
+    }
+}
+
+/// Goal: where records end with the blocks, no record tells that a block is another store's; nothing of
+/// the frame is taken.
+#[test]
+fn a_foreign_block_that_cuts_no_record() {
+    let make = |salt: u8| {
+        let bench = Bench::empty();
+        bench.with_options(Options::new().segment_bytes(1 << 20), |db| {
+            let mut txn = db.write()?;
+            txn.put("k000", [salt; 12])?;
+            for n in 1..900_u32 {
+                txn.put(format!("k{n:03}"), [salt; 4])?;
+            }
+            txn.commit()?;
+            Ok(db.put("later", "x").map(drop)?)
+        });
+        bench
+    };
+    let bench = make(1);
+    let foreign = bytes(&make(2).store());
+    let at = 6 * BLOCK;
+    assert_eq!(bytes(&bench.store())[at + 60..at + 64], [1; 4]);
+    let (report, new) = damaged(&bench, |content| {
+        content[at..at + BLOCK].copy_from_slice(&foreign[at..at + BLOCK]);
+    });
+    assert_eq!(report["records_lost"], 900, "{report}");
+    assert_part(&bench, &new, 900);
+    assert_eq!(new.text("get", &["later"]), "x\n");
+}
+
 /// Goal: a delete that is lost is known from the put behind it, and comes back.
 #[test]
 fn a_lost_delete_is_rebuilt() {
