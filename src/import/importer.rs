@@ -144,7 +144,7 @@ impl Importer {
     /// assert!(matches!(refused, Err(Error::Import { .. })));
     /// importer.put_after_loss(ChangeId::new(5.into(), 0), &new)?;
     /// let db = importer.finish(5.into(), None, Applied::default())?;
-    /// assert_eq!(db.get("a")?.unwrap().create_revision().get(), 4);
+    /// assert_eq!(db.get("a")?.unwrap().create_revision.get(), 4);
     /// # Ok::<(), revtree::Error>(())
     /// ```
     ///

@@ -139,7 +139,7 @@ fn vote_segment(source: &Source, at: u64, votes: &mut Votes) {
     let size = match header.index {
         0 if at == SEGMENTS_START => None,
         0 => return,
-        index if at % u64::from(index) != 0 => return,
+        index if !at.is_multiple_of(index.into()) => return,
         index => match u32::try_from(at / u64::from(index)) {
             Ok(size) if is_size(size) => Some(size),
             _ => return,

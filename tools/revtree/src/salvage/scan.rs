@@ -275,21 +275,22 @@ impl Scan<'_> {
                     }
                 }
             }
-            FrameKind::Branch => match BranchPage::parse(&body, frame.position) {
-                Ok(page) => match page.entries {
-                    BranchEntries::Leaves(leaves) => {
+            FrameKind::Branch => {
+                let page = BranchPage::parse(&body, frame.position);
+                match page.map(|page| page.entries) {
+                    Ok(BranchEntries::Leaves(leaves)) => {
                         for leaf in leaves {
                             self.claim(leaf.position, leaf.segment_use);
                         }
                     }
-                    BranchEntries::Children(children) => {
+                    Ok(BranchEntries::Children(children)) => {
                         for child in children {
                             self.claim(child.page.position, child.page.segment_use);
                         }
                     }
-                },
-                Err(_) => {}
-            },
+                    Err(_) => {}
+                }
+            }
             FrameKind::Directory => {
                 if let Ok(directory) = Directory::parse(&body, frame.position) {
                     for chunk in directory.chunks {
