@@ -87,10 +87,12 @@ pub(crate) fn collect(source: &Source, chain: &Chain) -> Records {
     for frame in &chain.frames {
         if frame.header.kind == FrameKind::Records {
             let mut walk = Walk::new(frame, before);
-            match frame.body(source) {
-                Some(body) => walk.body(&body),
-                None => walk.lost_behind(frame.header.records_len as usize, None),
-            }
+            let body = frame.body(source).or_else(|| {
+                // The file ends inside of it.
+                let left = source.len().saturating_sub(frame.body_at().0);
+                source.bytes(frame.body_at().0, usize::try_from(left).ok()?)
+            });
+            walk.body(&body.unwrap_or_default());
             walk.finish(&mut losses);
             deletes.extend(walk.deletes);
             found.extend(walk.found);
@@ -160,13 +162,17 @@ impl<'a> Walk<'a> {
                 }
                 None => {
                     let next = self.behind_damage(records, at);
-                    self.lost_behind(next, Some(at));
+                    self.lost(at, next);
                     at = next;
                 }
             }
         }
         if self.frame.whole {
             return;
+        }
+        let all = self.frame.header.records_len as usize;
+        if end < all {
+            self.lost(end, all);
         }
         if self.holes.is_empty() && !self.is_harmless(body) {
             // Every record verifies, and yet the frame is not what was written.
@@ -181,6 +187,10 @@ impl<'a> Walk<'a> {
     /// Whether the frame's damage is one flipped bit outside of all that the records' checksums cover: in
     /// a hint, in padding, or behind the records.
     fn is_harmless(&self, body: &[u8]) -> bool {
+        if body.len() < self.frame.header.body_len as usize {
+            // The file ends behind the records.
+            return true;
+        }
         let checked = self.frame.header.check_body(body, self.frame.position);
         let Err(error) = checked else { return true };
         let Some(flipped) = flipped_byte(body.len(), error.expected ^ error.found) else {
@@ -296,13 +306,9 @@ impl<'a> Walk<'a> {
         last.unwrap_or(self.before).get()
     }
 
-    /// Notes that nothing was had from `at`, or the beginning, to `end`.
-    fn lost_behind(&mut self, end: usize, at: Option<usize>) {
-        self.holes.push(Hole {
-            from: at.unwrap_or(0),
-            to: end,
-            id: None,
-        });
+    /// Notes that nothing was had from these bytes.
+    fn lost(&mut self, from: usize, to: usize) {
+        self.holes.push(Hole { from, to, id: None });
     }
 
     /// Gives up the records in blocks whose border a damaged record crosses: see the file's head.
