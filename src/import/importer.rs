@@ -49,6 +49,15 @@ pub(super) struct Taken {
     pub(super) rows: u64,
 }
 
+/// How a record relates to its key's record before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Follows {
+    /// As every reader relies on.
+    Checked,
+    /// Records between the two are lost.
+    Loss,
+}
+
 /// A complete store, closed: where it is, and how its importer was to open it.
 pub(crate) struct Sealed {
     pub(crate) disk: Arc<dyn Disk>,
@@ -116,15 +125,43 @@ impl Importer {
                 "the put {id} says mod revision {modified} (create revision {create})"
             ));
         }
-        let op = OpRef {
-            key: &kv.key,
-            kind: RecordKind::Put,
-            value: &kv.value,
-            lease: kv.lease,
-            create: kv.create_revision,
-            version: kv.version,
-        };
-        self.record(id, &op)
+        self.record(id, &OpRef::put(kv))
+    }
+
+    /// Adds a put between which and the key's record before it some are lost, the delete that ended the
+    /// generation before among them: for tools that save what is left of a damaged store.
+    ///
+    /// The lost records are no revision of the key: a read between the two finds the older one.
+    /// What [`Importer::put`] takes it takes too.
+    ///
+    /// ```
+    /// use revtree::{Applied, ChangeId, Db, Error, KeyValue, LeaseId, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// let old = KeyValue::new("a".into(), "old".into(), 2.into(), 2.into(), 1, LeaseId::NONE);
+    /// importer.put(ChangeId::new(2.into(), 0), &old)?;
+    /// // A delete, and the first put of the generation from 4 on, are lost.
+    /// let new = KeyValue::new("a".into(), "new".into(), 4.into(), 5.into(), 2, LeaseId::NONE);
+    /// let refused = importer.put(ChangeId::new(5.into(), 0), &new);
+    /// assert!(matches!(refused, Err(Error::Import { .. })));
+    /// importer.put_after_loss(ChangeId::new(5.into(), 0), &new)?;
+    /// let db = importer.finish(5.into(), None, Applied::default())?;
+    /// assert_eq!(db.get("a")?.unwrap().create_revision.get(), 4);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Importer::put`]; also for a generation that began before the record before it was written.
+    pub fn put_after_loss(&mut self, id: ChangeId, kv: &KeyValue) -> Result<()> {
+        let before = self.store.find(&kv.key)?;
+        let lost = before.is_some_and(|(_, (_, head))| {
+            // A first version behind a put would read as its generation's second.
+            head.kind == RecordKind::Put && kv.create_revision > head.id.main && kv.version > 1
+        });
+        if !lost || kv.mod_revision != id.main {
+            return self.put(id, kv);
+        }
+        self.append(id, &OpRef::put(kv), Follows::Loss)
     }
 
     /// Adds a delete.
@@ -172,7 +209,20 @@ impl Importer {
     }
 
     /// Makes a side table, which may stay empty.
-    pub(super) fn table_create(&mut self, table: &str) -> Result<()> {
+    ///
+    /// ```
+    /// use revtree::{Applied, Db, Options};
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let mut importer = Db::importer(dir.path().join("store"), Options::new())?;
+    /// importer.table_create("members")?;
+    /// let db = importer.finish(1.into(), None, Applied::default())?;
+    /// assert!(db.read()?.tables().eq(["members"]));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Importer::table_put`].
+    pub fn table_create(&mut self, table: &str) -> Result<()> {
         check_name(table)?;
         self.store
             .append_given_item(&Control::TableCreate { table })
@@ -180,11 +230,15 @@ impl Importer {
 
     /// Adds a record of either kind.
     pub(super) fn record(&mut self, id: ChangeId, op: &OpRef<'_>) -> Result<()> {
+        self.append(id, op, Follows::Checked)
+    }
+
+    fn append(&mut self, id: ChangeId, op: &OpRef<'_>, follows: Follows) -> Result<()> {
         self.check_id(id)?;
         check_lengths(op.key, op.value)?;
         let base = self.store.find(op.key)?;
         let before = base.as_ref().map(|(_, (_, head))| head);
-        self.check_fields(id, op, before)?;
+        self.check_fields(id, op, before.filter(|_| follows == Follows::Checked))?;
         self.store.append_given(id, op, base.as_ref())?;
         let lived = before.is_some_and(|head| head.kind == RecordKind::Put);
         match (lived, op.kind == RecordKind::Put) {
@@ -292,6 +346,18 @@ impl Importer {
 }
 
 impl OpRef<'_> {
+    /// A put as `kv` has it.
+    fn put(kv: &KeyValue) -> OpRef<'_> {
+        OpRef {
+            key: &kv.key,
+            kind: RecordKind::Put,
+            value: &kv.value,
+            lease: kv.lease,
+            create: kv.create_revision,
+            version: kv.version,
+        }
+    }
+
     /// A delete of `key`.
     pub(super) fn tombstone(key: &[u8]) -> OpRef<'_> {
         OpRef {

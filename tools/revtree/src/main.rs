@@ -8,6 +8,7 @@ mod failure;
 mod keys;
 mod output;
 mod progress;
+mod salvage;
 mod store;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ mod import_etcd;
 mod log;
 mod put;
 mod range;
+mod salvage;
 mod stat;
 mod tables;
 
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Tables(tables::Tables),
     /// Print the structures of the file, also of a damaged one.
     Dump(dump::Dump),
+    /// Save what is whole of a damaged store into a new one.
+    Salvage(salvage::Salvage),
 }
 
 impl Command {
@@ -68,6 +71,7 @@ impl Command {
             Command::Compact(command) => command.run(output),
             Command::Tables(command) => command.run(output),
             Command::Dump(command) => command.run(output),
+            Command::Salvage(command) => command.run(output),
         }
     }
 }

@@ -5,4 +5,6 @@ mod importing;
 mod program;
 mod reading;
 mod refusals;
+mod salvaging;
+
 mod writing;

@@ -8,7 +8,8 @@ use revtree::Db;
 
 use crate::program::{Bench, Ran, assert_refused, bytes, run};
 
-/// Each command with arguments that suit it, all but `put` and `import-etcd`.
+/// Each command with arguments that suit it, all but `put`, `import-etcd` and
+/// `salvage`.
 const ON_A_STORE: &[&[&str]] = &[
     &["get", "k"],
     &["range"],
