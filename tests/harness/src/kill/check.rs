@@ -1,0 +1,275 @@
+//! What a store may be after a kill: the model at one entry, not before the last acknowledged one.
+//!
+//! The model is replayed from the log's entries, and only forward: a store that is behind what was
+//! seen once is lost, one that differs in anything is wrong.
+
+use std::collections::BTreeSet;
+
+use revtree_format::Revision;
+
+use super::entry::{After, Entry, NUMBER, TABLE};
+use crate::model::{Reader, Subject};
+use crate::oracle::Oracle;
+use crate::subject::Store;
+
+/// The parent's knowledge.
+pub(super) struct Expected {
+    seed: u64,
+    oracle: Oracle,
+    /// The entry that the oracle is at: what was seen of the store last.
+    entry: u64,
+    /// The last entry that was acknowledged, and the last whose raise was.
+    acknowledged: u64,
+    raised: u64,
+    /// Compactions that were begun, and the newest that was acknowledged.
+    tried: BTreeSet<u64>,
+    compacted: u64,
+    /// Whether some process had the store open: then it is there for ever.
+    pub(super) opened: bool,
+    /// Acknowledgements in all.
+    pub(super) acks: u64,
+}
+
+impl Expected {
+    pub(super) fn new(seed: u64) -> Expected {
+        Expected {
+            seed,
+            oracle: Oracle::new(),
+            entry: 0,
+            acknowledged: 0,
+            raised: 0,
+            tried: BTreeSet::new(),
+            compacted: 0,
+            opened: false,
+            acks: 0,
+        }
+    }
+
+    /// Takes in a line of the child.
+    pub(super) fn hear(&mut self, line: &str) -> Result<(), String> {
+        let (word, number) = line.split_once(' ').unwrap_or((line, "0"));
+        if word == "failed:" {
+            return Err(format!("wrong: the process {line}"));
+        }
+        let number: u64 = number
+            .parse()
+            .map_err(|_| format!("wrong: the process said {line:?}"))?;
+        match word {
+            "open" => {
+                self.opened = true;
+                let known = self.oracle.numbers().current.get();
+                if number < known {
+                    return Err(format!("lost: opened at revision {number}, was {known}"));
+                }
+            }
+            "ack" => {
+                self.acks += 1;
+                self.acknowledged = self.acknowledged.max(number);
+            }
+            "raised" => self.raised = self.raised.max(number),
+            "try" => {
+                self.tried.insert(number);
+            }
+            "compacted" => self.compacted = self.compacted.max(number),
+            "spared" => {}
+            _ => return Err(format!("wrong: the process said {line:?}")),
+        }
+        Ok(())
+    }
+
+    /// Compares an open store with the model at the store's own entry.
+    pub(super) fn check(&mut self, store: &mut Store) -> Result<(), String> {
+        let wrong = |error: &dyn std::fmt::Debug| format!("wrong: it cannot be read: {error:?}");
+        let row = store
+            .table_get(Reader::Now, TABLE, &NUMBER.into())
+            .map_err(|error| wrong(&error))?;
+        let found = match row.as_deref().map(<[u8; 8]>::try_from) {
+            None => 0,
+            Some(Ok(bytes)) => u64::from_be_bytes(bytes),
+            Some(Err(error)) => return Err(wrong(&error)),
+        };
+        let least = self.acknowledged.max(self.entry);
+        if found < least {
+            return Err(format!("lost: it is at entry {found}, {least} was told"));
+        }
+        while self.entry < found {
+            let rev = self.oracle.numbers().current.get() + 1;
+            let next = Entry::of(self.seed, self.entry + 1, rev);
+            next.apply(&mut self.oracle)
+                .map_err(|error| format!("the model refuses {next:?}: {error:?}"))?;
+            self.entry += 1;
+        }
+        let state = store.state().map_err(|error| wrong(&error))?;
+        self.take_compaction(state.compact)?;
+        self.take_raise(state.applied.index)?;
+        let expected = self.oracle.state_now();
+        if state != expected {
+            return Err(format!(
+                "wrong: at entry {found} it differs from the model: {}",
+                difference(&state, &expected)
+            ));
+        }
+        let zero = Revision::new(0);
+        let hashes = (store.hash_by_rev(zero), self.oracle.hash_by_rev(zero));
+        if hashes.0 != hashes.1 {
+            return Err(format!("wrong: hashes at entry {found} are {hashes:?}"));
+        }
+        let report = store.db().check().map_err(|error| wrong(&error))?;
+        if report.is_clean() {
+            Ok(())
+        } else {
+            Err(format!("wrong: check finds {report:?}"))
+        }
+    }
+
+    /// The compact revision is one that was asked for, and none that was told is forgotten.
+    fn take_compaction(&mut self, found: Option<Revision>) -> Result<(), String> {
+        let known = self.oracle.numbers().compact;
+        let told = known.map_or(0, Revision::get).max(self.compacted);
+        let Some(found) = found else {
+            return if told == 0 {
+                Ok(())
+            } else {
+                Err(format!("lost: not compacted, {told} was told"))
+            };
+        };
+        if found.get() < told {
+            return Err(format!("lost: compacted at {found}, {told} was told"));
+        }
+        if known == Some(found) {
+            return Ok(());
+        }
+        if !self.tried.contains(&found.get()) {
+            return Err(format!("wrong: compacted at {found}, which nobody asked"));
+        }
+        self.oracle
+            .compact(found)
+            .map_err(|error| format!("wrong: compacted at {found}: {error:?}"))
+    }
+
+    /// The consistent index is the entry's, or the one that it was raised to.
+    fn take_raise(&mut self, found: u64) -> Result<(), String> {
+        let entry = self.entry;
+        if self.raised == entry && entry > 0 && found != 2 * entry + 1 {
+            return Err(format!(
+                "lost: the index {} was told, it is {found}",
+                2 * entry + 1
+            ));
+        }
+        let raises = || Entry::of(self.seed, entry, 0).after == After::Raise;
+        if found == 2 * entry + 1 && raises() {
+            let raised = self.oracle.raise_index(found);
+            return raised.map(drop).map_err(|error| format!("{error:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// The first part that differs, for a report that can be read.
+fn difference(found: &crate::State, expected: &crate::State) -> String {
+    let numbers = |state: &crate::State| (state.current, state.compact, state.applied);
+    if numbers(found) != numbers(expected) {
+        return format!("{:?}, not {:?}", numbers(found), numbers(expected));
+    }
+    if found.tables != expected.tables {
+        return format!("tables {:?}, not {:?}", found.tables, expected.tables);
+    }
+    let first = found.events.iter().zip(&expected.events);
+    if let Some((found, expected)) = first.into_iter().find(|(a, b)| a != b) {
+        return format!("event {found:?}, not {expected:?}");
+    }
+    let counts = (found.events.len(), expected.events.len());
+    if counts.0 != counts.1 {
+        return format!("{} events, not {}", counts.0, counts.1);
+    }
+    "the live keys differ".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Begin, Finish};
+
+    /// A store in memory with so many entries of the log.
+    fn store(seed: u64, entries: u64) -> Store {
+        let mut store = Store::in_memory(64 << 10, 64 << 10);
+        for number in 1..=entries {
+            let rev = store.db().rev().get() + 1;
+            let entry = Entry::of(seed, number, rev);
+            store.begin(Begin::Write).unwrap();
+            for step in &entry.steps {
+                use super::super::entry::Step;
+                match step {
+                    Step::Put(key, value) => {
+                        store.txn_put(key, value, revtree_format::LeaseId::NONE).unwrap();
+                    }
+                    Step::Delete(key) => {
+                        store.txn_delete(key).unwrap();
+                    }
+                    Step::DeleteRange(from, to) => {
+                        let keys = crate::Keys::Between(from.clone(), to.clone());
+                        store.txn_delete_range(&keys).unwrap();
+                    }
+                    Step::Row(table, key, value) => {
+                        store.txn_table_put(table, key, value).unwrap();
+                    }
+                    Step::NoRow(table, key) => {
+                        store.txn_table_delete(table, key).unwrap();
+                    }
+                }
+            }
+            store.txn_set_applied(entry.applied()).unwrap();
+            store.finish(Finish::Commit).unwrap();
+        }
+        store
+    }
+
+    fn verdict(lines: &[&str], mut store: Store) -> String {
+        let mut expected = Expected::new(5);
+        let heard: Result<(), String> = lines.iter().try_for_each(|line| expected.hear(line));
+        heard
+            .and_then(|()| expected.check(&mut store))
+            .map_or_else(|error| error, |()| "right".to_owned())
+    }
+
+    /// What the check is for: each kind of loss and of invention is seen.
+    #[test]
+    fn sees_what_is_lost_and_what_is_wrong() {
+        let check = |lines: &[&str], store: Store, says: &str| {
+            let verdict = verdict(lines, store);
+            assert!(verdict.starts_with(says), "{lines:?}: {verdict}");
+        };
+        check(&["open 1", "ack 30"], store(5, 30), "right");
+        // Not yet told, and perhaps done.
+        check(&["open 1", "ack 28"], store(5, 30), "right");
+        check(&["ack 31"], store(5, 30), "lost: it is at entry 30");
+        check(&["ack 30"], store(6, 30), "wrong: at entry 30 it differs");
+        check(&["failed: x"], store(5, 1), "wrong: the process");
+        let invented = store(5, 30);
+        invented.db().put("key/00", "of nobody").unwrap();
+        check(&[], invented, "wrong: at entry 30 it differs");
+        let compacted = || {
+            let mut store = store(5, 30);
+            store.compact(Revision::new(9)).unwrap();
+            store
+        };
+        check(&["try 9"], compacted(), "right");
+        check(&["try 9", "compacted 9"], compacted(), "right");
+        check(&["try 8"], compacted(), "wrong: compacted at 9");
+        check(&["try 10", "compacted 10"], compacted(), "lost: compacted at 9");
+        check(&["try 9", "compacted 9"], store(5, 30), "lost: not compacted");
+        check(&["raised 30"], store(5, 30), "lost: the index 61");
+    }
+
+    /// A store that was seen at an entry may not be found before it.
+    #[test]
+    fn never_goes_back() {
+        let mut expected = Expected::new(5);
+        expected.check(&mut store(5, 12)).unwrap();
+        expected.check(&mut store(5, 12)).unwrap();
+        expected.check(&mut store(5, 14)).unwrap();
+        let error = expected.check(&mut store(5, 13)).unwrap_err();
+        assert!(error.starts_with("lost"), "{error}");
+        assert!(expected.hear("open 3").is_err());
+    }
+}
