@@ -2,9 +2,9 @@
 //!
 //! The process is this program again. It dies at a random moment by its parent, in the n-th call of
 //! a kind through the storage seam, or at a system call by a tracer, if there is one. Then the
-//! parent opens the store for reading, often for writing too, and it must be the model of the log at
-//! one entry: not before the last one told, with nothing invented. Now and then nobody repairs it,
-//! and the next process is killed inside the recovery.
+//! parent opens the store for reading, then it or a copy for writing, and it must be the model of the
+//! log at one entry: not before the last one told, with nothing invented. Where only the copy was
+//! repaired, the next process recovers the store, and may be killed while it does.
 //!
 //! What a kill does not show is durability: the page cache outlives the process. That is for
 //! [`crash`](mod@crate::crash).
@@ -151,7 +151,13 @@ impl Kills {
             self.is_locked(life)?;
         }
         if self.random.once_in(2) {
-            self.open_and_check(&life.options().read_only())?;
+            // A file that is replaced while the reader opens it has no living writer.
+            let beside = if life.restores {
+                Expected::check_known
+            } else {
+                Expected::check
+            };
+            self.open_and_check(&self.path.clone(), &life.options().read_only(), beside)?;
         }
         Ok(())
     }
@@ -167,7 +173,8 @@ impl Kills {
         }
     }
 
-    /// Opens what the dead process left: for reading, which repairs nothing, and mostly for writing.
+    /// Opens what the dead process left: for reading, which repairs nothing, then it or its copy for
+    /// writing.
     fn look(&mut self, life: &Life) -> Result<(), String> {
         if !self.path.exists() {
             return if self.expected.opened {
@@ -178,25 +185,39 @@ impl Kills {
         }
         // The name is given to a whole store.
         self.expected.opened = true;
-        let before = std::fs::metadata(&self.path).and_then(|file| file.modified());
-        self.open_and_check(&life.options().read_only())?;
-        let after = std::fs::metadata(&self.path).and_then(|file| file.modified());
-        if before.ok() != after.ok() {
+        let (path, options) = (self.path.clone(), life.options());
+        let bytes = || std::fs::read(&path).map_err(|error| error.to_string());
+        let before = bytes()?;
+        self.open_and_check(&path, &options.clone().read_only(), Expected::check_known)?;
+        if bytes()? != before {
             return Err("wrong: a read-only open wrote".to_owned());
         }
         match self.random.below(4) {
             // Left for the next process to repair, or to be killed while it does.
-            0 | 1 => Ok(()),
-            2 => self.open_and_check(&life.options()),
-            _ => self.open_and_check(&life.options().read_mode(ReadMode::Pread)),
+            0 | 1 => {
+                let copy = path.with_extension("copy");
+                std::fs::write(&copy, before).map_err(|error| error.to_string())?;
+                self.open_and_check(&copy, &options, Expected::check)
+            }
+            which => {
+                let read_mode = [ReadMode::Map, ReadMode::Pread][usize::from(which == 3)];
+                self.open_and_check(&path, &options.read_mode(read_mode), Expected::check)?;
+                self.expected.repaired();
+                Ok(())
+            }
         }
     }
 
-    fn open_and_check(&mut self, options: &Options) -> Result<(), String> {
+    fn open_and_check(
+        &mut self,
+        path: &Path,
+        options: &Options,
+        check: fn(&mut Expected, &mut Store) -> Result<(), String>,
+    ) -> Result<(), String> {
         let options = options.clone();
-        let mut store = Store::open(&self.path, move || options.clone())
+        let mut store = Store::open(path, move || options.clone())
             .map_err(|error| format!("wrong: it cannot be opened: {error} ({error:?})"))?;
-        self.expected.check(&mut store)?;
+        check(&mut self.expected, &mut store)?;
         store
             .close()
             .map_err(|error| format!("wrong: it cannot be closed: {error:?}"))

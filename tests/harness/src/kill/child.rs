@@ -65,7 +65,7 @@ struct Child {
     seed: u64,
     life: Life,
     store: PathBuf,
-    /// Shared by whoever writes; alone, whoever restores what must not be older than a commit.
+    /// Shared by whoever writes; whoever restores has it alone.
     gate: RwLock<()>,
 }
 
@@ -74,6 +74,8 @@ impl Child {
     fn stage(&self, stage: u64, disk: &KillDisk) -> Result<(), Error> {
         let db = self.life.open(Arc::new(disk.clone()), &self.store)?;
         say(&format!("open {}", db.rev()));
+        let row = db.read()?.table(TABLE).get(NUMBER)?;
+        say(&format!("at {}", number_of(row.as_deref())));
         let _ = db.stats();
         let last = AtomicU64::new(u64::MAX);
         let work = || {
@@ -133,8 +135,11 @@ impl Child {
                 die();
             }
             self.acknowledge(db, &entry)?;
-            drop(shared);
             self.afterwards(db, &entry)?;
+            drop(shared);
+            if self.life.restores && (entry.after == After::Restore || entry.number % 16 == 3) {
+                self.restore(db)?;
+            }
         }
     }
 
@@ -152,7 +157,7 @@ impl Child {
 
     fn afterwards(&self, db: &Db, entry: &Entry) -> Result<(), Error> {
         match entry.after {
-            After::Nothing => {}
+            After::Nothing | After::Restore => {}
             After::Raise => {
                 db.raise_consistent_index(2 * entry.number + 1)?;
                 if self.life.survives_kill() {
@@ -168,24 +173,30 @@ impl Child {
                     Err(error) => return Err(error),
                 }
             }
-            After::Restore => {}
-        }
-        if self.life.restores && (entry.after == After::Restore || entry.number % 16 == 3) {
-            let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            let mut path = self.store.clone().into_os_string();
-            path.push(".saved");
-            db.snapshot()?.save(&path)?;
-            db.restore(&path)?;
         }
         Ok(())
+    }
+
+    /// Replaces the content by a snapshot of it, which must not lack what somebody was told meanwhile.
+    fn restore(&self, db: &Db) -> Result<(), Error> {
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut path = self.store.clone().into_os_string();
+        path.push(".saved");
+        db.snapshot()?.save(&path)?;
+        db.restore(&path).map(drop)
     }
 }
 
 /// The number of the newest entry that the transaction sees.
 fn last_entry(txn: &mut WriteTxn) -> Result<u64, Error> {
     let row = txn.table(TABLE)?.get(NUMBER)?;
-    let number = row.and_then(|row| Some(u64::from_be_bytes(row.as_ref().try_into().ok()?)));
-    Ok(number.unwrap_or(0))
+    Ok(number_of(row.as_deref()))
+}
+
+/// What the row says; 0 before any entry. A row that says nothing becomes a wrong entry of the parent's.
+fn number_of(row: Option<&[u8]>) -> u64 {
+    let number = row.and_then(|row| row.try_into().ok());
+    number.map_or(0, u64::from_be_bytes)
 }
 
 fn makes_revision(entry: &Entry) -> bool {

@@ -9,9 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use revtree::storage::{
-    Access, Disk, Extent, FileIdentity, LockByte, LockMode, RealDisk, Storage,
-};
+use revtree::storage::{Access, Disk, Extent, FileIdentity, LockByte, LockMode, RealDisk, Storage};
 
 /// Kinds of calls: each of the seam's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
