@@ -153,7 +153,7 @@ impl Kills {
         if self.random.once_in(2) {
             // A file that is replaced while the reader opens it has no living writer.
             let beside = if life.restores {
-                Expected::check_known
+                Expected::check_beside
             } else {
                 Expected::check
             };

@@ -118,6 +118,12 @@ impl Expected {
         self.known.check(store, Told::default())
     }
 
+    /// Compares what a reader shows that perhaps has a living writer beside it: some state, and none before
+    /// what is known. The next reader, when nobody lives, may show less again.
+    pub(super) fn check_beside(&mut self, store: &mut Store) -> Result<(), String> {
+        self.known.clone().check(store, Told::default())
+    }
+
     /// All of it has been made durable by an open for writing.
     pub(super) fn repaired(&mut self) {
         self.known = self.whole.clone();
