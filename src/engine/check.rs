@@ -51,7 +51,8 @@ impl Engine {
             // A writer beside us may have written a checkpoint since we opened, in what was then beyond the
             // file's end.
             let len = self.storage().len();
-            self.medium.extend(len.map_err(Error::on("read the file's length"))?);
+            self.medium
+                .extend(len.map_err(Error::on("read the file's length"))?);
         }
         check.superblocks = found.len().try_into().expect("at most four");
         // Twins say the same.

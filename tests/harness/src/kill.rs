@@ -125,7 +125,9 @@ impl Kills {
         };
         self.tally.units += 1;
         *self.tally.calls.entry(kind).or_default() += 1;
-        self.look(&life)
+        self.expected.all_heard()?;
+        self.look(&life)?;
+        self.expected.all_heard()
     }
 
     /// Hears so many acknowledgements, and meets the living process as a second opener.

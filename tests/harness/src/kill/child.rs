@@ -43,9 +43,6 @@ pub(super) fn live(seed: u64, number: u64, store: &Path) -> ! {
             die();
         }
     }
-    if std::env::var_os("REVTREE_KILL_CALLS").is_some() {
-        eprintln!("{:?}", disk.calls());
-    }
     say("spared");
     match child.life.end {
         // The parent still wants to see the lock; then it kills.

@@ -3,16 +3,15 @@
 //! Halfway is what a kill can leave of one call: a write and an allocation are ended between two of
 //! their pages. The process kills itself with SIGKILL, so no destructor and no buffer of ours runs.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use revtree::storage::{Access, Disk, Extent, FileIdentity, LockByte, LockMode, RealDisk, Storage};
 
 /// Kinds of calls: each of the seam's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Open,
     CreateNew,
@@ -48,8 +47,9 @@ pub(super) enum Side {
 }
 
 impl Call {
-    /// All of them, the most telling ones several times.
-    const ALL: [Call; 30] = [
+    /// Those that a process makes in which nothing fails, the most telling ones several times: without
+    /// [`Call::Remove`], [`Call::Punch`] and [`Call::StartWriteback`].
+    const ALL: [Call; 27] = [
         Call::Write,
         Call::SyncData,
         Call::Allocate,
@@ -76,9 +76,6 @@ impl Call {
         Call::SyncAll,
         Call::AllocatedBytes,
         Call::SetLen,
-        Call::Remove,
-        Call::Punch,
-        Call::StartWriteback,
         Call::Write,
     ];
 
@@ -94,14 +91,14 @@ impl Call {
     }
 
     fn has_middle(self) -> bool {
-        matches!(self, Call::Write | Call::Allocate | Call::Punch)
+        matches!(self, Call::Write | Call::Allocate)
     }
 
     /// Whether it is only called around a file's life, not for each commit.
     pub(super) fn is_rare(self) -> bool {
         !matches!(
             self,
-            Call::Write | Call::SyncData | Call::Read | Call::Show | Call::Allocate | Call::SyncAll
+            Call::Write | Call::SyncData | Call::Read | Call::Show | Call::Allocate
         )
     }
 
@@ -140,7 +137,6 @@ impl Call {
 struct Trigger {
     kill: Option<(Call, Side)>,
     left: AtomicU64,
-    calls: Mutex<BTreeMap<Call, u64>>,
 }
 
 /// The disk.
@@ -170,15 +166,8 @@ impl KillDisk {
             trigger: Arc::new(Trigger {
                 kill: kill.map(|(call, side, _)| (call, side)),
                 left: AtomicU64::new(nth),
-                calls: Mutex::default(),
             }),
         }
-    }
-
-    /// How often each kind was called.
-    pub(super) fn calls(&self) -> BTreeMap<Call, u64> {
-        let calls = self.trigger.calls.lock();
-        calls.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn wrap(&self, file: Arc<dyn Storage>) -> Arc<dyn Storage> {
@@ -198,11 +187,6 @@ impl Trigger {
         half: impl FnOnce(),
         make: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
-        let calls = self.calls.lock();
-        *calls
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(call)
-            .or_default() += 1;
         let here = self.kill.filter(|(wanted, _)| *wanted == call);
         let here = here.filter(|_| self.left.fetch_sub(1, Ordering::SeqCst) == 1);
         match here.map(|(_, side)| side) {
@@ -305,11 +289,8 @@ impl Storage for KillFile {
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
-        let half = || {
-            let _ = self.file.punch(offset, len / 2);
-        };
-        let punch = || self.file.punch(offset, len);
-        self.trigger.pass_halves(Call::Punch, half, punch)
+        self.trigger
+            .pass(Call::Punch, || self.file.punch(offset, len))
     }
 
     fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -81,16 +81,9 @@ impl Life {
             },
             _ => Life::in_call(seed, life, &mut random),
         };
-        let often = matches!(end, End::Call { call, .. } if call.is_rare());
-        let end = match end {
-            // What only creating, opening, saving and restoring call is called a few times.
-            End::Call { call, side, .. } if often => End::Call {
-                call,
-                side,
-                nth: 1 + random.below(3),
-            },
-            end => end,
-        };
+        // What only opening, closing and restoring call needs a life with these.
+        let rare = matches!(end, End::Call { call, .. } if call.is_rare());
+        let (stages, entries) = if rare { (2, 20) } else { (stages, entries) };
         Life {
             end,
             durability: *random.pick(&[
@@ -105,7 +98,7 @@ impl Life {
             threads: 1 + random.below(4),
             stages,
             entries,
-            restores: often || random.once_in(4),
+            restores: rare || random.once_in(4),
         }
     }
 
@@ -114,8 +107,13 @@ impl Life {
         let ways = Call::ways();
         let turn = (seed.wrapping_mul(17) + life) % ways.len() as u64;
         let (call, side) = ways[usize::try_from(turn).expect("below their number")];
-        // Half of them in the first calls: while it opens, which is a recovery but for the first time.
-        let bits = *random.pick(&[0, 2, 4, 6]);
+        // Many of them in the first calls: while it opens, which is a recovery but for the first time.
+        let bits = match call {
+            Call::Write | Call::Read => *random.pick(&[0, 2, 4, 6]),
+            Call::SyncData => *random.pick(&[0, 2, 4]),
+            Call::Allocate | Call::Show => *random.pick(&[0, 2]),
+            _ => *random.pick(&[0, 1]),
+        };
         let nth = number(random, bits);
         End::Call { call, side, nth }
     }
