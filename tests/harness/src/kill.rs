@@ -140,12 +140,12 @@ impl Kills {
             };
             self.expected.hear(&line)?;
             heard += u64::from(line.starts_with("ack"));
-            open |= line.starts_with("open");
+            open |= line.starts_with("at");
             if line == "spared" {
                 break;
             }
             // It has the store until it is killed, unless it closes it in between.
-            if line.starts_with("open") && life.stages == 1 {
+            if line.starts_with("at") && life.stages == 1 {
                 self.is_locked(life)?;
             }
         }
@@ -153,8 +153,8 @@ impl Kills {
             self.is_locked(life)?;
         }
         if self.random.once_in(2) {
-            // A file that is replaced while the reader opens it has no living writer.
-            let beside = if life.restores {
+            // A file that is closed, or replaced, while the reader opens it has no living writer.
+            let beside = if life.restores || life.stages > 1 {
                 Expected::check_beside
             } else {
                 Expected::check
