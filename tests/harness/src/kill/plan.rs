@@ -77,7 +77,10 @@ impl Life {
             },
             3 => End::Trace {
                 name: TRACED[usize::try_from((seed + life) % 20).expect("below 20")],
-                nth: number(&mut random, 5),
+                nth: {
+                    let bits = *random.pick(&[0, 2, 5]);
+                    number(&mut random, bits)
+                },
             },
             _ => Life::in_call(seed, life, &mut random),
         };
@@ -106,7 +109,15 @@ impl Life {
     fn in_call(seed: u64, life: u64, random: &mut Random) -> End {
         let ways = Call::ways();
         let turn = (seed.wrapping_mul(17) + life) % ways.len() as u64;
-        let (call, side) = ways[usize::try_from(turn).expect("below their number")];
+        let way = ways[usize::try_from(turn).expect("below their number")];
+        // The first life makes the file.
+        let (call, side) = if life == 0 {
+            let making = [Call::RenameNew, Call::CreateNew, Call::SyncDirectory];
+            let side = *random.pick(&[Side::Before, Side::After]);
+            (*random.pick(&making), side)
+        } else {
+            way
+        };
         // Many of them in the first calls: while it opens, which is a recovery but for the first time.
         let bits = match call {
             Call::Write | Call::Read => *random.pick(&[0, 2, 4, 6]),
