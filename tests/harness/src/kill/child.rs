@@ -143,7 +143,7 @@ impl Child {
     /// Tells the entry, once it survives a kill.
     fn acknowledge(&self, db: &Db, entry: &Entry) -> Result<(), Error> {
         if !self.life.survives_kill() && !entry.sync {
-            if entry.number % 8 != 0 {
+            if !entry.number.is_multiple_of(8) {
                 return Ok(());
             }
             db.sync()?;
