@@ -47,6 +47,13 @@ impl Engine {
                 Err(error) => check.damage.push(error.into()),
             }
         }
+        if self.read_only {
+            // A writer beside us may have written a checkpoint since we opened, in what was then beyond the
+            // file's end.
+            let len = self.storage().len();
+            self.medium
+                .extend(len.map_err(Error::on("read the file's length"))?);
+        }
         check.superblocks = found.len().try_into().expect("at most four");
         // Twins say the same.
         found.sort_by_key(Superblock::age);

@@ -259,6 +259,25 @@ fn a_reader_opens_again_and_again_beside_a_writer() {
     }
 }
 
+/// The kill campaign met it: a reader's check reads the superblocks of now, and what a writer's later
+/// checkpoint names lay beyond the file's end at the time that the reader opened. It was called damage.
+#[test]
+fn a_readers_check_follows_the_writer_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let writer = options().checkpoint_bytes(1).open(&path).unwrap();
+    writer.put(key(2), value(2)).unwrap();
+    let reader = Options::new().read_only().open(&path).unwrap();
+    let end = std::fs::metadata(&path).unwrap().len();
+    while std::fs::metadata(&path).unwrap().len() <= 4 * end {
+        let rev = writer.rev().get() + 1;
+        writer.put(key(rev), value(rev)).unwrap();
+    }
+    let report = reader.check().unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(verify(&reader), 2);
+}
+
 /// kill -9 at random times, again and again on one store: every acknowledged revision is there.
 #[test]
 fn a_killed_writer_loses_nothing_that_it_acknowledged() {

@@ -1,7 +1,7 @@
 //! Campaigns: histories of one seed after the other, until enough was tried or one of them fails.
 //!
 //! What a history is (a run beside the oracle, a power cut) is told by a [`Kind`]. A program of a few
-//! lines names its kinds and calls [`main`]; `cargo xtask crash`, `faults` and `model` start it.
+//! lines names its kinds and calls [`main`]; `cargo xtask crash`, `faults`, `kill` and `model` start it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,10 +35,12 @@ impl Kind<'_> {
 pub struct Tally {
     /// Units, as its kind counts them.
     pub units: u64,
-    /// Calls that were made to fail, by kind.
+    /// Calls that were made to fail, or that a process was killed in, by kind.
     pub calls: BTreeMap<&'static str, u64>,
     /// How often it was run again for them.
     pub runs: u64,
+    /// Commits that a killed process acknowledged.
+    pub acknowledged: u64,
 }
 
 impl From<u64> for Tally {
@@ -55,6 +57,7 @@ impl Tally {
         // A history without units would let the campaign go on for ever.
         self.units += other.units.max(1);
         self.runs += other.runs;
+        self.acknowledged += other.acknowledged;
         for (kind, count) in &other.calls {
             *self.calls.entry(kind).or_default() += count;
         }
@@ -81,13 +84,22 @@ impl fmt::Display for Summary {
         let Summary {
             name,
             unit,
-            tally: Tally { units, calls, runs },
+            tally:
+                Tally {
+                    units,
+                    calls,
+                    runs,
+                    acknowledged,
+                },
             histories,
             seed,
         } = self;
         write!(f, "{histories} histories from seed {seed}")?;
         if *runs > 0 {
             write!(f, ", run {runs} times; of their calls failed")?;
+        }
+        if unit == "times" {
+            write!(f, "; killed")?;
         }
         writeln!(f)?;
         for (kind, count) in calls {
@@ -101,6 +113,12 @@ impl fmt::Display for Summary {
                 write!(
                     f,
                     "{name}: {histories} histories, {failed} calls failed, 0 lost, 0 wrong"
+                )
+            }
+            "times" => {
+                write!(
+                    f,
+                    "{name}: {units} kills, {acknowledged} acknowledged, 0 lost, 0 wrong"
                 )
             }
             _ => write!(f, "{name}: {units} {unit}, 0 lost, 0 wrong"),
@@ -267,6 +285,7 @@ mod tests {
                     units: 1,
                     calls: [("writes", 3), ("syncs", 1)].into(),
                     runs: 9,
+                    acknowledged: 0,
                 })
             },
         };

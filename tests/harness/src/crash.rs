@@ -22,6 +22,7 @@ mod run;
 use beside::Beside;
 
 pub use faults::{FaultSummary, every_call, some_calls};
+pub(crate) use history::batched;
 pub use history::{History, Mark, STORE, Setup, end_process, state_of};
 pub use ops::{short, writes};
 pub use run::Seen;

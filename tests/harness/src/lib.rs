@@ -12,10 +12,12 @@
 //! * [`campaign`]: many seeds on all cores, from the command line.
 //! * [`subject`]: the real store behind that trait.
 //! * [`mod@crash`]: histories on a simulated disk, crashed at every operation, or with calls that fail.
+//! * [`mod@kill`]: a process that writes to real files and is killed, again and again.
 //! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
-//! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one).
+//! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one),
+//! but for the moment at which a process is killed from outside.
 
 pub mod answer;
 pub mod apply;
@@ -26,6 +28,7 @@ pub mod encoding;
 pub mod generate;
 pub mod hash;
 pub mod keys;
+pub mod kill;
 pub mod model;
 pub mod op;
 pub mod oracle;

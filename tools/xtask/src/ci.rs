@@ -22,6 +22,8 @@ const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"]
 const CRASH_IMAGES: &str = "50000";
 const FAULT_HISTORIES: &str = "16";
 const MODEL_OPS: &str = "1000000";
+/// Kills of a writing process: less than a minute.
+const KILLS: &str = "600";
 
 /// Runs all steps, also behind one that fails, and sums up in a last line.
 pub(crate) fn run() -> Result<()> {
@@ -107,6 +109,7 @@ fn run_programs(steps: &mut Steps) {
     let histories = ["faults", "--histories", FAULT_HISTORIES];
     steps.command("failing calls", campaign(&histories));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
+    steps.command("killed processes", campaign(&["kill", "--times", KILLS]));
     steps.call("tool", || tool(&built.join("revtree")));
     match examples() {
         Ok(names) => {

@@ -32,7 +32,8 @@ cargo xtask <command>
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
-  long                            crash, faults, model, two processes and the tests that CI ignores, at the
+  kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
+  long                            crash, faults, model, kill, two processes and the tests that CI ignores, at the
                                   size of a night
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
@@ -53,10 +54,11 @@ fn main() -> ExitCode {
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
         ("conformance", []) => conformance::run(),
-        ("crash" | "faults" | "model", options) => campaign(command, options),
+        ("crash" | "faults" | "model" | "kill", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
+            .and_then(|()| campaign("kill", &["--times", "20000"]))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),
         ("bench", options) => bench(options),

@@ -1,11 +1,13 @@
-//! `campaign model`, `campaign crash`, `campaign faults`: histories of one seed after the other.
+//! `campaign model`, `campaign crash`, `campaign faults`, `campaign kill`: histories of one seed after the other.
 
 use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
-use revtree_harness::{Store, crash, generate, run};
+use revtree_harness::{Store, crash, generate, kill, run};
 
 fn main() -> ExitCode {
+    // This program is also the process that `campaign kill` kills.
+    kill::live_if_told();
     campaign(&[
         Kind {
             name: "model",
@@ -25,6 +27,12 @@ fn main() -> ExitCode {
             units: 100,
             history: &faults,
         },
+        Kind {
+            name: "kill",
+            unit: "times",
+            units: 200,
+            history: &kill::kill,
+        },
     ])
 }
 
@@ -39,6 +47,7 @@ fn faults(seed: u64) -> Result<Tally, String> {
         units: 1,
         calls,
         runs: every.runs + some.runs,
+        ..Tally::default()
     })
 }
 

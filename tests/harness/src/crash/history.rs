@@ -100,7 +100,7 @@ impl Setup {
 }
 
 /// Durable by and by: after so many changes, and never by the clock.
-pub(super) const fn batched(changes: u32) -> Durability {
+pub(crate) const fn batched(changes: u32) -> Durability {
     Durability::Batched {
         changes,
         interval: Duration::from_secs(1000),

@@ -1,0 +1,292 @@
+//! kill -9 on a process that writes to a store in real files, again and again on one store.
+//!
+//! The process is this program again. It dies at a random moment by its parent, in the n-th call of
+//! a kind through the storage seam, or at a system call by a tracer, if there is one. Then the
+//! parent opens the store for reading, then it or a copy for writing, and it must be the model of the
+//! log at one entry: not before the last one told, with nothing invented. Where only the copy was
+//! repaired, the next process recovers the store, and may be killed while it does.
+//!
+//! What a kill does not show is durability: the page cache outlives the process. That is for
+//! [`crash`](mod@crate::crash).
+
+use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use revtree::{Error, Options, ReadMode};
+
+use crate::campaign::Tally;
+use crate::random::Random;
+use crate::subject::Store;
+
+mod check;
+mod child;
+mod disk;
+mod entry;
+mod plan;
+
+use check::Expected;
+use plan::{End, Life};
+
+/// Kills of one store.
+const LIVES: u64 = 12;
+/// The variable that makes the program the process that is killed: seed, life, path.
+const CHILD: &str = "REVTREE_KILL_CHILD";
+
+/// Whether there is a tracer that may trace.
+static TRACER: LazyLock<bool> = LazyLock::new(|| {
+    let mut tracer = Command::new("strace");
+    tracer.args(["-qq", "-o", "/dev/null", "true"]);
+    quiet(&mut tracer)
+        .status()
+        .is_ok_and(|status| status.success())
+});
+
+/// Becomes the process that is killed, if this program was started as one. To be called first.
+///
+/// # Panics
+///
+/// When the variable says what no parent says.
+pub fn live_if_told() {
+    let Ok(told) = std::env::var(CHILD) else {
+        return;
+    };
+    let mut words = told.splitn(3, ' ');
+    let mut number = || words.next()?.parse().ok();
+    let (seed, life) = (number(), number());
+    let (Some(seed), Some(life), Some(path)) = (seed, life, words.next()) else {
+        panic!("{CHILD}={told}");
+    };
+    child::live(seed, life, Path::new(path))
+}
+
+/// Kills the processes of one store, and looks at it after each.
+///
+/// # Errors
+///
+/// The first store that lost something or is wrong, and where its files are kept.
+pub fn kill(seed: u64) -> Result<Tally, String> {
+    let dir = tempfile::tempdir().map_err(|error| format!("no directory: {error}"))?;
+    let mut kills = Kills {
+        seed,
+        random: Random::new(seed ^ 0x0C1D),
+        path: dir.path().join("store"),
+        expected: Expected::new(seed),
+        tally: Tally::default(),
+    };
+    for number in 0..LIVES {
+        if let Err(error) = kills.life(number) {
+            let kept = dir.keep();
+            let life = Life::draw(seed, number);
+            return Err(format!(
+                "{error}\n  after life {number} of seed {seed}: {life:?}\n  kept in {}",
+                kept.display()
+            ));
+        }
+    }
+    kills.tally.acknowledged = kills.expected.acks;
+    Ok(kills.tally)
+}
+
+struct Kills {
+    seed: u64,
+    random: Random,
+    path: PathBuf,
+    expected: Expected,
+    tally: Tally,
+}
+
+impl Kills {
+    /// One process from its start to what it leaves.
+    fn life(&mut self, number: u64) -> Result<(), String> {
+        let life = Life::draw(self.seed, number);
+        let mut process = Process::start(self.seed, number, &self.path, life.end)?;
+        let mut spared = false;
+        if let End::Parent { acks, micros } = life.end {
+            self.beside(&mut process, &life, acks)?;
+            // Somewhere in what it does next, and no matter where.
+            std::thread::sleep(Duration::from_micros(micros));
+            process.kill()?;
+        }
+        while let Some(line) = process.next()? {
+            spared |= line == "spared";
+            self.expected.hear(&line)?;
+        }
+        process.died()?;
+        let kind = match life.end {
+            End::Parent { .. } => "at a random moment",
+            _ if spared => "when its work was done",
+            End::Call { call, .. } => call.name(),
+            End::Trace { .. } if *TRACER => "at a system call, traced",
+            End::Trace { .. } => "when its work was done (there is no tracer)",
+        };
+        self.tally.units += 1;
+        *self.tally.calls.entry(kind).or_default() += 1;
+        self.expected.all_heard()?;
+        self.look(&life)?;
+        self.expected.all_heard()
+    }
+
+    /// Hears so many acknowledgements, and meets the living process as a second opener.
+    fn beside(&mut self, process: &mut Process, life: &Life, acks: u64) -> Result<(), String> {
+        let mut heard = 0;
+        let mut open = false;
+        while !open || heard < acks {
+            let Some(line) = process.next()? else {
+                return Err("wrong: the process ended before it was killed".to_owned());
+            };
+            self.expected.hear(&line)?;
+            heard += u64::from(line.starts_with("ack"));
+            open |= line.starts_with("at");
+            if line == "spared" {
+                break;
+            }
+            // It has the store until it is killed, unless it closes it in between.
+            if line.starts_with("at") && life.stages == 1 {
+                self.is_locked(life)?;
+            }
+        }
+        if life.stages == 1 {
+            self.is_locked(life)?;
+        }
+        if self.random.once_in(2) {
+            // A file that is closed, or replaced, while the reader opens it has no living writer.
+            let beside = if life.restores || life.stages > 1 {
+                Expected::check_beside
+            } else {
+                Expected::check
+            };
+            self.open_and_check(&self.path.clone(), &life.options().read_only(), beside)?;
+        }
+        Ok(())
+    }
+
+    fn is_locked(&self, life: &Life) -> Result<(), String> {
+        match life.options().open(&self.path) {
+            Err(Error::Locked {
+                by_this_process: false,
+                ..
+            }) => Ok(()),
+            Err(error) => Err(format!("wrong: a second opener got {error:?}")),
+            Ok(_) => Err("wrong: a second opener got the store".to_owned()),
+        }
+    }
+
+    /// Opens what the dead process left: for reading, which repairs nothing, then it or its copy for
+    /// writing.
+    fn look(&mut self, life: &Life) -> Result<(), String> {
+        if !self.path.exists() {
+            return if self.expected.opened {
+                Err("lost: the store is gone".to_owned())
+            } else {
+                Ok(())
+            };
+        }
+        // The name is given to a whole store.
+        self.expected.opened = true;
+        let (path, options) = (self.path.clone(), life.options());
+        let bytes = || std::fs::read(&path).map_err(|error| error.to_string());
+        let before = bytes()?;
+        self.open_and_check(&path, &options.clone().read_only(), Expected::check_known)?;
+        if bytes()? != before {
+            return Err("wrong: a read-only open wrote".to_owned());
+        }
+        match self.random.below(4) {
+            // Left for the next process to repair, or to be killed while it does.
+            0 | 1 => {
+                let copy = path.with_extension("copy");
+                std::fs::write(&copy, before).map_err(|error| error.to_string())?;
+                self.open_and_check(&copy, &options, Expected::check)
+            }
+            which => {
+                let read_mode = [ReadMode::Map, ReadMode::Pread][usize::from(which == 3)];
+                self.open_and_check(&path, &options.read_mode(read_mode), Expected::check)?;
+                self.expected.repaired();
+                Ok(())
+            }
+        }
+    }
+
+    fn open_and_check(
+        &mut self,
+        path: &Path,
+        options: &Options,
+        check: fn(&mut Expected, &mut Store) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let options = options.clone();
+        let mut store = Store::open(path, move || options.clone())
+            .map_err(|error| format!("wrong: it cannot be opened: {error} ({error:?})"))?;
+        check(&mut self.expected, &mut store)?;
+        store
+            .close()
+            .map_err(|error| format!("wrong: it cannot be closed: {error:?}"))
+    }
+}
+
+/// A started process; killed when it is dropped.
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(seed: u64, life: u64, store: &Path, end: End) -> Result<Process, String> {
+        let failed = |error| format!("the process cannot be started: {error}");
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = match end {
+            End::Trace { name, nth } if *TRACER => {
+                let mut tracer = Command::new("strace");
+                tracer.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+                tracer.arg(format!("trace={name}"));
+                tracer.args(["-e", &format!("inject={name}:signal=KILL:when={nth}")]);
+                tracer.arg(program);
+                tracer
+            }
+            _ => Command::new(program),
+        };
+        command.env(CHILD, format!("{seed} {life} {}", store.display()));
+        quiet(&mut command).stdout(Stdio::piped());
+        command.stderr(Stdio::inherit());
+        let mut child = command.spawn().map_err(failed)?;
+        let lines = child.stdout.take().map(BufReader::new).map(BufRead::lines);
+        let lines = lines.ok_or("the process has no pipe")?;
+        Ok(Process { child, lines })
+    }
+
+    fn next(&mut self) -> Result<Option<String>, String> {
+        let line = self.lines.next().transpose();
+        line.map_err(|error| format!("the pipe cannot be read: {error}"))
+    }
+
+    fn kill(&mut self) -> Result<(), String> {
+        let killed = self.child.kill();
+        killed.map_err(|error| format!("the process cannot be killed: {error}"))
+    }
+
+    /// It must have died by SIGKILL, whoever sent it.
+    fn died(&mut self) -> Result<(), String> {
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        if status.signal() == Some(9) {
+            Ok(())
+        } else {
+            Err(format!("wrong: the process was not killed: {status}"))
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+}
