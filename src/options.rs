@@ -206,6 +206,10 @@ impl Options {
     /// Opens for reading only, also beside a live writer: no byte is written. As long as the handle or
     /// anything read through it is held, a shared lock keeps the writer from using space again.
     ///
+    /// It shows what is known to be durable. Of a store whose writer died without a close that may be less
+    /// than the last acknowledged commit: nothing in the file tells whether the last group was synced, and
+    /// only an open for writing can make it so. Nothing is lost; that open finds all of it.
+    ///
     /// ```
     /// use revtree::{Db, Error, Options};
     /// let dir = tempfile::tempdir().unwrap();

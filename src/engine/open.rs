@@ -69,7 +69,7 @@ pub(crate) struct Found {
 impl Found {
     /// What an operator should know of it.
     fn tell(&self) {
-        if !self.clean {
+        if !self.clean || self.bytes_dropped > 0 {
             trace::event!(
                 WARN,
                 frames = self.frames,

@@ -245,9 +245,9 @@ impl<'v> Range<'v> {
         }
     }
 
-    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision. A
-    /// key whose record is damaged counts there, unless a bound would have to be compared with it: that is
-    /// [`Error::Corrupt`](crate::Error::Corrupt).
+    /// Number of keys in the range, the limit ignored (etcd's `Count`). O(log n) at the current revision, where a
+    /// key whose record is damaged counts too. One that a bound would have to be compared with is
+    /// [`Error::Corrupt`](crate::Error::Corrupt) at every revision.
     ///
     /// ```
     /// use revtree::KeyRange;
@@ -569,7 +569,7 @@ impl Scan {
 }
 
 /// Number of live keys of a range at a revision: the tree's count at its own revision, corrected by what
-/// changed since, or a walk when that is less work (R-12).
+/// changed since, or a walk when that is less work.
 pub(crate) fn count_at(store: &Store, keys: &KeyRange, rev: Revision) -> Result<u64> {
     if keys.is_empty() {
         return Ok(0);

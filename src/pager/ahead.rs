@@ -8,7 +8,9 @@
 //!
 //! Why it is safe: the zeros lie behind everything that has been appended, where the file reads as
 //! zeros anyway or holds what no superblock and no frame before the log's end leads to. They are
-//! issued before any later write to the same blocks, and cover no block that a sync has covered.
+//! issued before any later write to the same blocks, and cover no block with a frame that has been
+//! adopted or that a sync of this open has covered. A log that resumes takes all behind its head as
+//! never written.
 //!
 //! A large group has its marks' cost spread over its own bytes, and would only write everything twice.
 

@@ -275,11 +275,8 @@ impl Space {
         room: Room,
     ) -> Result<()> {
         let file_end = u64::from(self.end()) * self.geometry.segment_bytes();
-        let furthest = if segment_end < file_end {
-            file_end
-        } else {
-            end
-        };
+        // The rest of the segment is as free as the free ones are, wherever in the file it lies.
+        let furthest = file_end.saturating_sub(segment_end.saturating_sub(end));
         self.check_room(furthest.saturating_sub(self.free_bytes()), room)?;
         self.allocate(storage, end)
     }

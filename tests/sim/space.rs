@@ -74,3 +74,43 @@ fn a_store_with_free_segments_is_not_full() {
     let count = db.read().unwrap().range(..).count().unwrap();
     assert_eq!(count, before + more);
 }
+
+/// In a segment that is used again there is room up to its end, also where the file is longer than it may
+/// become: the rest of it is as free as it was before it was taken.
+#[test]
+fn a_segment_used_again_is_filled() {
+    const SEGMENT: u64 = 64 << 10;
+    let disk = SimDisk::new(SimOptions::default());
+    let lazy = Durability::Batched {
+        changes: u32::MAX,
+        interval: Duration::from_secs(100_000),
+    };
+    let options = |max| {
+        let options = Options::new().durability(lazy).segment_bytes(SEGMENT);
+        options.store_bytes_max(max)
+    };
+    let db = open(&disk, options(1 << 20));
+    for n in 0..50 {
+        db.put(format!("k{n}"), vec![0; 10_000]).unwrap();
+    }
+    let killed = disk.kill(disk.operations());
+    drop(db);
+    open(&killed, options(1 << 20)).close().unwrap();
+    // The limit is now half a segment below the file's length, without what is free.
+    let db = open(&killed, options(1 << 20));
+    let (free, length) = (db.stats().free_bytes, db.stats().file_bytes);
+    assert!(free > 2 * SEGMENT, "{free} bytes are free");
+    drop(db);
+    let units = length.div_ceil(SEGMENT);
+    let db = open(&killed, options(units * SEGMENT - SEGMENT / 2));
+    let mut more = 0u64;
+    while db.put(format!("more {more}"), vec![0; 1000]).is_ok() {
+        more += 1;
+    }
+    // All of it but the half segment, and what headers take.
+    eprintln!("{more} puts into {free} bytes");
+    assert!(
+        more * 1100 + SEGMENT * 3 / 4 > free,
+        "{more} puts into {free} bytes"
+    );
+}
