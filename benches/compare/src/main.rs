@@ -28,7 +28,7 @@
 //! **Own processes.** Each engine's pass runs in processes of its own, so memory and written bytes
 //! are its own and nobody inherits another's heap. Engines take turns at each stage of a pass, so
 //! that a bad moment of the machine hits one stage of one pass; figures are medians over the
-//! passes. All is hot in the page cache.
+//! passes. All is hot in the page cache: each store's files are read once before they are opened.
 //!
 //! Ratios are turned so that above 1 means revtree is better.
 
