@@ -187,6 +187,31 @@ pub struct NewRecord<'a> {
     pub value: &'a [u8],
 }
 
+impl<'a> NewRecord<'a> {
+    /// The record of `head` once more, with these links.
+    #[must_use]
+    pub fn again(
+        head: &RecordHead,
+        prev: Option<Link>,
+        skip: Option<Link>,
+        key: &'a [u8],
+        value: &'a [u8],
+    ) -> NewRecord<'a> {
+        NewRecord {
+            kind: head.kind,
+            id: head.id,
+            create: head.create,
+            version: head.version,
+            lease: head.lease,
+            ordinal: head.ordinal,
+            prev,
+            skip,
+            key,
+            value,
+        }
+    }
+}
+
 impl NewRecord<'_> {
     fn create_delta(&self) -> u64 {
         match self.kind {

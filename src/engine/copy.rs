@@ -47,18 +47,8 @@ impl Engine {
                         ..link
                     })
                 };
-                let to = appender.record(&NewRecord {
-                    kind: head.kind,
-                    id: head.id,
-                    create: head.create,
-                    version: head.version,
-                    lease: head.lease,
-                    ordinal: head.ordinal,
-                    prev: relink(head.prev),
-                    skip: relink(head.skip),
-                    key,
-                    value,
-                })?;
+                let (prev, skip) = (relink(head.prev), relink(head.skip));
+                let to = appender.record(&NewRecord::again(&head, prev, skip, key, value))?;
                 moved.insert(from, to);
             }
             appender.readopted();

@@ -21,8 +21,8 @@ fn after_power_cut(disk: &SimDisk) -> SimDisk {
     disk.image(disk.operations(), &mut Mask::new(Vec::new(), true, true))
 }
 
-/// Whatever was in flight is garbage.
-struct Garbage;
+/// A power cut at the worst moment: whatever was in flight is garbage.
+pub(crate) struct Garbage;
 
 impl Choice for Garbage {
     fn sector(&mut self, sector: &PendingSector) -> Survival {

@@ -1,9 +1,10 @@
 //! The superblock across opens that are cut short (SPEC.md, B-2 and C-21). Both stories were found by
 //! power cuts inside of recoveries that had been cut short themselves.
 //!
-//! *The refresh: one good copy is never in flight.* An open that was killed between the write of the second slot and its sync left that slot in the page
-//! cache alone. The next open used to begin with the first slot: then both were in flight, a power cut
-//! could tear both, and a store that had never been checkpointed was gone.
+//! *The refresh: one good copy is never in flight.* An open that was killed between the write of the
+//! second slot and its sync left that slot in the page cache alone. The next open used to begin with the
+//! first slot: then both were in flight, a power cut could tear both, and a store that had never been
+//! checkpointed was gone.
 //!
 //! *A checkpoint that comes back.* See the test.
 
@@ -13,28 +14,13 @@ use revtree::storage::sim::{Choice, PendingSector, SimDisk, SimOptions, Survival
 use revtree_harness::crash::{Setup, end_process};
 use revtree_harness::model::Subject;
 
+use super::recovery::Garbage;
+
 const SETUP: Setup = Setup {
     durability: Durability::Sync,
     checkpoint_bytes: 1 << 20,
     read_mode: ReadMode::Map,
 };
-
-/// A power cut at the worst moment: whatever is in flight is garbage.
-struct AllTorn;
-
-impl Choice for AllTorn {
-    fn sector(&mut self, sector: &PendingSector) -> Survival {
-        Survival::Garbage(sector.sector)
-    }
-
-    fn length(&mut self, _file: u64, pending: usize) -> usize {
-        pending
-    }
-
-    fn names(&mut self, pending: usize) -> usize {
-        pending
-    }
-}
 
 /// A store with one acknowledged put, closed or killed after it.
 fn store(closed: bool) -> SimDisk {
@@ -61,7 +47,7 @@ fn opening(disk: &SimDisk) -> impl Iterator<Item = u64> + use<> {
 /// The put is there after a power cut at each operation of an open.
 fn cut_everywhere(disk: &SimDisk, what: &str) {
     for operation in opening(disk) {
-        let image = disk.image(operation, &mut AllTorn);
+        let image = disk.image(operation, &mut Garbage);
         let store = SETUP.open(&image);
         let store = store.unwrap_or_else(|error| panic!("{what}, cut after {operation}: {error}"));
         assert_eq!(store.db().rev().get(), 2, "{what}, cut after {operation}");

@@ -183,18 +183,8 @@ impl Records<'_> {
                 .place(target.position)
                 .unwrap_or(Position::NONE),
         };
-        NewRecord {
-            kind: head.kind,
-            id: head.id,
-            create: head.create,
-            version: head.version,
-            lease: head.lease,
-            ordinal: head.ordinal,
-            prev: record.prev.map(link),
-            skip: record.skip.map(link),
-            key,
-            value,
-        }
+        let (prev, skip) = (record.prev.map(link), record.skip.map(link));
+        NewRecord::again(head, prev, skip, key, value)
     }
 }
 
