@@ -6,11 +6,11 @@
 //! That each feature stands alone is looked at by clippy, which compiles nothing to the end; what it
 //! does is tested with the rest.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::step::Steps;
-use crate::{Result, cargo, conformance, layers, root};
+use crate::{Result, cargo, conformance, layers, report, root, supply, target};
 
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
@@ -41,6 +41,7 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     steps.call("layers, where unsafe may stand, and examples", layers::run);
+    steps.call("dependencies", supply::run);
     steps.command("rustfmt", cargo(&["fmt", "--all", "--check"]));
     steps.command(
         "clippy",
@@ -71,6 +72,7 @@ pub(crate) fn run() -> Result<()> {
     steps.tests("tests of the door without features", door);
     steps.tests("doc tests", of_all("test", &["--doc", "--no-fail-fast"]));
     steps.call("conformance", conformance::run);
+    steps.call("report", report::check);
     if built {
         run_programs(&mut steps);
     }
@@ -187,14 +189,6 @@ fn program(path: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
     command.args(arguments).current_dir(root());
     command
-}
-
-/// Where cargo builds: the folder of this program's own build, two above it.
-fn target() -> PathBuf {
-    let ours = std::env::current_exe().ok();
-    ours.as_deref()
-        .and_then(|path| path.ancestors().nth(2))
-        .map_or_else(|| root().join("target"), Path::to_owned)
 }
 
 /// The examples' names: files and folders of `examples`.

@@ -7,16 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Result, cargo, root};
+use crate::tables::{self, Table};
+use crate::{Result, cargo};
 
-/// The fields of one `[[case]]`.
-type Case = BTreeMap<String, String>;
+const LIST: &str = "tests/compat/conformance.toml";
 
 /// Runs the named tests, and prints how many of etcd's tests they cover.
 pub(crate) fn run() -> Result<()> {
-    let path = root().join("tests/compat/conformance.toml");
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let cases = parse(&text)?;
+    let cases = tables::read(LIST, "case")?;
     let (sums, named) = decided(&cases)?;
     let mut passed = BTreeSet::new();
     let binaries: BTreeSet<&str> = named
@@ -54,36 +52,8 @@ struct Sums {
     not_applicable: usize,
 }
 
-/// The list is tables of one-line strings: all of TOML that it uses.
-fn parse(text: &str) -> Result<Vec<Case>> {
-    let mut cases: Vec<Case> = Vec::new();
-    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if line == "[[case]]" {
-            cases.push(Case::new());
-            continue;
-        }
-        let field = line
-            .split_once(" = ")
-            .and_then(|(name, value)| Some((name, value.strip_prefix('"')?.strip_suffix('"')?)));
-        let (Some((name, value)), Some(case)) = (field, cases.last_mut()) else {
-            return Err(format!(
-                "conformance.toml, line {number}: not `name = \"text\"`"
-            ));
-        };
-        if case.insert(name.to_owned(), value.to_owned()).is_some() {
-            return Err(format!(
-                "conformance.toml, line {number}: {name} twice in a case"
-            ));
-        }
-    }
-    Ok(cases)
-}
-
 /// Counts the cases by status, and maps each test that is to run to the case that names it.
-fn decided(cases: &[Case]) -> Result<(Sums, BTreeMap<&str, &str>)> {
+fn decided(cases: &[Table]) -> Result<(Sums, BTreeMap<&str, &str>)> {
     let mut sums = Sums::default();
     let mut names = BTreeSet::new();
     let mut named = BTreeMap::new();
@@ -150,15 +120,15 @@ fn passed(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sums, decided, parse, passed};
+    use super::{Sums, decided, passed};
+    use crate::tables::{self, parse};
 
     const SHOWN: &str = "[[case]]\nname = \"A\"\nstatus = \"shown\"\ntest = \"compat::kv::a\"\n";
 
     /// The list as it is has no contradiction, and counts add up.
     #[test]
     fn the_list_is_decided() {
-        let path = crate::root().join("tests/compat/conformance.toml");
-        let cases = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let cases = tables::read(super::LIST, "case").unwrap();
         let (sums, named) = decided(&cases).unwrap();
         assert_eq!(sums.shown, named.len());
         assert_eq!(sums.shown + sums.watch + sums.not_applicable, cases.len());
@@ -167,7 +137,7 @@ mod tests {
     /// What cannot be right is refused.
     #[test]
     fn contradictions_are_refused() {
-        let cases = parse(SHOWN).unwrap();
+        let cases = parse(SHOWN, "case").unwrap();
         let (sums, named) = decided(&cases).unwrap();
         assert_eq!(
             sums,
@@ -187,7 +157,8 @@ mod tests {
             SHOWN.replace("status", "name"),
             SHOWN.replace("compat::kv::a\"", "compat::kv::a"),
         ] {
-            let refused = parse(&text).and_then(|cases| decided(&cases).map(|(sums, _)| sums));
+            let refused =
+                parse(&text, "case").and_then(|cases| decided(&cases).map(|(sums, _)| sums));
             assert!(refused.is_err(), "{text}");
         }
     }

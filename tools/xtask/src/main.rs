@@ -4,19 +4,25 @@
 //! * [`step`]: how a step is run, timed and counted.
 //! * [`layers`], [`words`], [`examples`], on [`source`]: rules that are read off the sources: which folder
 //!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
-//! * [`conformance`]: etcd's tests and ours that show the same.
+//! * [`supply`]: rules for dependencies.
+//! * [`report`], on [`runs`]: what campaigns printed, and the page that is made of it.
+//! * [`conformance`], on [`tables`]: etcd's tests and ours that show the same.
 //!
 //! It has no dependencies, so that the first thing a newcomer runs is built in a second.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 mod ci;
 mod conformance;
 mod examples;
 mod layers;
+mod report;
+mod runs;
 mod source;
 mod step;
+mod supply;
+mod tables;
 mod words;
 
 /// What ends a command: a sentence for the last line.
@@ -27,6 +33,7 @@ cargo xtask <command>
 
   ci                              everything that CI does
   layers                          the arrows between folders, where `unsafe` may stand, examples
+  supply                          dependencies: where from, which licence, which advisory, how many
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
   faults [--histories N] [--seed S]
@@ -35,6 +42,7 @@ cargo xtask <command>
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
   long                            crash, faults, model, kill, two processes and the tests that CI ignores, at the
                                   size of a night
+  report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
 ";
@@ -53,6 +61,9 @@ fn main() -> ExitCode {
         }
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
+        ("report", []) => report::write(),
+        ("report", ["--check"]) => report::check(),
+        ("supply", []) => supply::run(),
         ("conformance", []) => conformance::run(),
         ("crash" | "faults" | "model" | "kill", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
@@ -80,6 +91,14 @@ pub(crate) fn root() -> PathBuf {
         .nth(2)
         .expect("tools/xtask lies two folders below the workspace")
         .to_owned()
+}
+
+/// Where cargo builds: the folder of this program's own build, two above it.
+pub(crate) fn target() -> PathBuf {
+    let ours = std::env::current_exe().ok();
+    ours.as_deref()
+        .and_then(|path| path.ancestors().nth(2))
+        .map_or_else(|| root().join("target"), Path::to_owned)
 }
 
 /// A cargo command in the workspace: the cargo that runs us, or the one on the path.
@@ -138,10 +157,7 @@ fn bench(options: &[&str]) -> Result<()> {
     succeed(command, "bench")
 }
 
-fn succeed(mut command: Command, what: &str) -> Result<()> {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{what} ended with {status}")),
-        Err(error) => Err(format!("{what} could not be started: {error}")),
-    }
+fn succeed(command: Command, what: &str) -> Result<()> {
+    let (outcome, _) = step::run(command);
+    outcome.map_err(|why| format!("{what}: {why}"))
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use crate::{Result, runs};
 
 /// Numbers of tests, added up over all steps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -130,9 +130,12 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Runs a command without standard input, passes on all that it prints, and counts its tests.
-fn run(mut command: Command) -> (Result<()>, Counts) {
-    say(&format!("$ {}", shown(&command)));
+/// Runs a command without standard input, passes on all that it prints, and counts its tests. The last
+/// line of a campaign goes on record.
+pub(crate) fn run(mut command: Command) -> (Result<()>, Counts) {
+    let text = shown(&command);
+    say(&format!("$ {text}"));
+    let began = Instant::now();
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -149,14 +152,20 @@ fn run(mut command: Command) -> (Result<()>, Counts) {
     let out = child.stdout.take().expect("it is piped");
     let err = child.stderr.take().expect("it is piped");
     let mut counts = Counts::default();
+    let mut last = String::new();
     std::thread::scope(|scope| {
         // cargo test sums up on one of them, nextest on the other.
-        let errors = scope.spawn(|| pass_on(err, std::io::stderr()));
-        counts.add(pass_on(out, std::io::stdout()));
+        let errors = scope.spawn(|| pass_on(err, std::io::stderr()).0);
+        let (found, line) = pass_on(out, std::io::stdout());
+        last = line;
+        counts.add(found);
         counts.add(errors.join().unwrap_or_default());
     });
     let outcome = match child.wait() {
-        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.success() => {
+            runs::write_down(&text, began.elapsed(), &last);
+            Ok(())
+        }
         Ok(status) => Err(format!("{status}")),
         Err(error) => Err(format!("was lost: {error}")),
     };
@@ -186,16 +195,22 @@ fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-fn pass_on(from: impl Read, mut to: impl Write) -> Counts {
+/// Passes on what is read; gives the tests that it tells of, and its last line that is not empty.
+fn pass_on(from: impl Read, mut to: impl Write) -> (Counts, String) {
     let mut counts = Counts::default();
+    let mut last = String::new();
     let mut line = Vec::new();
     let mut lines = BufReader::new(from);
     while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
         let _ = to.write_all(&line).and_then(|()| to.flush());
-        counts.add(summary(&String::from_utf8_lossy(&line)));
+        let text = String::from_utf8_lossy(&line);
+        counts.add(summary(&text));
+        if !text.trim().is_empty() {
+            last = text.trim_end().to_owned();
+        }
         line.clear();
     }
-    counts
+    (counts, last)
 }
 
 /// What a line of `cargo test` or of nextest says about the tests of a run; zeros for other lines.
