@@ -37,6 +37,8 @@ pub struct PendingSector {
     pub sector: u64,
     /// How often it was written since the last sync.
     pub versions: usize,
+    /// Whether any of those writes made it other than it was: if none did, old and new are one.
+    pub changes: bool,
 }
 
 /// What becomes of a sector.
@@ -95,7 +97,7 @@ impl Survival {
 /// One subset: some sectors new, all others old; all lengths and all names kept, or lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    /// For each pending sector, in order: new? Those behind the end are old.
+    /// For each pending sector that changes something, in order: new? Those behind the end are old.
     pub new: Vec<bool>,
     /// Have the lengths survived?
     pub lengths: bool,
@@ -117,7 +119,10 @@ impl Mask {
 }
 
 impl Choice for Mask {
-    fn sector(&mut self, _sector: &PendingSector) -> Survival {
+    fn sector(&mut self, sector: &PendingSector) -> Survival {
+        if !sector.changes {
+            return Survival::Old;
+        }
         let new = self.new.get(self.next).copied().unwrap_or(false);
         self.next += 1;
         if new { Survival::New } else { Survival::Old }
@@ -273,6 +278,7 @@ mod tests {
             file: 1,
             sector: 2,
             versions: 3,
+            changes: true,
         };
         let draw = |seed| {
             let mut sampled = Sampled::new(seed);

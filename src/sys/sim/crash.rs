@@ -40,7 +40,7 @@ impl SimDisk {
         machine.replay = None;
     }
 
-    /// How many sectors a power cut after this operation may leave old or new.
+    /// How many sectors a power cut after this operation may leave old or new, so that it can be seen.
     pub fn pending(&self, after_operation: u64) -> usize {
         self.machine().at(after_operation).pending_sectors()
     }

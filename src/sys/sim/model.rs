@@ -78,9 +78,15 @@ impl Model {
             .sum()
     }
 
-    /// Sectors that a crash now may leave old or new.
+    /// Sectors that a crash now may leave old or new, where that makes a difference.
     pub(super) fn pending_sectors(&self) -> usize {
-        self.files.values().map(|file| file.pending.len()).sum()
+        let changed = |file: &SimInode| {
+            let sectors = file.pending.iter();
+            sectors
+                .filter(|(sector, dirty)| dirty.changes(&file.durable.sector(**sector)))
+                .count()
+        };
+        self.files.values().map(changed).sum()
     }
 
     /// Lengths and names that a crash now may lose or keep.
@@ -314,10 +320,12 @@ impl SimInode {
     ) -> Content {
         let mut content = self.durable.clone();
         for (&sector, dirty) in &self.pending {
+            let old = self.durable.sector(sector);
             let pending = PendingSector {
                 file: inode,
                 sector,
                 versions: dirty.versions.len(),
+                changes: dirty.changes(&old),
             };
             let garbage = if power_safe_overwrite {
                 dirty.written.clone()
@@ -325,7 +333,6 @@ impl SimInode {
                 0..SECTOR_BYTES
             };
             let survival = choice.sector(&pending);
-            let old = self.durable.sector(sector);
             if let Some(bytes) = survival.bytes(&old, &dirty.versions, garbage) {
                 content.put_sector(sector, &bytes);
             }
@@ -345,6 +352,10 @@ impl SimInode {
 }
 
 impl DirtySector {
+    fn changes(&self, old: &Sector) -> bool {
+        self.versions.iter().any(|version| **version != *old)
+    }
+
     fn last(&self) -> &Sector {
         self.versions.last().expect("made with its first version")
     }

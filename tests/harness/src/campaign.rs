@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// One kind of campaign.
 pub struct Kind<'a> {
@@ -26,7 +27,7 @@ pub struct Kind<'a> {
 impl Kind<'_> {
     /// Histories themselves are counted: exactly so many are run.
     fn counts_histories(&self) -> bool {
-        self.unit == "histories"
+        matches!(self.unit, "histories" | "worlds")
     }
 }
 
@@ -35,9 +36,9 @@ impl Kind<'_> {
 pub struct Tally {
     /// Units, as its kind counts them.
     pub units: u64,
-    /// Calls that were made to fail, or that a process was killed in, by kind.
-    pub calls: BTreeMap<&'static str, u64>,
-    /// How often it was run again for them.
+    /// Calls that were made to fail, or that a process was killed in, or images, by kind.
+    pub kinds: BTreeMap<&'static str, u64>,
+    /// How often it was run again for them, or reopened.
     pub runs: u64,
     /// Commits that a killed process acknowledged.
     pub acknowledged: u64,
@@ -58,8 +59,8 @@ impl Tally {
         self.units += other.units.max(1);
         self.runs += other.runs;
         self.acknowledged += other.acknowledged;
-        for (kind, count) in &other.calls {
-            *self.calls.entry(kind).or_default() += count;
+        for (kind, count) in &other.kinds {
+            *self.kinds.entry(kind).or_default() += count;
         }
     }
 }
@@ -87,7 +88,7 @@ impl fmt::Display for Summary {
             tally:
                 Tally {
                     units,
-                    calls,
+                    kinds,
                     runs,
                     acknowledged,
                 },
@@ -95,17 +96,17 @@ impl fmt::Display for Summary {
             seed,
         } = self;
         write!(f, "{histories} histories from seed {seed}")?;
-        if *runs > 0 {
+        if *runs > 0 && unit == "histories" {
             write!(f, ", run {runs} times; of their calls failed")?;
         }
         if unit == "times" {
             write!(f, "; killed")?;
         }
         writeln!(f)?;
-        for (kind, count) in calls {
+        for (kind, count) in kinds {
             writeln!(f, "  {count} {kind}")?;
         }
-        let failed: u64 = calls.values().sum();
+        let failed: u64 = kinds.values().sum();
         match unit.as_str() {
             // What the summaries that CI prints say word for word.
             "ops" => write!(f, "{name}: {units} operations, 0 differences"),
@@ -115,6 +116,7 @@ impl fmt::Display for Summary {
                     "{name}: {histories} histories, {failed} calls failed, 0 lost, 0 wrong"
                 )
             }
+            "worlds" => write!(f, "{name}: {units} worlds, {runs} images, 0 lost, 0 wrong"),
             "times" => {
                 write!(
                     f,
@@ -133,6 +135,7 @@ impl fmt::Display for Summary {
 pub fn main(kinds: &[Kind<'_>]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let began = Instant::now();
     let outcome = asked(kinds, &arguments).and_then(|(kind, units, seed)| {
         match std::env::var("REVTREE_SEED") {
             Err(_) => run(kind, units, seed),
@@ -147,6 +150,13 @@ pub fn main(kinds: &[Kind<'_>]) -> ExitCode {
     });
     match outcome {
         Ok(summary) => {
+            // Told, and compared with nothing.
+            let took = began.elapsed().as_secs_f64();
+            println!(
+                "{:.0} {} a second",
+                summary.tally.units as f64 / took,
+                summary.unit
+            );
             println!("{summary}");
             ExitCode::SUCCESS
         }
@@ -224,9 +234,15 @@ pub fn run(kind: &Kind<'_>, units: u64, seed: u64) -> Result<Summary, String> {
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    // A pool of one for each: what the store does in parallel stays on the history's thread. Stores of some
+    // kilobytes would only wait for another thread to wake up.
+    let alone = || match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(work);
+            scope.spawn(alone);
         }
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -283,7 +299,7 @@ mod tests {
             history: &|_| {
                 Ok(Tally {
                     units: 1,
-                    calls: [("writes", 3), ("syncs", 1)].into(),
+                    kinds: [("writes", 3), ("syncs", 1)].into(),
                     runs: 9,
                     acknowledged: 0,
                 })

@@ -1,13 +1,15 @@
 //! Crashes after every operation of a disk: each image is reopened and must be one accepted state.
 //!
 //! An image that is older than what was acknowledged is *lost*; one that is no accepted state, or that
-//! cannot be opened or read, is *wrong*. Recovery is crashed again, twice deep.
+//! cannot be opened or read, is *wrong*. Recovery is crashed again, three deep. [`world`] does the same
+//! with *all* histories of a few transactions and *all* that a power cut may leave of them.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use revtree::storage::sim::{Mask, Sampled, SimDisk};
+use revtree::storage::sim::{EXHAUSTIVE_SECTORS_MAX, Mask, Sampled, SimDisk};
 
 use crate::keys::Keys;
 use crate::model::{RangeQuery, Reader, Subject};
@@ -16,8 +18,10 @@ use crate::random::Random;
 mod beside;
 mod faults;
 mod history;
+mod old;
 mod ops;
 mod run;
+mod worlds;
 
 use beside::Beside;
 
@@ -26,22 +30,38 @@ pub(crate) use history::batched;
 pub use history::{History, Mark, STORE, Setup, end_process, state_of};
 pub use ops::{short, writes};
 pub use run::Seen;
+pub use worlds::{WORLDS_MAX, world};
 
 /// What the crashes of a campaign did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CrashSummary {
     /// Disks that were reopened.
     pub images: u64,
-    /// Images of a crash inside a recovery.
-    pub nested: u64,
-    /// Images that were opened in the other ways, too.
-    pub beside: u64,
+    /// The same by what made them, and how many of them were also opened in the other ways.
+    pub kinds: BTreeMap<&'static str, u64>,
+}
+
+impl CrashSummary {
+    fn count(&mut self, kind: &'static str) {
+        *self.kinds.entry(kind).or_default() += 1;
+    }
+}
+
+/// Which of the disks that a power cut may leave are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// All where few sectors are pending; else corners, and some by chance.
+    Some,
+    /// All.
+    Every,
 }
 
 /// Operations of one history: at least, and how many more at the most.
 const HISTORY_OPS: (usize, usize) = (15, 45);
 /// Crashes inside crashes.
-const DEPTH_MAX: usize = 2;
+const DEPTH_MAX: usize = 3;
+/// After every so many operations, blocks come back as they were, and superblocks are lost.
+const OLD_BLOCKS_IN: u64 = 12;
 /// All that a reader sees.
 const ALL: RangeQuery = RangeQuery {
     keys: Keys::All,
@@ -62,11 +82,7 @@ pub fn crash(seed: u64) -> Result<CrashSummary, String> {
     let mut random = Random::new(seed);
     let length = HISTORY_OPS.0 + random.index(HISTORY_OPS.1);
     let history = History::run(seed, length)?;
-    let mut crashes = Crashes {
-        random,
-        summary: CrashSummary::default(),
-        history: &history,
-    };
+    let mut crashes = Crashes::new(&history, random, Reach::Some);
     crashes.all()?;
     Ok(crashes.summary)
 }
@@ -74,6 +90,7 @@ pub fn crash(seed: u64) -> Result<CrashSummary, String> {
 struct Crashes<'h> {
     history: &'h History,
     random: Random,
+    reach: Reach,
     summary: CrashSummary,
 }
 
@@ -87,6 +104,15 @@ struct Allowed {
 }
 
 impl Crashes<'_> {
+    fn new(history: &History, random: Random, reach: Reach) -> Crashes<'_> {
+        Crashes {
+            history,
+            random,
+            reach,
+            summary: CrashSummary::default(),
+        }
+    }
+
     fn all(&mut self) -> Result<(), String> {
         for operation in 0..=self.history.operations() {
             let cut = self.history.after_power_cut(operation);
@@ -99,13 +125,19 @@ impl Crashes<'_> {
             };
             for (label, image) in self.images(&disk, operation) {
                 let allowed = Allowed { now: cut, cut };
-                self.guarded(&image, allowed)
+                self.summary.count("after a power cut");
+                self.guarded(|crashes| crashes.check(&image, allowed, 0))
                     .map_err(|error| report(self.history, &label, error))?;
             }
             let now = self.history.after_kill(operation);
             let killed = disk.kill(operation);
-            self.guarded(&killed, Allowed { now, cut })
+            self.summary.count("after a kill");
+            self.guarded(|crashes| crashes.check(&killed, Allowed { now, cut }, 0))
                 .map_err(|error| report(self.history, "killed", error))?;
+            if self.random.once_in(OLD_BLOCKS_IN) {
+                self.guarded(|crashes| crashes.old_blocks(&disk, operation))
+                    .map_err(|error| report(self.history, "old blocks", error))?;
+            }
         }
         Ok(())
     }
@@ -114,7 +146,8 @@ impl Crashes<'_> {
     fn images(&mut self, disk: &SimDisk, operation: u64) -> Vec<(String, SimDisk)> {
         let sectors = disk.pending(operation);
         let all = sectors <= SECTORS_ALL || sectors <= 8 && self.random.once_in(40);
-        if all {
+        let every = self.reach == Reach::Every && sectors <= EXHAUSTIVE_SECTORS_MAX;
+        if all || every {
             return disk.images(operation, 3).collect();
         }
         let mut images = Vec::new();
@@ -141,15 +174,17 @@ impl Crashes<'_> {
     }
 
     /// Checks an image; a panic is an error like others.
-    fn guarded(&mut self, image: &SimDisk, allowed: Allowed) -> Result<(), String> {
-        let check = || self.check(image, allowed, 0);
+    fn guarded(
+        &mut self,
+        check: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let check = || check(self);
         catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| Err("wrong: panicked".to_owned()))
     }
 
     /// Reopens a disk, compares, and goes on with it.
     fn check(&mut self, disk: &SimDisk, allowed: Allowed, depth: usize) -> Result<(), String> {
         self.summary.images += 1;
-        self.summary.nested += u64::from(depth > 0);
         let before = disk.operations();
         let setup = self.history.setup;
         let wrong = |error: &dyn std::fmt::Display| format!("wrong: {error}");
@@ -158,7 +193,7 @@ impl Crashes<'_> {
         let mut store = setup.open(disk).map_err(|error| wrong(&error))?;
         let found = self.find(&mut store, allowed.now)?;
         if let Some(beside) = &beside {
-            self.summary.beside += 1;
+            self.summary.count("opened in other ways, too");
             beside.compare(self.history, disk, &store, found)?;
         }
         let opened = disk.operations();
@@ -224,12 +259,14 @@ impl Crashes<'_> {
             let images = self.images(disk, operation);
             let chosen = self.random.index(images.len());
             if let Some((label, image)) = images.get(chosen) {
+                self.summary.count("after a power cut in a recovery");
                 self.check(image, Allowed { now: cut, cut }, depth + 1)
                     .map_err(|error| {
                         let calls = recovery(disk, before..=opened);
                         format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}{calls}")
                     })?;
             }
+            self.summary.count("after a kill in a recovery");
             self.check(&disk.kill(operation), Allowed { now, cut }, depth + 1)
                 .map_err(|error| {
                     let calls = recovery(disk, before..=opened);

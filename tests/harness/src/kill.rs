@@ -124,7 +124,7 @@ impl Kills {
             End::Trace { .. } => "when its work was done (there is no tracer)",
         };
         self.tally.units += 1;
-        *self.tally.calls.entry(kind).or_default() += 1;
+        *self.tally.kinds.entry(kind).or_default() += 1;
         self.expected.all_heard()?;
         self.look(&life)?;
         self.expected.all_heard()

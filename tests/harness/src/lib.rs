@@ -17,7 +17,7 @@
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
 //! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one),
-//! but for the moment at which a process is killed from outside.
+//! but for the moment at which a process is killed from outside, and for how fast a campaign was.
 
 pub mod answer;
 pub mod apply;

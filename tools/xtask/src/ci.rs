@@ -19,7 +19,9 @@ const ALL: [&str; 2] = ["--workspace", "--all-features"];
 const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"];
 
 /// Histories and operations of the campaigns: some minutes on two cores, of the faults less than one.
-const CRASH_IMAGES: &str = "50000";
+const CRASH_IMAGES: &str = "1000000";
+/// Small worlds of one and two transactions, each in three setups: all there are.
+const WORLDS: &str = "168";
 const FAULT_HISTORIES: &str = "16";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
@@ -108,6 +110,7 @@ fn run_programs(steps: &mut Steps) {
     let built = target().join("debug");
     let campaign = |arguments: &[&str]| program(&built.join("campaign"), arguments);
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
+    steps.command("small worlds", campaign(&["worlds", "--worlds", WORLDS]));
     let histories = ["faults", "--histories", FAULT_HISTORIES];
     steps.command("failing calls", campaign(&histories));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));

@@ -36,11 +36,12 @@ cargo xtask <command>
   supply                          dependencies: where from, which licence, which advisory, how many
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
+  worlds [--worlds N] [--seed S]  all that power cuts leave of all histories of up to four transactions
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
-  long                            crash, faults, model, kill, two processes and the tests that CI ignores, at the
+  long                            crash, worlds, faults, model, kill, two processes and the tests that CI ignores, at the
                                   size of a night
   report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
   bench [--quick] [--only A,B] [--json FILE]
@@ -65,8 +66,9 @@ fn main() -> ExitCode {
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
         ("conformance", []) => conformance::run(),
-        ("crash" | "faults" | "model" | "kill", options) => campaign(command, options),
+        ("crash" | "worlds" | "faults" | "model" | "kill", options) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
+            .and_then(|()| campaign("worlds", &[]))
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))

@@ -19,7 +19,16 @@ fn main() -> ExitCode {
             name: "crash",
             unit: "images",
             units: 100_000,
-            history: &|seed| crash::crash(seed).map(|summary| summary.images.into()),
+            history: &|seed| crash::crash(seed).map(images),
+        },
+        Kind {
+            name: "worlds",
+            unit: "worlds",
+            units: crash::WORLDS_MAX,
+            history: &|number| match number {
+                0..crash::WORLDS_MAX => crash::world(number).map(world),
+                _ => Err(format!("there are {} small worlds", crash::WORLDS_MAX)),
+            },
         },
         Kind {
             name: "faults",
@@ -36,16 +45,34 @@ fn main() -> ExitCode {
     ])
 }
 
+/// What a crashed history had.
+fn images(summary: crash::CrashSummary) -> Tally {
+    Tally {
+        units: summary.images,
+        kinds: summary.kinds,
+        ..Tally::default()
+    }
+}
+
+/// What a small world had.
+fn world(summary: crash::CrashSummary) -> Tally {
+    Tally {
+        units: 1,
+        runs: summary.images,
+        ..images(summary)
+    }
+}
+
 /// A short history with each of its calls failing in each way, and a long one with some.
 fn faults(seed: u64) -> Result<Tally, String> {
     let (every, some) = (crash::every_call(seed)?, crash::some_calls(seed)?);
-    let mut calls = every.kinds;
+    let mut kinds = every.kinds;
     for (kind, count) in some.kinds {
-        *calls.entry(kind).or_default() += count;
+        *kinds.entry(kind).or_default() += count;
     }
     Ok(Tally {
         units: 1,
-        calls,
+        kinds,
         runs: every.runs + some.runs,
         ..Tally::default()
     })

@@ -82,6 +82,16 @@ impl Setup {
         Store::open(path, move || options.clone())
     }
 
+    /// Opens the store on this disk if it is at this revision at least.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_expecting(self, disk: &SimDisk, rev: Revision) -> revtree::Result<Store> {
+        let options = self.options(disk).expect_at_least(rev);
+        Store::open(Path::new(STORE), move || options.clone())
+    }
+
     fn options(self, disk: &SimDisk) -> Options {
         Options::new()
             .disk(Arc::new(disk.clone()))
@@ -143,12 +153,19 @@ impl History {
     /// When the store answers other than the oracle, without any fault.
     pub fn run(seed: u64, count: usize) -> Result<History, String> {
         let mut random = Random::new(seed ^ 0x0D15C);
-        let setup = Setup::draw(&mut random);
+        History::of(seed, Setup::draw(&mut random), writes(seed, count))
+    }
+
+    /// Runs these operations; the seed is for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`History::run`].
+    pub fn of(seed: u64, setup: Setup, ops: Vec<Op>) -> Result<History, String> {
         let disk = SimDisk::new(SimOptions {
             seed,
             ..SimOptions::default()
         });
-        let ops = writes(seed, count);
         let mut store = setup
             .open(&disk)
             .map_err(|error| format!("seed {seed}: cannot make the store: {error}"))?;
@@ -224,6 +241,20 @@ impl History {
             Some(n) if self.setup.survives_kill() => (self.marks[n].accepted, most),
             _ => (least, most),
         }
+    }
+
+    /// The operation of the disk at which the file came that was in place after so many; `None` while one
+    /// takes another's place.
+    #[must_use]
+    pub fn content_since(&self, operations: u64) -> Option<u64> {
+        let done = self.marks.partition_point(|mark| mark.end <= operations);
+        let replaces = |op: &Op| matches!(op, Op::Restore(_));
+        if done > 0 && self.ops.get(done - 1).is_some_and(replaces) {
+            return None;
+        }
+        let before = self.ops.get(..done.saturating_sub(1))?;
+        let last = before.iter().rposition(replaces);
+        Some(last.map_or(0, |n| self.marks[n + 1].end))
     }
 
     /// The operations up to the one that was in flight, for a report.
