@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::step::Steps;
-use crate::{Result, cargo, conformance, layers, report, root, supply, target};
+use crate::{Result, cargo, conformance, layers, planted, report, root, supply, target};
 
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
@@ -44,6 +44,7 @@ pub(crate) fn run() -> Result<()> {
     }
     steps.call("layers, where unsafe may stand, and examples", layers::run);
     steps.call("dependencies", supply::run);
+    steps.call("planted bugs apply", planted::check);
     steps.command("rustfmt", cargo(&["fmt", "--all", "--check"]));
     steps.command(
         "clippy",

@@ -5,6 +5,7 @@
 //! * [`layers`], [`words`], [`examples`], on [`source`]: rules that are read off the sources: which folder
 //!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
 //! * [`supply`]: rules for dependencies.
+//! * [`planted`]: bugs made on purpose, and which test finds each.
 //! * [`report`], on [`runs`]: what campaigns printed, and the page that is made of it.
 //! * [`conformance`], on [`tables`]: etcd's tests and ours that show the same.
 //!
@@ -17,6 +18,7 @@ mod ci;
 mod conformance;
 mod examples;
 mod layers;
+mod planted;
 mod report;
 mod runs;
 mod source;
@@ -43,6 +45,7 @@ cargo xtask <command>
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
   long                            crash, worlds, faults, model, kill, two processes and the tests that CI ignores, at the
                                   size of a night
+  planted [NAME …] [--check]      bugs planted on purpose, each to be found by CI's tests
   report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
   bench [--quick] [--only A,B] [--json FILE]
                                   beside redb, LMDB and fjall
@@ -62,6 +65,8 @@ fn main() -> ExitCode {
         }
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
+        ("planted", ["--check"]) => planted::check(),
+        ("planted", only) => record("planted", || planted::run(only)),
         ("report", []) => report::write(),
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
@@ -84,6 +89,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a command of this program that says at its end what it found, in a process of its own: so its last
+/// line goes on record as those of other campaigns do.
+fn record(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    const INSIDE: &str = "XTASK_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return run();
+    }
+    let this = std::env::current_exe().map_err(|error| format!("{name}: {error}"))?;
+    let mut command = Command::new(this);
+    command.args(std::env::args_os().skip(1)).env(INSIDE, "1");
+    succeed(command, name)
 }
 
 /// The folder of the workspace.
