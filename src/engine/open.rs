@@ -14,9 +14,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
-    ChangeId, Control, FrameKind, Geometry, LeafRun, LogHead, Position, Revision, Root, RootKind,
-    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, check_segments, parse_record,
-    parse_segments,
+    ChangeId, Control, FormatError, FrameKind, Geometry, LeafRun, LogHead, Position, Revision,
+    Root, RootKind, SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, check_segments,
+    parse_record, parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
@@ -29,7 +29,7 @@ use crate::pager::{
 };
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage, page_size};
 use crate::trace;
-use crate::tree::{Spine, Tree};
+use crate::tree::{Direction, LeafCursor, LeafRecords, Spine, Tree};
 
 /// What opening needs to know.
 #[derive(Clone, Debug)]
@@ -270,6 +270,7 @@ fn open_to_write(
         superblocks_bad: superblocks.bad,
     };
     let tree = Tree::new(Arc::clone(&medium), superblock.root(RootKind::Tree));
+    check_newest(&tree, superblock.revision)?;
     let spine = Spine::load(&tree, superblock.root(RootKind::Tree))?;
     let tail_list = tree.state().tails[0].clone();
     let file_len = storage.len().map_err(Error::on("read the file's length"))?;
@@ -314,10 +315,8 @@ fn open_to_write(
         )?
     } else if resumes {
         show_used(&medium, &segments, &[head.segment])?;
-        let units = segments
-            .get(head.segment as usize)
-            .map_or(1, |entry| entry.units);
-        let mut extent = claim(&medium, head.segment, units.max(1))?;
+        let units = units_of_head(&segments, medium.geometry, head)?;
+        let mut extent = claim(&medium, head.segment, units)?;
         if medium.copies() {
             // The log goes on in memory of its own, so what lies before in the segment is brought there.
             load(&medium, &mut extent, start, head.position.0)?;
@@ -407,6 +406,42 @@ fn open_to_write(
     Ok(Opened { engine, run, found })
 }
 
+/// The newest record of the pages is not above the revision of the checkpoint: else the next change would get a
+/// revision that is taken (C-22). What is damaged there is told to who reads it.
+fn check_newest(tree: &Tree, revision: Revision) -> Result<()> {
+    let tree = tree.uncounted();
+    let last = ChangeId::new(Revision::new(u64::MAX), u64::MAX);
+    let leaf = LeafCursor::seek(&tree, last, Direction::Backward).and_then(|mut c| c.next());
+    let Ok(Some(leaf)) = leaf else {
+        return Ok(());
+    };
+    let records = LeafRecords::new(tree.medium(), leaf).map_while(Result::ok);
+    let newest = records.last().map_or(leaf.first, |(_, head)| head.id);
+    if newest.main > revision {
+        return Err(Error::Corrupt {
+            offset: leaf.position.0,
+            what: "revision of the checkpoint below its newest record",
+            expected: newest.main.get(),
+            found: revision.get(),
+        });
+    }
+    Ok(())
+}
+
+/// Length of the segment in which the log goes on. A crafted table may have another there than the head
+/// needs: what lies behind its end would be somebody else's.
+fn units_of_head(segments: &[SegmentEntry], geometry: Geometry, head: LogHead) -> Result<u32> {
+    let units = segments
+        .get(head.segment as usize)
+        .map_or(1, |entry| entry.units);
+    let end = geometry.end(head.segment, units).0;
+    if units == 0 || head.position.0 > end {
+        let what = "log head behind its segment in the table";
+        return Err(FormatError::new(head.position.0, what, end, head.position.0).into());
+    }
+    Ok(units)
+}
+
 /// Locks a byte that others hold for a moment only, when they look who is there; `false` if somebody
 /// holds it for longer.
 fn lock_byte(storage: &dyn Storage, byte: LockByte, mode: LockMode) -> Result<bool> {
@@ -449,6 +484,7 @@ fn open_to_read(
         superblocks_bad: superblocks.bad,
     };
     let tree = Tree::new(Arc::clone(&medium), superblock.root(RootKind::Tree));
+    check_newest(&tree, superblock.revision)?;
     let tail_list = tree.state().tails[0].clone();
     for leaf in &recovered.leaves {
         tail_list.push(*leaf);

@@ -378,6 +378,17 @@ impl Changes {
                     },
                 };
             }
+            // What has been given is never looked at again: so a walk ends, whatever pages say.
+            let moved = if back { self.to < to } else { self.from > from };
+            if !moved && !found.is_empty() {
+                found.push_back(Err(Error::Corrupt {
+                    offset: leaf.position.0,
+                    what: "order of leaves",
+                    expected: from.main.get(),
+                    found: leaf.first.main.get(),
+                }));
+                self.from = self.to;
+            }
         }
         if back {
             self.back = found;

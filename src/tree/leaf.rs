@@ -1,6 +1,6 @@
 //! Walking the records of one leaf run.
 
-use revtree_format::{LeafRun, Position, RecordHead, parse_record};
+use revtree_format::{ChangeId, LeafRun, Position, RecordHead, parse_record};
 
 use crate::error::{Error, Result};
 use crate::pager::{Medium, Raw};
@@ -9,6 +9,8 @@ use crate::pager::{Medium, Raw};
 #[derive(Debug)]
 pub(crate) struct LeafRecords<'a> {
     start: Position,
+    /// Its first record, as the entry says that names it (B-73).
+    first: ChangeId,
     /// `None` once it has been found that the leaf cannot be read.
     bytes: Option<Raw<'a>>,
     failed: Option<Error>,
@@ -25,6 +27,7 @@ impl<'a> LeafRecords<'a> {
         };
         LeafRecords {
             start: leaf.position,
+            first: leaf.first,
             bytes,
             failed,
             current: 0,
@@ -42,6 +45,14 @@ impl<'a> LeafRecords<'a> {
         let position = self.start.plus(self.next as u64);
         let bytes = self.bytes.as_deref().unwrap_or_default();
         let (head, _) = parse_record(bytes.get(self.next..).unwrap_or_default(), position)?;
+        if self.next == 0 && head.id != self.first {
+            return Err(Error::Corrupt {
+                offset: position.0,
+                what: "first record of a leaf",
+                expected: self.first.main.get(),
+                found: head.id.main.get(),
+            });
+        }
         let len = head.record_len();
         if len > bytes_left {
             return Err(Error::Corrupt {

@@ -22,6 +22,8 @@ const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"]
 const CRASH_IMAGES: &str = "1000000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
+/// Inputs by chance for the fuzzer's targets: a minute.
+const FUZZ_INPUTS: &str = "60000";
 const FAULT_HISTORIES: &str = "16";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
@@ -113,6 +115,10 @@ fn run_programs(steps: &mut Steps) {
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
     steps.command("small worlds", campaign(&["worlds", "--worlds", WORLDS]));
     let histories = ["faults", "--histories", FAULT_HISTORIES];
+    steps.command(
+        "crafted inputs",
+        campaign(&["fuzz", "--inputs", FUZZ_INPUTS]),
+    );
     steps.command("failing calls", campaign(&histories));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
     steps.command("killed processes", campaign(&["kill", "--times", KILLS]));

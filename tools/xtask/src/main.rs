@@ -5,6 +5,7 @@
 //! * [`layers`], [`words`], [`examples`], on [`source`]: rules that are read off the sources: which folder
 //!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
 //! * [`supply`]: rules for dependencies.
+//! * [`fuzz`]: libFuzzer on the harness's targets.
 //! * [`planted`]: bugs made on purpose, and which test finds each.
 //! * [`report`], on [`runs`]: what campaigns printed, and the page that is made of it.
 //! * [`conformance`], on [`tables`]: etcd's tests and ours that show the same.
@@ -17,6 +18,7 @@ use std::process::{Command, ExitCode};
 mod ci;
 mod conformance;
 mod examples;
+mod fuzz;
 mod layers;
 mod planted;
 mod report;
@@ -45,6 +47,7 @@ cargo xtask <command>
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
   long                            crash, worlds, faults, model, kill, two processes and the tests that CI ignores, at the
                                   size of a night
+  fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
   planted [NAME …] [--check]      bugs planted on purpose, each to be found by CI's tests
   report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
   bench [--quick] [--only A,B] [--json FILE]
@@ -65,8 +68,10 @@ fn main() -> ExitCode {
         }
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
+        ("fuzz", options) if is_inside() => fuzz::run(options),
         ("planted", ["--check"]) => planted::check(),
-        ("planted", only) => record("planted", || planted::run(only)),
+        ("planted", only) if is_inside() => planted::run(only),
+        ("fuzz" | "planted", options) => record(command, options),
         ("report", []) => report::write(),
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
+            .and_then(|()| record("fuzz", &["--seconds", "3600"]))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),
         ("bench", options) => bench(options),
@@ -91,17 +97,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says that this process is one that [`record`] started.
+const INSIDE: &str = "XTASK_INSIDE";
+
+fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Runs a command of this program that says at its end what it found, in a process of its own: so its last
 /// line goes on record as those of other campaigns do.
-fn record(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
-    const INSIDE: &str = "XTASK_INSIDE";
-    if std::env::var_os(INSIDE).is_some() {
-        return run();
-    }
-    let this = std::env::current_exe().map_err(|error| format!("{name}: {error}"))?;
-    let mut command = Command::new(this);
-    command.args(std::env::args_os().skip(1)).env(INSIDE, "1");
-    succeed(command, name)
+fn record(command: &str, options: &[&str]) -> Result<()> {
+    let this = std::env::current_exe().map_err(|error| format!("{command}: {error}"))?;
+    let mut child = Command::new(this);
+    child.arg(command).args(options).env(INSIDE, "1");
+    succeed(child, command)
 }
 
 /// The folder of the workspace.

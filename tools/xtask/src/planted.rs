@@ -288,6 +288,9 @@ impl Copy {
             .args(arguments)
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.build)
+            // Built for each patch and run for a moment: building is what takes the time.
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .stdin(std::process::Stdio::null())
             .output()
             .map_err(|error| format!("cargo could not be started: {error}"))

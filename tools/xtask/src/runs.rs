@@ -30,6 +30,7 @@ pub(crate) const CAMPAIGNS: &[&str] = &[
     "shuttle",
     "asan",
     "tsan",
+    "worlds",
 ];
 
 /// One campaign that was run.

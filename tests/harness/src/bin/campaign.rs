@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
-use revtree_harness::{Store, crash, generate, kill, run};
+use revtree_harness::{Store, crash, fuzz, generate, kill, run};
 
 fn main() -> ExitCode {
     // This program is also the process that `campaign kill` kills.
@@ -29,6 +29,12 @@ fn main() -> ExitCode {
                 0..crash::WORLDS_MAX => crash::world(number).map(world),
                 _ => Err(format!("there are {} small worlds", crash::WORLDS_MAX)),
             },
+        },
+        Kind {
+            name: "fuzz",
+            unit: "inputs",
+            units: 100_000,
+            history: &|seed| fuzz::fuzz(seed).map(Tally::from),
         },
         Kind {
             name: "faults",

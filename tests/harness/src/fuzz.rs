@@ -1,0 +1,63 @@
+//! What a fuzzer feeds: bytes that become a damaged store, a snapshot of etcd, or operations (F19).
+//!
+//! Each target is a function of bytes alone, so a finding is replayed by giving them again. A store's bytes are
+//! not fed as they are: a checksum would refuse nearly all of them. [`mod@open`] reads the bytes as changes to a
+//! store that was made from a seed, and repairs all checksums afterwards, so that what lies behind them is
+//! reached. Nothing may panic, loop or ask for memory without bound; what opens must read the same twice.
+//!
+//! The package `tests/fuzz` gives these functions to libFuzzer; the campaign `fuzz` feeds bytes by chance.
+
+pub mod decode;
+mod image;
+pub mod import;
+pub mod open;
+pub mod ops;
+
+use crate::random::Random;
+
+/// A target: its name, and what is done with bytes.
+pub type Target = (&'static str, fn(&[u8]) -> Result<(), String>);
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("open", open::open),
+    ("decode", decode::decode),
+    ("import", import::import),
+    ("ops", ops::ops),
+];
+
+/// Feeds each target bytes that a seed says.
+///
+/// # Errors
+///
+/// What a target says is wrong, with its name and the bytes.
+pub fn fuzz(seed: u64) -> Result<u64, String> {
+    for (name, target) in TARGETS {
+        let mut random = Random::new(seed ^ u64::from(name.as_bytes()[0]) << 56);
+        let bytes: Vec<u8> = (0..8 + random.index(64))
+            .map(|_| random.bits().to_le_bytes()[0])
+            .collect();
+        target(&bytes).map_err(|error| format!("{error}\n  target {name}, bytes {bytes:?}"))?;
+    }
+    Ok(TARGETS.len() as u64)
+}
+
+/// Takes what it needs from the front of the bytes; zeros behind their end, so that any are a whole input.
+#[derive(Debug)]
+struct Input<'b>(&'b [u8]);
+
+impl Input<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    fn short(&mut self) -> usize {
+        usize::from(self.byte()) << 8 | usize::from(self.byte())
+    }
+}
