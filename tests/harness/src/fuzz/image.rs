@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
+use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, FramePlace, Geometry, Position,
     SEGMENT_HEADER_BYTES, SUPERBLOCK_BYTES, SegmentHeader, Superblock, head_and_key_len,
@@ -140,10 +140,10 @@ impl Image {
             match spot.kind {
                 FrameKind::Records | FrameKind::Run => self.seal_records(body, spot.records_len),
                 FrameKind::Branch => {
-                    self.seal_references(body + 16, 48, 8, 40, spot.body_len, &bodies)
+                    self.seal_references(body + 16, 48, 8, 40, spot.body_len, &bodies);
                 }
                 FrameKind::Directory => {
-                    self.seal_references(body + 16, 24, 0, 20, spot.body_len, &bodies)
+                    self.seal_references(body + 16, 24, 0, 20, spot.body_len, &bodies);
                 }
                 FrameKind::Chunk => {}
             }
@@ -178,7 +178,7 @@ impl Image {
             }
             let covered = self
                 .bytes
-                .get(slot + 16..slot + BLOCK_BYTES as usize)
+                .get(slot + 16..slot + SUPERBLOCK_BYTES)
                 .unwrap_or_default();
             let (first, second) = (crc32fast::hash(covered), crc32c::crc32c(covered));
             self.set(slot + 8, first);

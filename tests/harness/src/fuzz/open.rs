@@ -187,7 +187,7 @@ fn opened(bytes: &[u8], read_mode: ReadMode, trusted: bool) -> Result<(), String
         for event in &state.events {
             let _ = store.db().read().and_then(|view| {
                 let events = view.history(&event.kv.key)?;
-                events.for_each(|event| drop(event));
+                events.for_each(drop);
                 Ok(())
             });
         }
