@@ -4,6 +4,7 @@ mod basic;
 mod damage;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod permissions;
 #[cfg(feature = "serde")]
 mod plain_data;
 mod restore;
