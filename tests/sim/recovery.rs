@@ -266,3 +266,32 @@ fn a_log_head_behind_the_file_is_refused() {
         assert!(refused, "{error:?}");
     }
 }
+
+/// After a failed sync the system calls the lost pages clean: the next open, without a reboot, finds frames
+/// that look whole and are not on the disk. It copies them, and then the power fails, at any moment of that
+/// open, with all that it wrote on the disk: the copy is there, and what it was made from is not. It must not
+/// prove that the log is damaged (C-26): what had been acknowledged before opens.
+#[test]
+fn a_forgotten_copy_proves_nothing() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new()).unwrap();
+    db.put("a", "1").unwrap();
+    disk.fail(FaultPlan::once(Call::SyncData, 1, 5));
+    assert!(matches!(db.put("a", "2"), Err(Error::CommitUnknown { .. })));
+    drop(db);
+    disk.clear_faults();
+    let machine = disk.kill(disk.operations());
+    let db = open(&machine, Options::new()).unwrap();
+    let opened = machine.operations();
+    let newest = db.rev().get();
+    assert_eq!(newest, 3, "it looks whole");
+    drop(db);
+    for operation in 0..=opened {
+        let all = vec![true; machine.pending(operation)];
+        let image = machine.image(operation, &mut Mask::new(all, true, true));
+        let db = open(&image, Options::new())
+            .unwrap_or_else(|error| panic!("cut after {operation} of {opened}: {error}"));
+        assert!(db.rev().get() >= 2, "cut after {operation} of {opened}");
+        assert!(db.check().unwrap().is_clean());
+    }
+}
