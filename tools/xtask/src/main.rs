@@ -6,6 +6,7 @@
 //!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
 //! * [`supply`]: rules for dependencies.
 //! * [`fuzz`]: libFuzzer on the harness's targets.
+//! * [`sanitize`]: tests under Miri and the sanitizers.
 //! * [`planted`]: bugs made on purpose, and which test finds each.
 //! * [`report`], on [`runs`]: what campaigns printed, and the page that is made of it.
 //! * [`conformance`], on [`tables`]: etcd's tests and ours that show the same.
@@ -23,6 +24,7 @@ mod layers;
 mod planted;
 mod report;
 mod runs;
+mod sanitize;
 mod source;
 mod step;
 mod supply;
@@ -45,9 +47,10 @@ cargo xtask <command>
                                   every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
-  long                            crash, worlds, faults, model, kill, two processes and the tests that CI ignores, at the
-                                  size of a night
+  long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
+                                  at the size of a night
   fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
+  miri, asan, tsan                tests under what sees undefined behaviour, bad memory and races
   planted [NAME …] [--check]      bugs planted on purpose, each to be found by CI's tests
   report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
   bench [--quick] [--only A,B] [--json FILE]
@@ -71,7 +74,10 @@ fn main() -> ExitCode {
         ("fuzz", options) if is_inside() => fuzz::run(options),
         ("planted", ["--check"]) => planted::check(),
         ("planted", only) if is_inside() => planted::run(only),
-        ("fuzz" | "planted", options) => record(command, options),
+        ("miri", []) if is_inside() => sanitize::miri(),
+        ("asan", []) if is_inside() => sanitize::asan(),
+        ("tsan", []) if is_inside() => sanitize::tsan(),
+        ("fuzz" | "planted" | "miri" | "asan" | "tsan", options) => record(command, options),
         ("report", []) => report::write(),
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
@@ -82,6 +88,9 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
+            .and_then(|()| record("miri", &[]))
+            .and_then(|()| record("asan", &[]))
+            .and_then(|()| record("tsan", &[]))
             .and_then(|()| record("fuzz", &["--seconds", "3600"]))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),
