@@ -44,6 +44,8 @@ pub(super) struct Draft {
     root: Child,
     batch: u64,
     retired: Vec<Link>,
+    /// Empty but while a leaf is replaced: the nodes that are out of the draft then.
+    gone: Vec<Link>,
     changed: bool,
     /// Bytes retired since they were last handed to all threads.
     unflushed: usize,
@@ -114,6 +116,7 @@ impl Tree {
             root,
             batch: 1,
             retired: Vec::new(),
+            gone: Vec::new(),
             changed: false,
             unflushed: 0,
         };
@@ -175,13 +178,22 @@ impl Draft {
                     .collect(),
             )
         };
-        self.release(spine[path.len()]);
+        // Let go of at the end, when nothing links them any more: a panic on the way leaks them, and frees
+        // nothing that the draft still has.
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.clear();
+        gone.push(spine[path.len()]);
         for depth in (0..path.len()).rev() {
             let at = path.step(depth);
-            risen = match risen {
-                Risen::One(child) => Risen::One(self.exchange(spine[depth], at, child)),
-                Risen::Many(children) => self.splice(spine[depth], at, children, path.last),
+            let (child, replaced) = match risen {
+                Risen::One(child) => self.exchange(spine[depth], at, child),
+                Risen::Many(children) => (
+                    self.splice(spine[depth], at, children, path.last),
+                    Some(spine[depth]),
+                ),
             };
+            risen = child;
+            gone.extend(replaced);
         }
         self.root = match risen {
             Risen::One(child) => child,
@@ -195,6 +207,10 @@ impl Draft {
             }
         };
         self.changed = true;
+        for node in gone.drain(..) {
+            self.release(node);
+        }
+        self.gone = gone;
     }
 
     /// Makes the draft the current version, which counts up to `revision`.
@@ -253,8 +269,8 @@ impl Draft {
         spine
     }
 
-    /// The inner node with another child number `at`.
-    fn exchange(&mut self, node: Link, at: usize, child: Child) -> Child {
+    /// The inner node with another child number `at`; and the node itself, if a copy takes its place.
+    fn exchange(&mut self, node: Link, at: usize, child: Child) -> (Risen, Option<Link>) {
         let Body::Inner(inner) = &node.node().body else {
             unreachable!("spine checked it")
         };
@@ -267,10 +283,11 @@ impl Draft {
                 unreachable!("seen above")
             };
             inner.children[at] = child;
-            return Child {
+            let same = Child {
                 link: node,
                 sizes: inner.sizes(),
             };
+            return (Risen::One(same), None);
         }
         let mut children = inner.children.clone();
         children[at] = child;
@@ -280,13 +297,12 @@ impl Draft {
             children,
         });
         let copy = Child::new(copy, self.batch, &self.tree.meter);
-        self.release(node);
-        copy
+        (Risen::One(copy), Some(node))
     }
 
     /// The inner node with several children in the place of number `at`; in two if that is too
-    /// many. `last` as in [`Path`].
-    fn splice(&mut self, node: Link, at: usize, new: Vec<(Box<[u8]>, Child)>, last: bool) -> Risen {
+    /// many. `last` as in [`Path`]. The node itself is out of the draft then.
+    fn splice(&self, node: Link, at: usize, new: Vec<(Box<[u8]>, Child)>, last: bool) -> Risen {
         let Body::Inner(inner) = &node.node().body else {
             unreachable!("spine checked it")
         };
@@ -302,7 +318,6 @@ impl Draft {
         let low = std::mem::take(&mut children[at].0);
         children.splice(at..=at, new);
         children[at].0 = low;
-        self.release(node);
         let (batch, meter) = (self.batch, &self.tree.meter);
         let inner = |children| {
             let (separators, children) = apart(children);
