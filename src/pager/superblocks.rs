@@ -35,6 +35,7 @@ impl Superblocks {
         let mut refused = None;
         let mut magic_seen = false;
         let mut ages = [None; SUPERBLOCK_SLOTS];
+        let mut zeros = [false; SUPERBLOCK_SLOTS];
         for slot in 0..SUPERBLOCK_SLOTS as u64 {
             let offset = slot * BLOCK_BYTES;
             let mut bytes = [0; SUPERBLOCK_BYTES];
@@ -65,8 +66,11 @@ impl Superblocks {
                         newest = Some(superblock);
                     }
                 }
-                // A pair of slots that no checkpoint has reached yet.
+                // Of a pair of slots that no checkpoint has reached yet, unless its twin says otherwise.
                 Err(error) if bytes == [0; SUPERBLOCK_BYTES] => {
+                    if let Some(zero) = usize::try_from(slot).ok().and_then(|n| zeros.get_mut(n)) {
+                        *zero = true;
+                    }
                     first_error.get_or_insert(error);
                 }
                 Err(error) => {
@@ -81,6 +85,10 @@ impl Superblocks {
                 }
             }
         }
+        let pairs = zeros.chunks_exact(2).zip(ages.chunks_exact(2));
+        let lost =
+            pairs.filter(|(zeros, ages)| zeros.contains(&true) && ages.iter().any(Option::is_some));
+        bad += lost.map(|_| 1).sum::<u32>();
         if let Some(found) = too_new {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(Error::FormatTooNew {

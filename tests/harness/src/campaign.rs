@@ -27,7 +27,7 @@ pub struct Kind<'a> {
 impl Kind<'_> {
     /// Histories themselves are counted: exactly so many are run.
     fn counts_histories(&self) -> bool {
-        matches!(self.unit, "histories" | "worlds")
+        matches!(self.unit, "histories" | "worlds" | "parts")
     }
 }
 
@@ -116,6 +116,7 @@ impl fmt::Display for Summary {
                     "{name}: {histories} histories, {failed} calls failed, 0 lost, 0 wrong"
                 )
             }
+            "parts" => write!(f, "{name}: {runs} cases, 0 wrong"),
             "worlds" => write!(f, "{name}: {units} worlds, {runs} images, 0 lost, 0 wrong"),
             "times" => {
                 write!(

@@ -13,6 +13,8 @@ pub mod import;
 pub mod open;
 pub mod ops;
 
+pub(crate) use image::Image;
+
 use crate::random::Random;
 
 /// A target: its name, and what is done with bytes.

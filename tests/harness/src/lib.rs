@@ -12,6 +12,7 @@
 //! * [`campaign`]: many seeds on all cores, from the command line.
 //! * [`subject`]: the real store behind that trait.
 //! * [`mod@crash`]: histories on a simulated disk, crashed at every operation, or with calls that fail.
+//! * [`mod@damage`]: every bit of a store, lost blocks, bytes behind the end.
 //! * [`mod@fuzz`]: what a fuzzer feeds, as functions of bytes.
 //! * [`mod@kill`]: a process that writes to real files and is killed, again and again.
 //! * [`mod@difference`], [`mod@shrink`]: what is said when they differ, and the smallest history for it.
@@ -24,6 +25,7 @@ pub mod answer;
 pub mod apply;
 pub mod campaign;
 pub mod crash;
+pub mod damage;
 pub mod difference;
 pub mod encoding;
 pub mod fuzz;

@@ -43,6 +43,7 @@ cargo xtask <command>
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
   worlds [--worlds N] [--seed S]  all that power cuts leave of all histories of up to four transactions
+  damage                          every bit of a store of 64 KiB, lost blocks, bytes behind the end
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   model [--ops N] [--seed S]      random histories beside the reference model
@@ -82,7 +83,9 @@ fn main() -> ExitCode {
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
         ("conformance", []) => conformance::run(),
-        ("crash" | "worlds" | "faults" | "model" | "kill", options) => campaign(command, options),
+        ("crash" | "worlds" | "damage" | "faults" | "model" | "kill", options) => {
+            campaign(command, options)
+        }
         ("long", []) => campaign("crash", &["--images", "5000000"])
             .and_then(|()| campaign("worlds", &[]))
             .and_then(|()| campaign("faults", &["--histories", "1000"]))

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
-use revtree_harness::{Store, crash, fuzz, generate, kill, run};
+use revtree_harness::{Store, crash, damage, fuzz, generate, kill, run};
 
 fn main() -> ExitCode {
     // This program is also the process that `campaign kill` kills.
@@ -28,6 +28,19 @@ fn main() -> ExitCode {
             history: &|number| match number {
                 0..crash::WORLDS_MAX => crash::world(number).map(world),
                 _ => Err(format!("there are {} small worlds", crash::WORLDS_MAX)),
+            },
+        },
+        Kind {
+            name: "damage",
+            unit: "parts",
+            units: damage::PARTS_MAX,
+            history: &|part| {
+                let cases = damage::damage(part)?;
+                Ok(Tally {
+                    units: 1,
+                    runs: cases,
+                    ..Tally::default()
+                })
             },
         },
         Kind {

@@ -15,20 +15,20 @@ use revtree_format::{
 
 /// A frame of the unchanged store.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
-    pub(super) position: usize,
-    pub(super) body_len: usize,
+pub(crate) struct Spot {
+    pub(crate) position: usize,
+    pub(crate) body_len: usize,
     segment_use: u64,
-    kind: FrameKind,
-    records_len: usize,
+    pub(crate) kind: FrameKind,
+    pub(crate) records_len: usize,
     header_crc: u32,
 }
 
 /// A store's bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Image {
-    pub(super) bytes: Vec<u8>,
-    pub(super) frames: Vec<Spot>,
+pub(crate) struct Image {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) frames: Vec<Spot>,
     pub(super) segments: Vec<usize>,
     store_id: [u8; 16],
 }
@@ -38,7 +38,7 @@ pub(super) const SLOTS: [usize; 4] = [0, 4096, 8192, 12288];
 
 impl Image {
     /// Finds the frames of a whole store.
-    pub(super) fn new(bytes: Vec<u8>) -> Option<Image> {
+    pub(crate) fn new(bytes: Vec<u8>) -> Option<Image> {
         let slots = SLOTS.iter().filter_map(|slot| {
             let raw = bytes.get(*slot..*slot + SUPERBLOCK_BYTES)?;
             Superblock::parse(raw, *slot as u64).ok()

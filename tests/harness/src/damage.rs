@@ -1,0 +1,253 @@
+//! A store of which something is damaged: every single bit of 64 KiB, blocks that are zero, and bytes behind its end
+//! (F8, F13).
+//!
+//! The store was closed, so nothing of it may be missing. Whatever is damaged, each key reads as it was or its
+//! read is an error that says where; and where the damage lies in bytes that are needed, somebody says so: the
+//! open, what it found, or the check. Needed are, of this store with one checkpoint, the pages, the records without
+//! their hints and padding, and the slots of the newest superblock; not the slots of the one before, nor the
+//! headers of frames before the log's head and what lies between them (K-5).
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use revtree::storage::sim::{SimDisk, SimOptions};
+use revtree::{Db, Durability, Error, ReadMode};
+use revtree_format::{FrameKind, LeaseId, Position, parse_record};
+
+use crate::answer::Applied;
+use crate::crash::{STORE, Setup, end_process, state_of};
+use crate::fuzz::Image;
+use crate::model::{Begin, Finish, Subject};
+use crate::op::{Blob, Op, Step, TABLES};
+use crate::state::State;
+use crate::subject::Store;
+
+/// Bits of one part.
+const PART_BITS: usize = 4096;
+/// The block by which disks forget and mistake.
+const BLOCK: usize = 4096;
+/// Parts that are bits, of a store of 64 KiB; one more has the blocks.
+pub const PARTS_MAX: u64 = (64 << 10) * 8 / PART_BITS as u64 + 1;
+
+const SETUP: Setup = Setup {
+    durability: Durability::Sync,
+    checkpoint_bytes: 1 << 20,
+    read_mode: ReadMode::Map,
+};
+
+/// What is damaged.
+struct Subject64 {
+    bytes: Vec<u8>,
+    state: State,
+    keys: Vec<(Bytes, Option<revtree::KeyValue>)>,
+    needed: Vec<Range<usize>>,
+}
+
+fn subject() -> &'static Subject64 {
+    static SUBJECT: OnceLock<Subject64> = OnceLock::new();
+    SUBJECT.get_or_init(make)
+}
+
+/// A store of 64 KiB or a little less: generations, deletes, leases, rows, a long value, one of each kind of page.
+fn make() -> Subject64 {
+    let seed = 1;
+    let disk = SimDisk::new(SimOptions::default());
+    let mut store = SETUP.open(&disk).expect("nothing fails");
+    let key = |n: u8| Bytes::from(vec![b'k', n]);
+    let mut around = crate::apply::Surroundings::default();
+    let mut ops = Vec::new();
+    for n in 0..24 {
+        let value = Blob {
+            seed: n ^ seed,
+            len: 150 * u32::from(n % 5),
+        };
+        ops.push(Op::Put(key(n % 7), value));
+        if n % 6 == 5 {
+            ops.push(Op::Delete(key(n % 7)));
+        }
+    }
+    ops.push(Op::Txn(
+        Begin::Write,
+        vec![
+            Step::Put(key(3), Blob { seed, len: 12 }, LeaseId(7)),
+            Step::PutRow(TABLES[0], key(1), Blob { seed, len: 40 }),
+            Step::SetApplied(Applied { index: 9, term: 2 }),
+        ],
+        Finish::Commit,
+    ));
+    for op in &ops {
+        let done = crate::apply::apply(&mut store, op, &around);
+        around.after(op, &done);
+    }
+    let long = |store: &mut Store, len: u32| {
+        let value = Blob { seed, len }.bytes();
+        store
+            .put(&Bytes::from_static(b"long"), &value)
+            .expect("nothing fails");
+    };
+    // Behind this the log's end, the pages and the end of the file lie before 64 KiB.
+    long(&mut store, 3000);
+    let state = state_of(&mut store).expect("nothing is damaged");
+    let keys = (0..7)
+        .map(key)
+        .chain([Bytes::from_static(b"long"), Bytes::from_static(b"none")]);
+    let keys = keys.map(|key| {
+        let found = store.db().get(&key).expect("nothing is damaged");
+        (key, found)
+    });
+    let keys: Vec<_> = keys.collect();
+    store.close().expect("nothing fails");
+    let bytes = disk.bytes(Path::new(STORE)).expect("it has been made");
+    let image = Image::new(bytes.clone()).expect("it is whole");
+    let needed = needed(&image);
+    Subject64 {
+        bytes,
+        state,
+        keys,
+        needed,
+    }
+}
+
+/// Pages whole, of the records all but hints and padding, and the newest superblock.
+fn needed(image: &Image) -> Vec<Range<usize>> {
+    let mut needed: Vec<_> = std::iter::once(2 * BLOCK..4 * BLOCK).collect();
+    for spot in &image.frames {
+        let body = spot.position + 64;
+        if spot.kind != FrameKind::Records {
+            needed.push(spot.position..body + spot.body_len);
+            continue;
+        }
+        let mut at = body;
+        while at < body + spot.records_len {
+            let raw = &image.bytes[at..body + spot.records_len];
+            let (head, _) = parse_record(raw, Position(at as u64)).expect("it is whole");
+            let (key, value) = (usize::from(head.key_at), head.value_at());
+            let skip_hint = if head.skip.is_some() { 8 } else { 0 };
+            needed.push(at..at + 8);
+            needed.push(at + 16..at + key - skip_hint);
+            needed.push(at + key..at + value + head.value_len as usize);
+            at += head.record_len();
+        }
+    }
+    needed
+}
+
+/// Damages the store in the ways of this part; gives how many there were.
+///
+/// # Errors
+///
+/// The first damage that is served or that nobody tells.
+pub fn damage(part: u64) -> Result<u64, String> {
+    let subject = subject();
+    let part = usize::try_from(part).unwrap_or(usize::MAX);
+    if part + 1 < usize::try_from(PARTS_MAX).unwrap_or(0) {
+        return bits(subject, part * PART_BITS);
+    }
+    blocks(subject)
+}
+
+/// Each bit of this part, of those that the store has.
+fn bits(subject: &Subject64, first: usize) -> Result<u64, String> {
+    let mut cases = 0;
+    for bit in first..(first + PART_BITS).min(subject.bytes.len() * 8) {
+        let mut bytes = subject.bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let needed = subject
+            .needed
+            .iter()
+            .any(|range| range.contains(&(bit / 8)));
+        damaged(subject, &bytes, needed).map_err(|error| {
+            format!(
+                "{error}\n  bit {} of byte {:#x} is another",
+                bit % 8,
+                bit / 8
+            )
+        })?;
+        cases += 1;
+    }
+    Ok(cases)
+}
+
+/// Blocks that are zero, and bytes behind the end.
+fn blocks(subject: &Subject64) -> Result<u64, String> {
+    let count = subject.bytes.len() / BLOCK;
+    let block = |n: usize| n * BLOCK..(n + 1) * BLOCK;
+    let mut cases = 0;
+    let mut tried = |bytes: &[u8], place: usize, what: String| {
+        cases += 1;
+        let changed = subject.needed.iter().any(|range| {
+            let (start, end) = (range.start.max(place), range.end.min(place + BLOCK));
+            start < end && bytes.get(start..end) != subject.bytes.get(start..end)
+        });
+        damaged(subject, bytes, changed).map_err(|error| format!("{error}\n  {what}"))
+    };
+    for n in 0..count {
+        let mut bytes = subject.bytes.clone();
+        bytes[block(n)].fill(0);
+        tried(&bytes, n * BLOCK, format!("block {n} is zero"))?;
+    }
+    for len in [1, 8, 511, 4096, 70_000] {
+        for kind in 0..3 {
+            let mut bytes = subject.bytes.clone();
+            let more = (0..len).map(|n| match kind {
+                0 => 0,
+                1 => (n * 151 % 256_usize).to_le_bytes()[0],
+                _ => subject.bytes[(4 * BLOCK + n) % subject.bytes.len()],
+            });
+            bytes.extend(more);
+            tried(
+                &bytes,
+                usize::MAX - BLOCK,
+                format!("{len} bytes of kind {kind} behind the end"),
+            )?;
+        }
+    }
+    Ok(cases)
+}
+
+/// Opens what is damaged: nothing wrong is served, and what is `needed` is told.
+fn damaged(subject: &Subject64, bytes: &[u8], needed: bool) -> Result<(), String> {
+    let disk = SimDisk::new(SimOptions::default());
+    disk.put_bytes(Path::new(STORE), bytes);
+    let mut store = match SETUP.open(&disk) {
+        Ok(store) => store,
+        Err(error) => return typed(&error),
+    };
+    for (key, expected) in &subject.keys {
+        right(store.db(), key, expected.as_ref())?;
+    }
+    match state_of(&mut store) {
+        Ok(state) if state == subject.state => {}
+        Ok(state) => return Err(format!("wrong: it shows {state:?}")),
+        Err(error) if error.contains("Corrupt") => {}
+        Err(error) => return Err(format!("wrong: it says {error}")),
+    }
+    let told = store.db().recovery().superblocks_bad > 0
+        || !store
+            .db()
+            .check()
+            .map_err(|error| format!("wrong: the check says {error}"))?
+            .is_clean();
+    end_process(store, &disk);
+    if needed && !told {
+        return Err("wrong: nobody tells of it".to_owned());
+    }
+    Ok(())
+}
+
+fn right(db: &Db, key: &Bytes, expected: Option<&revtree::KeyValue>) -> Result<(), String> {
+    match db.get(key) {
+        Ok(found) if found.as_ref() == expected => Ok(()),
+        Ok(found) => Err(format!("wrong: {key:?} is {found:?}")),
+        Err(error) => typed(&error),
+    }
+}
+
+fn typed(error: &Error) -> Result<(), String> {
+    match error {
+        Error::Corrupt { .. } | Error::NotAStore { .. } | Error::FormatTooNew { .. } => Ok(()),
+        other => Err(format!("wrong: it says {other:?}")),
+    }
+}
