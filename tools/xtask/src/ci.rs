@@ -24,7 +24,7 @@ const CRASH_IMAGES: &str = "1000000";
 const WORLDS: &str = "168";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
-const FAULT_HISTORIES: &str = "80";
+const FAULT_HISTORIES: &str = "16";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
 const KILLS: &str = "2000";
