@@ -18,13 +18,13 @@ const ALL: [&str; 2] = ["--workspace", "--all-features"];
 /// The features of `revtree`, each alone, and none: everything else here has all of them.
 const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"];
 
-/// Histories and operations of the campaigns: some minutes on two cores, of the faults less than one.
+/// Histories and operations of the campaigns: some minutes on two cores.
 const CRASH_IMAGES: &str = "1000000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
-const FAULT_HISTORIES: &str = "16";
+const FAULT_HISTORIES: &str = "80";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
 const KILLS: &str = "2000";
