@@ -140,7 +140,9 @@ fn fuzz(name: &str, seconds: &str) -> Result<u64> {
         .map_err(|error| format!("could not be started: {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        return Ok(executed(&text).unwrap_or(0));
+        // A run of nothing has shown nothing.
+        let count = executed(&text).filter(|count| *count > 0);
+        return count.ok_or_else(|| "no input was run".to_owned());
     }
     let lines: Vec<&str> = text.lines().filter(|line| is_telling(line)).collect();
     Err(format!(
