@@ -50,7 +50,7 @@ fn subject() -> &'static Subject64 {
     SUBJECT.get_or_init(make)
 }
 
-/// A store of 64 KiB or a little less: generations, deletes, leases, rows, a long value, one of each kind of page.
+/// A store of more than 64 KiB: generations, deletes, leases, rows, a long value, one of each kind of page.
 fn make() -> Subject64 {
     let seed = 1;
     let disk = SimDisk::new(SimOptions::default());
@@ -87,7 +87,6 @@ fn make() -> Subject64 {
             .put(&Bytes::from_static(b"long"), &value)
             .expect("nothing fails");
     };
-    // Behind this the log's end, the pages and the end of the file lie before 64 KiB.
     long(&mut store, 3000);
     let state = state_of(&mut store).expect("nothing is damaged");
     let keys = (0..7)

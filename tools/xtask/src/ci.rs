@@ -115,6 +115,7 @@ fn run_programs(steps: &mut Steps) {
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
     steps.command("small worlds", campaign(&["worlds", "--worlds", WORLDS]));
     let histories = ["faults", "--histories", FAULT_HISTORIES];
+    steps.command("damage", campaign(&["damage"]));
     steps.command(
         "crafted inputs",
         campaign(&["fuzz", "--inputs", FUZZ_INPUTS]),

@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         }
         ("long", []) => campaign("crash", &["--images", "5000000"])
             .and_then(|()| campaign("worlds", &[]))
+            .and_then(|()| campaign("damage", &[]))
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
