@@ -181,19 +181,20 @@ impl Draft {
         // Let go of at the end, when nothing links them any more: a panic on the way leaks them, and frees
         // nothing that the draft still has.
         let mut gone = std::mem::take(&mut self.gone);
-        gone.clear();
         gone.push(spine[path.len()]);
         for depth in (0..path.len()).rev() {
             let at = path.step(depth);
-            let (child, replaced) = match risen {
-                Risen::One(child) => self.exchange(spine[depth], at, child),
-                Risen::Many(children) => (
-                    self.splice(spine[depth], at, children, path.last),
-                    Some(spine[depth]),
-                ),
+            risen = match risen {
+                Risen::One(child) => {
+                    let (child, replaced) = self.exchange(spine[depth], at, child);
+                    gone.extend(replaced);
+                    Risen::One(child)
+                }
+                Risen::Many(children) => {
+                    gone.push(spine[depth]);
+                    self.splice(spine[depth], at, children, path.last)
+                }
             };
-            risen = child;
-            gone.extend(replaced);
         }
         self.root = match risen {
             Risen::One(child) => child,
@@ -270,7 +271,7 @@ impl Draft {
     }
 
     /// The inner node with another child number `at`; and the node itself, if a copy takes its place.
-    fn exchange(&mut self, node: Link, at: usize, child: Child) -> (Risen, Option<Link>) {
+    fn exchange(&mut self, node: Link, at: usize, child: Child) -> (Child, Option<Link>) {
         let Body::Inner(inner) = &node.node().body else {
             unreachable!("spine checked it")
         };
@@ -287,7 +288,7 @@ impl Draft {
                 link: node,
                 sizes: inner.sizes(),
             };
-            return (Risen::One(same), None);
+            return (same, None);
         }
         let mut children = inner.children.clone();
         children[at] = child;
@@ -297,7 +298,7 @@ impl Draft {
             children,
         });
         let copy = Child::new(copy, self.batch, &self.tree.meter);
-        (Risen::One(copy), Some(node))
+        (copy, Some(node))
     }
 
     /// The inner node with several children in the place of number `at`; in two if that is too

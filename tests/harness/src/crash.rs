@@ -14,6 +14,7 @@ use revtree::storage::sim::{EXHAUSTIVE_SECTORS_MAX, Mask, Sampled, SimDisk};
 use crate::keys::Keys;
 use crate::model::{RangeQuery, Reader, Subject};
 use crate::random::Random;
+use crate::state::State;
 
 mod beside;
 mod faults;
@@ -293,13 +294,16 @@ impl Crashes<'_> {
                 state.current
             ));
         }
-        let near = states
-            .iter()
-            .rev()
-            .find(|known| known.current == state.current);
-        Err(format!(
+        Err(self.no_accepted_state(&state))
+    }
+
+    /// What is said of a state that no commit has left.
+    fn no_accepted_state(&self, state: &State) -> String {
+        let mut states = self.history.states.iter().rev();
+        let near = states.find(|known| known.current == state.current);
+        format!(
             "wrong: no accepted state: {state:?}\n  the accepted one of that revision: {near:?}"
-        ))
+        )
     }
 }
 

@@ -22,7 +22,6 @@ use crate::fuzz::Image;
 use crate::model::{Begin, Finish, Subject};
 use crate::op::{Blob, Op, Step, TABLES};
 use crate::state::State;
-use crate::subject::Store;
 
 /// Bits of one part.
 const PART_BITS: usize = 4096;
@@ -38,20 +37,20 @@ const SETUP: Setup = Setup {
 };
 
 /// What is damaged.
-struct Subject64 {
+struct Intact {
     bytes: Vec<u8>,
     state: State,
     keys: Vec<(Bytes, Option<revtree::KeyValue>)>,
     needed: Vec<Range<usize>>,
 }
 
-fn subject() -> &'static Subject64 {
-    static SUBJECT: OnceLock<Subject64> = OnceLock::new();
+fn subject() -> &'static Intact {
+    static SUBJECT: OnceLock<Intact> = OnceLock::new();
     SUBJECT.get_or_init(make)
 }
 
 /// A store of more than 64 KiB: generations, deletes, leases, rows, a long value, one of each kind of page.
-fn make() -> Subject64 {
+fn make() -> Intact {
     let seed = 1;
     let disk = SimDisk::new(SimOptions::default());
     let mut store = SETUP.open(&disk).expect("nothing fails");
@@ -81,27 +80,25 @@ fn make() -> Subject64 {
         let done = crate::apply::apply(&mut store, op, &around);
         around.after(op, &done);
     }
-    let long = |store: &mut Store, len: u32| {
-        let value = Blob { seed, len }.bytes();
-        store
-            .put(&Bytes::from_static(b"long"), &value)
-            .expect("nothing fails");
-    };
-    long(&mut store, 3000);
+    let long = Blob { seed, len: 3000 }.bytes();
+    store
+        .put(&Bytes::from_static(b"long"), &long)
+        .expect("nothing fails");
     let state = state_of(&mut store).expect("nothing is damaged");
     let keys = (0..7)
         .map(key)
         .chain([Bytes::from_static(b"long"), Bytes::from_static(b"none")]);
-    let keys = keys.map(|key| {
-        let found = store.db().get(&key).expect("nothing is damaged");
-        (key, found)
-    });
-    let keys: Vec<_> = keys.collect();
+    let keys = keys
+        .map(|key| {
+            let found = store.db().get(&key).expect("nothing is damaged");
+            (key, found)
+        })
+        .collect();
     store.close().expect("nothing fails");
     let bytes = disk.bytes(Path::new(STORE)).expect("it has been made");
     let image = Image::new(bytes.clone()).expect("it is whole");
     let needed = needed(&image);
-    Subject64 {
+    Intact {
         bytes,
         state,
         keys,
@@ -148,7 +145,7 @@ pub fn damage(part: u64) -> Result<u64, String> {
 }
 
 /// Each bit of this part, of those that the store has.
-fn bits(subject: &Subject64, first: usize) -> Result<u64, String> {
+fn bits(subject: &Intact, first: usize) -> Result<u64, String> {
     let mut cases = 0;
     for bit in first..(first + PART_BITS).min(subject.bytes.len() * 8) {
         let mut bytes = subject.bytes.clone();
@@ -170,7 +167,7 @@ fn bits(subject: &Subject64, first: usize) -> Result<u64, String> {
 }
 
 /// Blocks that are zero, and bytes behind the end.
-fn blocks(subject: &Subject64) -> Result<u64, String> {
+fn blocks(subject: &Intact) -> Result<u64, String> {
     let count = subject.bytes.len() / BLOCK;
     let block = |n: usize| n * BLOCK..(n + 1) * BLOCK;
     let mut cases = 0;
@@ -207,7 +204,7 @@ fn blocks(subject: &Subject64) -> Result<u64, String> {
 }
 
 /// Opens what is damaged: nothing wrong is served, and what is `needed` is told.
-fn damaged(subject: &Subject64, bytes: &[u8], needed: bool) -> Result<(), String> {
+fn damaged(subject: &Intact, bytes: &[u8], needed: bool) -> Result<(), String> {
     let disk = SimDisk::new(SimOptions::default());
     disk.put_bytes(Path::new(STORE), bytes);
     let mut store = match SETUP.open(&disk) {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tables::{self, Table};
-use crate::{Result, cargo};
+use crate::{Result, test_binary};
 
 const LIST: &str = "tests/compat/conformance.toml";
 
@@ -86,21 +86,7 @@ fn decided(cases: &[Table]) -> Result<(Sums, BTreeMap<&str, &str>)> {
 
 /// Runs a test binary and names the tests that passed, as `binary::path`.
 fn passing(binary: &str) -> Result<Vec<String>> {
-    // The same packages and features as the tests of `ci`, so that nothing is built again.
-    let arguments = [
-        "test",
-        "--workspace",
-        "--all-features",
-        "--test",
-        binary,
-        "--",
-        "--color=never",
-    ];
-    let output = cargo(&arguments)
-        .stdin(std::process::Stdio::null())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cargo test could not be started: {error}"))?;
+    let output = test_binary(binary, "--color=never")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         print!("{text}");

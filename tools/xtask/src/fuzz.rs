@@ -30,8 +30,8 @@ const FLAGS: &[&str] = &[
 /// that a store reserves is none of it.
 const LIMITS: &[&str] = &["-malloc_limit_mb=512", "-rss_limit_mb=4096", "-timeout=30"];
 
-/// Fuzzes each target, or the one named, for so many seconds; two at a time.
-pub(crate) fn run(options: &[&str]) -> Result<()> {
+/// Fuzzes each target, or the one named, for so many seconds, two at a time; gives the last line.
+pub(crate) fn run(options: &[&str]) -> Result<Option<String>> {
     let (mut seconds, mut only) = ("60", None);
     let mut options = options;
     while let [option, value, rest @ ..] = options {
@@ -82,14 +82,15 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     for finding in &findings {
         println!("{finding}");
     }
-    println!(
+    let line = format!(
         "fuzz: {} targets, {executions} executions, {} findings",
         targets.len(),
         findings.len()
     );
-    match findings.len() {
-        0 => Ok(()),
-        n => Err(format!("{n} findings")),
+    if findings.is_empty() {
+        Ok(Some(line))
+    } else {
+        Err(line)
     }
 }
 

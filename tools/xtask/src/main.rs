@@ -14,7 +14,8 @@
 //! It has no dependencies, so that the first thing a newcomer runs is built in a second.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::Instant;
 
 mod ci;
 mod conformance;
@@ -72,13 +73,12 @@ fn main() -> ExitCode {
         }
         ("ci", []) => ci::run(),
         ("layers", []) => layers::run(),
-        ("fuzz", options) if is_inside() => fuzz::run(options),
+        ("fuzz", options) => recorded(command, options, || fuzz::run(options)),
         ("planted", ["--check"]) => planted::check(),
-        ("planted", only) if is_inside() => planted::run(only),
-        ("miri", []) if is_inside() => sanitize::miri(),
-        ("asan", []) if is_inside() => sanitize::asan(),
-        ("tsan", []) if is_inside() => sanitize::tsan(),
-        ("fuzz" | "planted" | "miri" | "asan" | "tsan", options) => record(command, options),
+        ("planted", only) => recorded(command, only, || planted::run(only)),
+        ("miri", []) => recorded(command, &[], sanitize::miri),
+        ("asan", []) => recorded(command, &[], sanitize::asan),
+        ("tsan", []) => recorded(command, &[], sanitize::tsan),
         ("report", []) => report::write(),
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
@@ -92,10 +92,10 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
-            .and_then(|()| record("miri", &[]))
-            .and_then(|()| record("asan", &[]))
-            .and_then(|()| record("tsan", &[]))
-            .and_then(|()| record("fuzz", &["--seconds", "3600"]))
+            .and_then(|()| recorded("miri", &[], sanitize::miri))
+            .and_then(|()| recorded("asan", &[], sanitize::asan))
+            .and_then(|()| recorded("tsan", &[], sanitize::tsan))
+            .and_then(|()| recorded("fuzz", &AN_HOUR, || fuzz::run(&AN_HOUR)))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),
         ("bench", options) => bench(options),
@@ -110,20 +110,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says that this process is one that [`record`] started.
-const INSIDE: &str = "XTASK_INSIDE";
+/// For each target of the fuzzer.
+const AN_HOUR: [&str; 2] = ["--seconds", "3600"];
 
-fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
-}
-
-/// Runs a command of this program that says at its end what it found, in a process of its own: so its last
-/// line goes on record as those of other campaigns do.
-fn record(command: &str, options: &[&str]) -> Result<()> {
-    let this = std::env::current_exe().map_err(|error| format!("{command}: {error}"))?;
-    let mut child = Command::new(this);
-    child.arg(command).args(options).env(INSIDE, "1");
-    succeed(child, command)
+/// Runs a command of this program that gives its last line: printed, and on record as those of the harness's
+/// campaigns. `None`: it was skipped, which has shown nothing.
+fn recorded(
+    command: &str,
+    options: &[&str],
+    run: impl FnOnce() -> Result<Option<String>>,
+) -> Result<()> {
+    let began = Instant::now();
+    if let Some(line) = run()? {
+        println!("{line}");
+        let typed = [&[command], options].concat().join(" ");
+        runs::write_down(&typed, began.elapsed(), &line);
+    }
+    Ok(())
 }
 
 /// The folder of the workspace.
@@ -197,6 +200,19 @@ fn bench(options: &[&str]) -> Result<()> {
         .args(["--features", "revtree", "--bin", "compare", "--"])
         .args(options);
     succeed(command, "bench")
+}
+
+/// The tests of a binary, run or listed: the same packages and features as the tests of `ci`, so that nothing is
+/// built again.
+pub(crate) fn test_binary(binary: &str, option: &str) -> Result<Output> {
+    let mut command = cargo(&["test", "--workspace", "--all-features"]);
+    command
+        .args(["--test", binary, "--", option])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    command
+        .output()
+        .map_err(|error| format!("cargo test could not be started: {error}"))
 }
 
 fn succeed(command: Command, what: &str) -> Result<()> {

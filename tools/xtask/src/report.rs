@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use crate::runs::{self, CAMPAIGNS, Run};
 use crate::tables::{self, Table};
-use crate::{Result, cargo, root};
+use crate::{Result, root, test_binary};
 
 const PROMISES: &str = "tests/promises.toml";
 const RUNS: &str = "docs/reliability-runs.tsv";
@@ -129,21 +129,9 @@ fn words<'t>(table: &'t Table, field: &str) -> impl Iterator<Item = &'t str> {
 
 /// The tests of a binary, as `binary::path`.
 fn tests_of(binary: &str) -> Result<Vec<String>> {
-    let arguments = [
-        "test",
-        "--workspace",
-        "--all-features",
-        "--test",
-        binary,
-        "--",
-        "--list",
-    ];
-    let output = cargo(&arguments)
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|error| format!("cargo test could not be started: {error}"))?;
+    let output = test_binary(binary, "--list")?;
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        return Err(format!("the tests of {binary} cannot be listed"));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let paths = text.lines().filter_map(|line| line.strip_suffix(": test"));

@@ -8,8 +8,8 @@
 use revtree::Error;
 use revtree::storage::sim::{Mask, SimDisk};
 
+use super::Crashes;
 use super::history::{STORE, end_process, state_of};
-use super::{Crashes, History};
 use crate::state::State;
 
 /// The unit in which a disk forgets.
@@ -117,17 +117,10 @@ impl Crashes<'_> {
     }
 
     fn known(&self, state: &State) -> Result<(), String> {
-        let History { states, .. } = self.history;
-        if states.contains(state) {
+        if self.history.states.contains(state) {
             Ok(())
         } else {
-            let near = states
-                .iter()
-                .rev()
-                .find(|known| known.current == state.current);
-            Err(format!(
-                "wrong: no accepted state: {state:?}\n  the accepted one of that revision: {near:?}"
-            ))
+            Err(self.no_accepted_state(state))
         }
     }
 
