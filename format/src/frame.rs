@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::error::{FormatError, check, check_max};
 use crate::ids::{Position, Revision};
 use crate::limits::{FRAME_BODY_BYTES_MAX, REVISION_MAX};
+use crate::place::Place;
 
 /// The first four bytes of a frame.
 pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"RVFM");
@@ -109,17 +110,6 @@ impl FrameFlags {
     }
 }
 
-/// What a frame's checksum is bound to besides its own bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FramePlace<'a> {
-    /// The store.
-    pub store_id: &'a [u8; 16],
-    /// The use of the segment.
-    pub segment_use: u64,
-    /// Where the header begins.
-    pub position: Position,
-}
-
 /// A frame header whose checksum and fields hold. Its body is checked apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameHeader {
@@ -150,7 +140,7 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// The header's bytes and its checksum, which the next frame repeats (B-20).
     #[must_use]
-    pub fn encode(&self, place: FramePlace<'_>) -> ([u8; FRAME_HEADER_BYTES], u32) {
+    pub fn encode(&self, place: Place) -> ([u8; FRAME_HEADER_BYTES], u32) {
         let mut bytes = FrameHeaderBytes {
             magic: FRAME_MAGIC.into(),
             header_crc: 0.into(),
@@ -180,7 +170,7 @@ impl FrameHeader {
     ///
     /// # Errors
     /// The first rule that does not hold.
-    pub fn parse(raw: &[u8], place: FramePlace<'_>) -> Result<(FrameHeader, u32), FormatError> {
+    pub fn parse(raw: &[u8], place: Place) -> Result<(FrameHeader, u32), FormatError> {
         let offset = place.position.0;
         let Ok((bytes, _)) = FrameHeaderBytes::ref_from_prefix(raw) else {
             let expected = FRAME_HEADER_BYTES as u64;
@@ -312,11 +302,8 @@ impl FrameHeader {
     }
 }
 
-fn header_crc(place: FramePlace<'_>, header: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(place.store_id);
-    hasher.update(&place.segment_use.to_le_bytes());
-    hasher.update(&place.position.0.to_le_bytes());
+fn header_crc(place: Place, header: &[u8]) -> u32 {
+    let mut hasher = place.hasher();
     hasher.update(header.get(8..FRAME_HEADER_BYTES).unwrap_or_default());
     hasher.finalize()
 }

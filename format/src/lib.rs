@@ -15,6 +15,7 @@ pub mod etcd;
 mod frame;
 mod ids;
 pub mod limits;
+mod place;
 mod record;
 mod segment;
 mod superblock;
@@ -35,9 +36,9 @@ pub use control::{
 pub use error::FormatError;
 pub use frame::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FrameFlags, FrameHeader, FrameHeaderBytes, FrameKind,
-    FramePlace,
 };
 pub use ids::{ChangeId, LeaseId, Position, Revision};
+pub use place::{Place, StoreSeed};
 pub use record::{
     Link, NewRecord, RECORD_HEAD_BYTES, RECORD_HEAD_BYTES_MAX, RecordHead, RecordHeadBytes,
     RecordKind, RecordSkipBytes, RecordSubsBytes, RecordWideBytes, check_value, head_and_key_len,

@@ -1,8 +1,8 @@
 //! Records: one change of one key each (SPEC.md, B-40 to B-53).
 //!
 //! A head of 48 bytes, optional words that the flags announce, the key, the value, zeros up to a
-//! multiple of 8. Two checksums: one over head and key, one over the value, so that a hop along the
-//! versions of a key checks some 80 bytes and not the value.
+//! multiple of 8. Two checksums: one over the record's place, head and key, one over the value, so that
+//! a hop along the versions of a key checks some 80 bytes and not the value.
 
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::error::{FormatError, check, check_max};
 use crate::ids::{ChangeId, LeaseId, Position, Revision};
 use crate::limits::{REVISION_MAX, SUB_MAX, VALUE_BYTES_MAX};
+use crate::place::Place;
 
 /// Size of the fixed part of a record's head in bytes.
 pub const RECORD_HEAD_BYTES: usize = 48;
@@ -29,7 +30,8 @@ const KNOWN: u16 = TOMBSTONE | STUB | PREV | SUBS | LEASE | SKIP | WIDE;
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned, Clone, Copy)]
 #[repr(C)]
 pub struct RecordHeadBytes {
-    /// CRC-32 over the head from `main` on, the optional words but for the skip hint, and the key.
+    /// CRC-32 over store id, segment use, own position, the head from `main` on, the optional words but
+    /// for the skip hint, and the key: a record that belongs elsewhere does not pass.
     pub head_crc: U32,
     /// CRC-32 of the value.
     pub value_crc: U32,
@@ -261,12 +263,13 @@ impl NewRecord<'_> {
         (self.key_at() + self.key.len() + self.value.len()).next_multiple_of(8)
     }
 
-    /// Writes the record to `out`, which is [`NewRecord::record_len`] bytes long.
+    /// Writes the record that will lie at `place` to `out`, which is [`NewRecord::record_len`] bytes
+    /// long.
     ///
     /// # Panics
     /// When `out` has another length, or a length or `sub` is beyond its limit: the writer checks
     /// limits before it encodes.
-    pub fn encode(&self, out: &mut [u8]) {
+    pub fn encode(&self, out: &mut [u8], place: Place) {
         assert_eq!(out.len(), self.record_len(), "a record fills its place");
         let wide = self.is_wide();
         let narrow = |n: u64| {
@@ -358,7 +361,7 @@ impl NewRecord<'_> {
         key_out.copy_from_slice(self.key);
         value_out.copy_from_slice(self.value);
         padding.fill(0);
-        let crc = head_crc(head.as_slice(), self.skip.is_some(), self.key);
+        let crc = head_crc(place, head.as_slice(), self.skip.is_some(), self.key);
         if let Some(field) = out.first_chunk_mut::<4>() {
             *field = crc.to_le_bytes();
         }
@@ -395,14 +398,14 @@ impl Head {
     }
 }
 
-/// CRC-32 of the head from `main` on, without the skip hint, and of the key.
-fn head_crc(head: &[u8], has_skip: bool, key: &[u8]) -> u32 {
+/// CRC-32 of the place, of the head from `main` on, without the skip hint, and of the key.
+fn head_crc(place: Place, head: &[u8], has_skip: bool, key: &[u8]) -> u32 {
     let end = if has_skip {
         head.len().saturating_sub(8)
     } else {
         head.len()
     };
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = place.hasher();
     hasher.update(head.get(16..end).unwrap_or_default());
     hasher.update(key);
     hasher.finalize()
@@ -452,12 +455,13 @@ fn optional_words(flags: u16) -> usize {
         + usize::from(flags & SKIP != 0) * 24
 }
 
-/// Reads and checks the head and the key of the record whose bytes begin at `position`; the value is
-/// not looked at. Gives the head and the key.
+/// Reads and checks the head and the key of the record whose bytes begin at `place`; the value is not
+/// looked at. Gives the head and the key.
 ///
 /// # Errors
-/// A [`FormatError`] at `position` when a bound, the checksum or a field does not hold.
-pub fn parse_record(raw: &[u8], position: Position) -> Result<(RecordHead, &[u8]), FormatError> {
+/// A [`FormatError`] at the record's position when a bound, the checksum or a field does not hold.
+pub fn parse_record(raw: &[u8], place: Place) -> Result<(RecordHead, &[u8]), FormatError> {
+    let position = place.position;
     let fixed = fixed_part(raw, position)?;
     let flags = checked_flags(fixed, position)?;
     let key_at = RECORD_HEAD_BYTES + optional_words(flags);
@@ -471,7 +475,7 @@ pub fn parse_record(raw: &[u8], position: Position) -> Result<(RecordHead, &[u8]
             found,
         ));
     };
-    let crc = head_crc(head, flags & SKIP != 0, key);
+    let crc = head_crc(place, head, flags & SKIP != 0, key);
     check(
         position.0,
         "record head CRC",

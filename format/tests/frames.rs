@@ -11,8 +11,8 @@ mod rng;
 
 use revtree_format::limits::{FRAME_BODY_BYTES_MAX, STORE_BYTES_MAX, TABLE_NAME_BYTES_MAX};
 use revtree_format::{
-    Control, Controls, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, FramePlace,
-    Geometry, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+    Control, Controls, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, Geometry, Place,
+    Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreSeed,
 };
 use rng::Rng;
 
@@ -20,9 +20,9 @@ const STORE: [u8; 16] = *b"0123456789abcdef";
 const AT: Position = Position(0x2_0040);
 const USE: u64 = 3 << 32 | 9;
 
-fn place() -> FramePlace<'static> {
-    FramePlace {
-        store_id: &STORE,
+fn place() -> Place {
+    Place {
+        seed: StoreSeed::new(&STORE),
         segment_use: USE,
         position: AT,
     }
@@ -100,15 +100,15 @@ fn a_frame_is_bound_to_its_place() {
     let (raw, _) = header(FrameKind::Records, 0, &[0; 48]).encode(place());
     let other = *b"0123456789abcdeF";
     let wrong = [
-        FramePlace {
-            store_id: &other,
+        Place {
+            seed: StoreSeed::new(&other),
             ..place()
         },
-        FramePlace {
+        Place {
             segment_use: USE + 1,
             ..place()
         },
-        FramePlace {
+        Place {
             position: Position(AT.0 + 8),
             ..place()
         },

@@ -16,10 +16,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use revtree_format::{
-    BranchEntries, BranchPage, ChangeId, Control, Controls, FrameFlags, FrameHeader, FrameKind,
-    FramePlace, IndexEntry, IndexLeaf, LeafRun, LeaseId, Link, LogHead, NewRecord, PageRef,
-    Position, RecordKind, Revision, Root, RootKind, SegmentHeader, SegmentKind, Superblock,
-    check_value, parse_record,
+    BranchEntries, BranchPage, ChangeId, Control, Controls, FRAME_HEADER_BYTES, FrameFlags,
+    FrameHeader, FrameKind, IndexEntry, IndexLeaf, LeafRun, LeaseId, Link, LogHead, NewRecord,
+    PageRef, Place, Position, RecordKind, Revision, Root, RootKind, SegmentHeader, SegmentKind,
+    StoreSeed, Superblock, check_value, parse_record,
 };
 
 const STORE: [u8; 16] = *b"golden store id!";
@@ -278,8 +278,8 @@ fn segment() {
     let mut bytes = header.encode(&STORE).to_vec();
     let mut prev_crc = 0x0BAD_CAFE;
     for (sequence, new) in (5..).zip(frames()) {
-        let place = FramePlace {
-            store_id: &STORE,
+        let place = Place {
+            seed: StoreSeed::new(&STORE),
             segment_use: SEGMENT_USE,
             position: Position(SEGMENT_START + bytes.len() as u64),
         };
@@ -287,7 +287,8 @@ fn segment() {
         for record in &new.records {
             let start = body.len();
             body.resize(start + record.record_len(), 0);
-            record.encode(&mut body[start..]);
+            let at = place.position.plus((FRAME_HEADER_BYTES + start) as u64);
+            record.encode(&mut body[start..], place.at(at));
         }
         let records_len = u32::try_from(body.len()).expect("short");
         new.items.iter().for_each(|item| item.encode(&mut body));
@@ -323,8 +324,8 @@ fn describe_segment(title: &str, bytes: &[u8]) -> String {
     let mut crc_before = 0x0BAD_CAFE;
     for sequence in 5..8 {
         let position = Position(SEGMENT_START + text.at as u64);
-        let place = FramePlace {
-            store_id: &STORE,
+        let place = Place {
+            seed: StoreSeed::new(&STORE),
             segment_use: SEGMENT_USE,
             position,
         };
@@ -354,7 +355,12 @@ fn describe_segment(title: &str, bytes: &[u8]) -> String {
 fn describe_record(text: &mut Describer<'_>) {
     let raw = &text.bytes[text.at..];
     let at = Position(SEGMENT_START + text.at as u64);
-    let (head, _) = parse_record(raw, at).expect("a record");
+    let place = Place {
+        seed: StoreSeed::new(&STORE),
+        segment_use: SEGMENT_USE,
+        position: at,
+    };
+    let (head, _) = parse_record(raw, place).expect("a record");
     let value_end = head.value_at() + head.value_len as usize;
     check_value(&head, &raw[head.value_at()..value_end], at).expect("a value");
     let flags = raw[30];

@@ -12,8 +12,8 @@ mod rng;
 use revtree_format::limits::{BRANCH_ENTRIES_MAX, TREE_LEVELS_MAX};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Child, Directory, FrameFlags, FrameHeader, FrameKind,
-    FramePlace, IndexEntry, IndexLeaf, LeafRun, PageRef, Position, Revision, SegmentEntry,
-    SegmentState, encode_segments, parse_segments,
+    IndexEntry, IndexLeaf, LeafRun, PageRef, Place, Position, Revision, SegmentEntry, SegmentState,
+    StoreSeed, encode_segments, parse_segments,
 };
 use rng::Rng;
 
@@ -163,8 +163,8 @@ fn pages_round_trip() {
 /// Inside its frame, each flipped bit of each page is seen (B-21).
 #[test]
 fn every_flipped_bit_is_seen_by_the_frame() {
-    let place = FramePlace {
-        store_id: b"0123456789abcdef",
+    let place = Place {
+        seed: StoreSeed::new(b"0123456789abcdef"),
         segment_use: 7,
         position: AT,
     };

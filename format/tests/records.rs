@@ -10,12 +10,29 @@ mod rng;
 
 use revtree_format::limits::{KEY_BYTES_MAX, REVISION_MAX, SUB_MAX};
 use revtree_format::{
-    ChangeId, LeaseId, Link, NewRecord, Position, RECORD_HEAD_BYTES, RECORD_HEAD_BYTES_MAX,
-    RecordKind, Revision, check_value, head_and_key_len, parse_record, set_hints, skip_jump,
+    ChangeId, LeaseId, Link, NewRecord, Place, Position, RECORD_HEAD_BYTES, RECORD_HEAD_BYTES_MAX,
+    RecordKind, Revision, StoreSeed, check_value, head_and_key_len, parse_record, set_hints,
+    skip_jump,
 };
 use rng::Rng;
 
 const AT: Position = Position(0x1_0040);
+const STORE: [u8; 16] = *b"0123456789abcdef";
+const USE: u64 = 3 << 32 | 9;
+
+fn place() -> Place {
+    Place {
+        seed: StoreSeed::new(&STORE),
+        segment_use: USE,
+        position: AT,
+    }
+}
+
+/// CRC-32 of what a record at [`place`] is bound to, and of `covered`.
+fn seeded_crc(covered: &[u8]) -> [u8; 4] {
+    let seed = [&STORE[..], &USE.to_le_bytes(), &AT.0.to_le_bytes()].concat();
+    crc32fast::hash(&[&seed, covered].concat()).to_le_bytes()
+}
 
 fn id(main: u64, sub: u64) -> ChangeId {
     ChangeId::new(Revision::new(main), sub)
@@ -30,7 +47,7 @@ fn link(main: u64, sub: u64, hint: u64) -> Link {
 
 fn encoded(new: &NewRecord<'_>) -> Vec<u8> {
     let mut out = vec![0xAA; new.record_len()];
-    new.encode(&mut out);
+    new.encode(&mut out, place());
     out
 }
 
@@ -71,7 +88,7 @@ fn shapes<'a>(key: &'a [u8], value: &'a [u8]) -> Vec<NewRecord<'a>> {
 fn check_round_trip(new: &NewRecord<'_>) {
     let raw = encoded(new);
     assert_eq!(raw.len() % 8, 0);
-    let (head, key) = parse_record(&raw, AT).expect("what was made parses");
+    let (head, key) = parse_record(&raw, place()).expect("what was made parses");
     let put = new.kind == RecordKind::Put;
     assert_eq!(head.kind, new.kind);
     assert_eq!(head.id, new.id);
@@ -156,7 +173,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
     let shapes = shapes(b"/registry/pods/a", b"some value 1");
     for new in shapes.iter().step_by(7).chain(&shapes[..4]) {
         let raw = encoded(new);
-        let (head, key) = parse_record(&raw, AT).expect("it parses");
+        let (head, key) = parse_record(&raw, place()).expect("it parses");
         let value_at = head.value_at();
         let value_end = value_at + new.value.len();
         let skip_hint = usize::from(head.key_at) - 8..usize::from(head.key_at);
@@ -168,7 +185,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
                 || (head.skip.is_some() && skip_hint.contains(&byte))
                 || byte >= value_end;
             if harmless {
-                let (mut found, found_key) = parse_record(&damaged, AT).expect("only a hint");
+                let (mut found, found_key) = parse_record(&damaged, place()).expect("only a hint");
                 for (found, made) in [(&mut found.prev, head.prev), (&mut found.skip, head.skip)] {
                     if let (Some(found), Some(made)) = (found, made) {
                         found.hint = made.hint;
@@ -177,7 +194,7 @@ fn every_flipped_bit_is_seen_or_harmless() {
                 assert_eq!((found, found_key), (head, key), "bit {bit} of {new:?}");
                 continue;
             }
-            if let Ok((found, _)) = parse_record(&damaged, AT) {
+            if let Ok((found, _)) = parse_record(&damaged, place()) {
                 assert!(
                     (4..8).contains(&byte) || byte >= value_at,
                     "bit {bit} of {new:?}"
@@ -197,9 +214,9 @@ fn every_flipped_bit_is_seen_or_harmless() {
 fn hints_are_rewritten_in_place() {
     for new in shapes(b"key", b"value") {
         let mut raw = encoded(&new);
-        let (head, _) = parse_record(&raw, AT).expect("it parses");
+        let (head, _) = parse_record(&raw, place()).expect("it parses");
         set_hints(&mut raw, &head, Position(0x7000), Position(0x8000));
-        let (moved, key) = parse_record(&raw, AT).expect("still parses");
+        let (moved, key) = parse_record(&raw, place()).expect("still parses");
         assert_eq!(key, b"key");
         assert_eq!(
             moved.prev,
@@ -224,14 +241,41 @@ fn hints_are_rewritten_in_place() {
     }
 }
 
+/// B-41: a record of another store, another use of the segment or another place does not pass.
+#[test]
+fn a_record_is_bound_to_its_place() {
+    let wrong = [
+        Place {
+            seed: StoreSeed::new(b"0123456789abcdeF"),
+            ..place()
+        },
+        Place {
+            segment_use: USE + 1,
+            ..place()
+        },
+        place().at(Position(AT.0 + 8)),
+        place().at(Position(AT.0 + (1 << 32))),
+    ];
+    for new in shapes(b"some key", b"value").iter().step_by(5) {
+        let raw = encoded(new);
+        for place in wrong {
+            let error = parse_record(&raw, place).expect_err("bound to its place");
+            assert_eq!(
+                (error.what, error.offset),
+                ("record head CRC", place.position.0)
+            );
+        }
+    }
+}
+
 /// Cut anywhere before the value, a record does not parse; nothing panics.
 #[test]
 fn a_cut_record_is_refused() {
     for new in shapes(b"some key", b"value").iter().step_by(5) {
         let raw = encoded(new);
-        let (head, _) = parse_record(&raw, AT).expect("it parses");
+        let (head, _) = parse_record(&raw, place()).expect("it parses");
         for len in 0..raw.len() {
-            let parsed = parse_record(&raw[..len], AT);
+            let parsed = parse_record(&raw[..len], place());
             assert_eq!(parsed.is_ok(), len >= head.value_at(), "cut at {len}");
         }
     }
@@ -266,7 +310,7 @@ fn garbage_never_panics() {
         }
         let key_end = key_at + usize::from(raw[28]);
         if key_end > raw.len() {
-            assert!(parse_record(&raw, AT).is_err());
+            assert!(parse_record(&raw, place()).is_err());
             continue;
         }
         if flags >> 6 & 1 == 1 && rng.below(2) == 0 {
@@ -283,9 +327,9 @@ fn garbage_never_panics() {
         };
         let mut covered = raw[16..covered_end].to_vec();
         covered.extend_from_slice(&raw[key_at..key_end]);
-        let crc = crc32fast::hash(&covered).to_le_bytes();
+        let crc = seeded_crc(&covered);
         raw[..4].copy_from_slice(&crc);
-        if let Ok((head, key)) = parse_record(&raw, AT) {
+        if let Ok((head, key)) = parse_record(&raw, place()) {
             parsed += 1;
             assert_eq!(key, &raw[key_at..key_end]);
             assert!(head.prev.is_none_or(|prev| prev.id < head.id));
@@ -307,7 +351,7 @@ fn forged(new: &NewRecord<'_>, at: usize, bytes: &[u8]) -> Vec<u8> {
     let key_at = raw.len() - (new.key.len() + new.value.len()).next_multiple_of(8);
     let end = key_at - if new.skip.is_some() { 8 } else { 0 };
     let covered = [&raw[16..end], new.key].concat();
-    raw[..4].copy_from_slice(&crc32fast::hash(&covered).to_le_bytes());
+    raw[..4].copy_from_slice(&seeded_crc(&covered));
     raw
 }
 
@@ -327,7 +371,7 @@ fn rules_hold_behind_the_checksum() {
         key: b"some key",
         value: b"",
     };
-    assert!(parse_record(&forged(&put, 4, &[]), AT).is_ok());
+    assert!(parse_record(&forged(&put, 4, &[]), place()).is_ok());
     // Behind head, subs and lease stands the word skip: main, sub.
     let skip_at = 48 + 8 + 8;
     let itself = [&500_u64.to_le_bytes()[..], &2_u32.to_le_bytes()].concat();
@@ -353,7 +397,7 @@ fn rules_hold_behind_the_checksum() {
                 &[2],
             );
         }
-        let error = parse_record(&raw, AT).expect_err(what);
+        let error = parse_record(&raw, place()).expect_err(what);
         assert_eq!((error.what, error.offset), (what, AT.0));
     }
     // The flag tombstone, and what it takes away, but not the lease.
@@ -361,7 +405,7 @@ fn rules_hold_behind_the_checksum() {
         kind: RecordKind::Tombstone,
         ..put
     };
-    let error = parse_record(&forged(&dead, 4, &[]), AT).expect_err("a lease");
+    let error = parse_record(&forged(&dead, 4, &[]), place()).expect_err("a lease");
     assert_eq!(error.what, "tombstone lease");
 }
 

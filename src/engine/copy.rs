@@ -22,11 +22,12 @@ impl Engine {
         let rev = self.rev();
         let mut frames = Frames::new("frames copied", tail.unsynced(), progress);
         replay(&**self.storage(), tail.unsynced(), |frame| {
-            let mut at = frame.body_at();
+            let place = frame.place(self.medium.seed);
+            let mut at = place.position;
             let mut rest = frame.records();
             let mut copies = Vec::new();
             while !rest.is_empty() {
-                let (head, key) = parse_record(rest, at)?;
+                let (head, key) = parse_record(rest, place.at(at))?;
                 let value_at = head.value_at();
                 let value = rest.get(value_at..value_at + head.value_len as usize);
                 copies.push((at, head, key, value.unwrap_or_default()));

@@ -15,8 +15,8 @@ use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
     ChangeId, Control, FormatError, FrameKind, Geometry, LeafRun, LogHead, Position, Revision,
-    Root, RootKind, SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, Superblock, check_segments,
-    parse_record, parse_segments,
+    Root, RootKind, SEGMENT_HEADER_BYTES, SegmentEntry, SegmentState, StoreSeed, Superblock,
+    check_segments, parse_record, parse_segments,
 };
 
 use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
@@ -666,7 +666,7 @@ fn recover(
     let mut last = ChangeId::new(superblock.revision, u64::MAX);
     let mut frames = Frames::new("frames replayed", tail.frames.iter(), progress);
     replay(&*medium.storage, &tail.frames, |frame| {
-        replay_frame(&frame, &mut state, &mut leaves, &mut last)?;
+        replay_frame(&frame, medium.seed, &mut state, &mut leaves, &mut last)?;
         frames.done();
         Ok(())
     })?;
@@ -692,6 +692,7 @@ fn recover(
 
 fn replay_frame(
     frame: &Replayed<'_>,
+    seed: StoreSeed,
     state: &mut State,
     leaves: &mut Vec<LeafRun>,
     last: &mut ChangeId,
@@ -705,12 +706,13 @@ fn replay_frame(
         })
     };
     let header = frame.frame.header;
-    let mut at = frame.body_at();
+    let place = frame.place(seed);
+    let mut at = place.position;
     let mut rest = frame.records();
     let mut records = 0;
     let mut leaf: Option<LeafRun> = None;
     while !rest.is_empty() {
-        let (head, _) = parse_record(rest, at)?;
+        let (head, _) = parse_record(rest, place.at(at))?;
         let len = head.record_len();
         if head.id <= *last || head.id.main > header.revision {
             return wrong(at, "record order", last.main.get(), head.id.main.get());

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES, LEAF_BYTES_MAX};
 use revtree_format::{
-    Control, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, FramePlace, Geometry, LogHead,
-    NewRecord, PageRef, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+    Control, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, Geometry, LogHead, NewRecord,
+    PageRef, Place, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
 };
 
 use super::ahead::Ahead;
@@ -282,14 +282,15 @@ impl Log {
     pub(crate) fn append(&mut self, record: &NewRecord<'_>, in_run: bool) -> Result<Appended> {
         let len = record.record_len();
         self.make_room(len, in_run)?;
-        let frame = self.frame.as_mut().expect("opened above");
-        let position = frame.end;
+        let position = self.frame.as_ref().expect("opened above").end;
+        let place = self.place(position);
         let target = self
             .active
             .extent
             .slice_mut(position.0, len)
             .expect("open_frame made room above the published mark");
-        record.encode(target);
+        record.encode(target, place);
+        let frame = self.frame.as_mut().expect("opened above");
         let end = position.plus(len as u64);
         self.active.extent.publish(end.0);
         frame.end = end;
@@ -470,9 +471,9 @@ impl Log {
         (header, crc)
     }
 
-    fn place(&self, position: Position) -> FramePlace<'_> {
-        FramePlace {
-            store_id: &self.medium.store_id,
+    fn place(&self, position: Position) -> Place {
+        Place {
+            seed: self.medium.seed,
             segment_use: self.active.segment_use,
             position,
         }

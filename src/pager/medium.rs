@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use revtree_format::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, FramePlace, Geometry, PageRef, Position,
-    RECORD_HEAD_BYTES, RecordHead, head_and_key_len, parse_record,
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Geometry, PageRef, Place, Position,
+    RECORD_HEAD_BYTES, RecordHead, StoreSeed, head_and_key_len, parse_record,
 };
 
 use super::growing::Growing;
@@ -23,6 +23,7 @@ pub(crate) struct Medium {
     pub(crate) region: Arc<Region>,
     pub(crate) geometry: Geometry,
     pub(crate) store_id: [u8; 16],
+    pub(crate) seed: StoreSeed,
     /// Whether the file is left unmapped, so that what lies only in it is read into buffers.
     copies: bool,
     /// Reads below this offset that the region does not answer go to the file.
@@ -65,6 +66,7 @@ impl Medium {
             region,
             geometry,
             store_id,
+            seed: StoreSeed::new(&store_id),
             copies,
             readable_end: AtomicU64::new(0),
             uses: Growing::new(),
@@ -90,6 +92,27 @@ impl Medium {
         let index = self.geometry.index_of(position);
         let segment_use = index.and_then(|index| self.uses.get(index as usize));
         segment_use.map_or(0, |segment_use| segment_use.load(Ordering::Acquire))
+    }
+
+    /// The place of the record at `position`, by the use that its segment has now.
+    fn place(&self, position: Position) -> Place {
+        Place {
+            seed: self.seed,
+            segment_use: self.use_at(position),
+            position,
+        }
+    }
+
+    /// Where the segment of a position in use begins: each unit of a long one knows its use.
+    pub(crate) fn segment_start(&self, position: Position) -> Position {
+        let segment_use = self.use_at(position);
+        let mut index = self.geometry.index_of(position).unwrap_or_default();
+        while let Some(before) = index.checked_sub(1)
+            && self.use_at(self.geometry.start(before)) == segment_use
+        {
+            index = before;
+        }
+        self.geometry.start(index)
     }
 
     /// Whether a position lies in a segment that is in use.
@@ -140,7 +163,7 @@ impl Medium {
         let fixed = self.bytes(position, RECORD_HEAD_BYTES)?;
         let len = head_and_key_len(&fixed, position)?;
         let raw = self.bytes(position, len)?;
-        let (head, key) = parse_record(&raw, position)?;
+        let (head, key) = parse_record(&raw, self.place(position))?;
         #[cfg(feature = "unstable-storage")]
         self.heads_read.fetch_add(1, Ordering::Relaxed);
         Ok(with(&head, key))
@@ -155,8 +178,8 @@ impl Medium {
     pub(crate) fn page(&self, page: &PageRef, kind: FrameKind) -> Result<Raw<'_>> {
         let at = page.position;
         let header_bytes = self.bytes(at, FRAME_HEADER_BYTES)?;
-        let place = FramePlace {
-            store_id: &self.store_id,
+        let place = Place {
+            seed: self.seed,
             segment_use: page.segment_use,
             position: at,
         };

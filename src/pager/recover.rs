@@ -5,8 +5,8 @@
 
 use revtree_format::limits::BLOCK_BYTES;
 use revtree_format::{
-    Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, FramePlace,
-    Geometry, LogHead, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, Superblock,
+    Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, Geometry, LogHead,
+    Place, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreSeed, Superblock,
 };
 
 use crate::error::{Error, Result};
@@ -107,6 +107,15 @@ impl Replayed<'_> {
     /// Where the body begins.
     pub(crate) fn body_at(&self) -> Position {
         self.frame.position.plus(FRAME_HEADER_BYTES as u64)
+    }
+
+    /// The place of the first record.
+    pub(crate) fn place(&self, seed: StoreSeed) -> Place {
+        Place {
+            seed,
+            segment_use: self.frame.segment_use,
+            position: self.body_at(),
+        }
     }
 
     /// The records of the body.
@@ -386,8 +395,8 @@ impl Walk<'_> {
     fn header(&self, position: Position, segment_use: u64) -> Result<(FrameHeader, u32), Stop> {
         let mut raw = [0; FRAME_HEADER_BYTES];
         self.read(&mut raw, position.0)?;
-        let place = FramePlace {
-            store_id: &self.superblock.store_id,
+        let place = Place {
+            seed: StoreSeed::new(&self.superblock.store_id),
             segment_use,
             position,
         };
@@ -563,8 +572,8 @@ impl Walk<'_> {
             let mut offset = 0;
             while let Some(raw) = window.get(offset..offset + FRAME_HEADER_BYTES) {
                 let position = Position(at + offset as u64);
-                let place = FramePlace {
-                    store_id,
+                let place = Place {
+                    seed: StoreSeed::new(store_id),
                     segment_use,
                     position,
                 };

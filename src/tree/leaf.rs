@@ -1,6 +1,6 @@
 //! Walking the records of one leaf run.
 
-use revtree_format::{ChangeId, LeafRun, Position, RecordHead, parse_record};
+use revtree_format::{ChangeId, LeafRun, Place, Position, RecordHead, parse_record};
 
 use crate::error::{Error, Result};
 use crate::pager::{Medium, Raw};
@@ -8,7 +8,7 @@ use crate::pager::{Medium, Raw};
 /// The records of a leaf in order: position and checked head. The leaf is fetched at once.
 #[derive(Debug)]
 pub(crate) struct LeafRecords<'a> {
-    start: Position,
+    start: Place,
     /// Its first record, as the entry says that names it (B-73).
     first: ChangeId,
     /// `None` once it has been found that the leaf cannot be read.
@@ -26,7 +26,11 @@ impl<'a> LeafRecords<'a> {
             Err(error) => (None, Some(error)),
         };
         LeafRecords {
-            start: leaf.position,
+            start: Place {
+                seed: medium.seed,
+                segment_use: leaf.segment_use,
+                position: leaf.position,
+            },
             first: leaf.first,
             bytes,
             failed,
@@ -42,9 +46,10 @@ impl<'a> LeafRecords<'a> {
     }
 
     fn read(&mut self, bytes_left: usize) -> Result<(Position, RecordHead)> {
-        let position = self.start.plus(self.next as u64);
+        let position = self.start.position.plus(self.next as u64);
         let bytes = self.bytes.as_deref().unwrap_or_default();
-        let (head, _) = parse_record(bytes.get(self.next..).unwrap_or_default(), position)?;
+        let raw = bytes.get(self.next..).unwrap_or_default();
+        let (head, _) = parse_record(raw, self.start.at(position))?;
         if self.next == 0 && head.id != self.first {
             return Err(Error::Corrupt {
                 offset: position.0,

@@ -12,8 +12,8 @@ use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
     BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind,
-    FramePlace, PageRef, Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, Superblock,
-    encode_segments, parse_segments,
+    PageRef, Place, Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed,
+    Superblock, encode_segments, parse_segments,
 };
 
 /// A file of a closed store, to be changed.
@@ -140,8 +140,8 @@ impl File {
     fn replace(&mut self, page: &PageRef, body: &[u8]) -> PageRef {
         assert_eq!(body.len(), page.body_len as usize);
         let store_id = self.newest().store_id;
-        let frame = FramePlace {
-            store_id: &store_id,
+        let frame = Place {
+            seed: StoreSeed::new(&store_id),
             segment_use: page.segment_use,
             position: page.position,
         };
@@ -342,8 +342,8 @@ fn a_frame_that_breaks_a_rule_does_not_end_the_log() {
             record_count: 0,
             opens: superblock.opens,
         };
-        let place = FramePlace {
-            store_id: &superblock.store_id,
+        let place = Place {
+            seed: StoreSeed::new(&superblock.store_id),
             segment_use: head.segment_use,
             position: head.position,
         };

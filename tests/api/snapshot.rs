@@ -7,8 +7,8 @@ use revtree::{
     Snapshot,
 };
 use revtree_format::{
-    ChangeId, Control, Controls, FrameHeader, FrameKind, FramePlace, Geometry, Position,
-    SegmentHeader, Superblock, parse_record,
+    ChangeId, Control, Controls, FrameHeader, FrameKind, Geometry, Place, Position, SegmentHeader,
+    StoreSeed, Superblock, parse_record,
 };
 
 /// Chance from a seed, so that a failure can be repeated.
@@ -161,8 +161,8 @@ fn check_frames(bytes: &[u8]) {
     assert_eq!(header.segment_use, u64::from(superblock.opens) << 32 | 1);
     while at != superblock.head.position {
         let segment_use = header.segment_use;
-        let place = FramePlace {
-            store_id: &store_id,
+        let place = Place {
+            seed: StoreSeed::new(&store_id),
             segment_use,
             position: at,
         };
@@ -184,10 +184,10 @@ fn check_frames(bytes: &[u8]) {
             "a frame is as long as B-29 allows"
         );
         if frame.record_count > 0 && in_run.is_none() {
-            assert!(parse_record(rest, record_at).unwrap().0.id.main > last.main);
+            assert!(parse_record(rest, place.at(record_at)).unwrap().0.id.main > last.main);
         }
         while !rest.is_empty() {
-            let (record, _) = parse_record(rest, record_at).unwrap();
+            let (record, _) = parse_record(rest, place.at(record_at)).unwrap();
             assert!(record.id > last);
             last = record.id;
             for link in [record.prev, record.skip].into_iter().flatten() {

@@ -13,7 +13,7 @@ pub mod import;
 pub mod open;
 pub mod ops;
 
-pub(crate) use image::Image;
+pub(crate) use image::{Image, Spot};
 
 use crate::random::Random;
 

@@ -4,7 +4,7 @@ use std::io;
 
 use revtree_format::{
     BranchPage, Control, Controls, Directory, FRAME_HEADER_BYTES, FormatError, FrameHeader,
-    FrameKind, FramePlace, PageRef, Position, RecordHead, check_value, parse_record,
+    FrameKind, PageRef, Place, Position, RecordHead, StoreSeed, check_value, parse_record,
 };
 
 use crate::damage::Damage;
@@ -28,8 +28,8 @@ pub(crate) fn header(
     position: Position,
 ) -> Result<FrameItem, Failure> {
     let raw = source.exact(position.0, FRAME_HEADER_BYTES)?;
-    let place = FramePlace {
-        store_id,
+    let place = Place {
+        seed: StoreSeed::new(store_id),
         segment_use,
         position,
     };
@@ -139,8 +139,13 @@ impl Walk<'_> {
     ) -> io::Result<(u64, Option<NextSegment>)> {
         let split = (frame.header.records_len as usize).min(body.len());
         let (records, controls) = body.split_at(split);
-        let at = body_at(frame);
-        let count = self.records(records, at)?.count;
+        let place = Place {
+            seed: self.seed(),
+            segment_use: frame.segment_use,
+            position: body_at(frame),
+        };
+        let at = place.position;
+        let count = self.records(records, place)?.count;
         let expected = frame.header.record_count.into();
         self.expect(frame.position.0, "records in the frame", expected, count)?;
         let next = self.controls(controls, at.0 + split as u64)?;
@@ -175,17 +180,17 @@ impl Walk<'_> {
         Ok(next)
     }
 
-    /// Shows the records of `bytes`, which lie at `at`. Behind a damaged record it looks for the next
+    /// Shows the records of `bytes`, which lie at `place`. Behind a damaged record it looks for the next
     /// that verifies.
-    pub(crate) fn records(&mut self, bytes: &[u8], at: Position) -> io::Result<Found> {
+    pub(crate) fn records(&mut self, bytes: &[u8], place: Place) -> io::Result<Found> {
         let mut found = Found::default();
         let mut offset = 0;
         let mut searching = false;
         let mut budget = SEARCH_BYTES;
         while offset < bytes.len() && budget > 0 {
-            let position = at.plus(offset as u64);
+            let position = place.position.plus(offset as u64);
             let raw = &bytes[offset..];
-            match parse_record(raw, position) {
+            match parse_record(raw, place.at(position)) {
                 Ok((head, key)) if head.record_len() <= raw.len() => {
                     searching = false;
                     offset += head.record_len();

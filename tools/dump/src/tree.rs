@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 
 use revtree_format::{
-    BranchEntries, BranchPage, ChangeId, FrameKind, LeafRun, PageRef, Position, RootKind,
+    BranchEntries, BranchPage, ChangeId, FrameKind, LeafRun, PageRef, Place, Position, RootKind,
 };
 
 use crate::damage::Damage;
@@ -135,7 +135,12 @@ fn leaf(walk: &mut Walk<'_>, run: &LeafRun, last: &mut Option<ChangeId>) -> io::
     let Some(bytes) = walk.tell(bytes)? else {
         return Ok(());
     };
-    let found = walk.records(&bytes, position)?;
+    let place = Place {
+        seed: walk.seed(),
+        segment_use,
+        position,
+    };
+    let found = walk.records(&bytes, place)?;
     walk.out.summary.tree_records += found.count;
     walk.expect(position.0, "records in leaf", records.into(), found.count)?;
     if let Some(id) = found.first

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use revtree_format::{FormatError, Geometry, RootKind, Superblock};
+use revtree_format::{FormatError, Geometry, RootKind, StoreSeed, Superblock};
 
 use crate::damage::Damage;
 use crate::item::{Item, Part};
@@ -129,6 +129,11 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// With what the store's checksums begin.
+    pub(crate) fn seed(&self) -> StoreSeed {
+        StoreSeed::new(&self.superblock.store_id)
+    }
+
     /// The value, or `None` with its damage told.
     pub(crate) fn tell<T>(&mut self, result: Result<T, Failure>) -> io::Result<Option<T>> {
         match result {

@@ -3,8 +3,8 @@
 
 use revtree_format::etcd::{KeyValue, Lease, RevisionKey};
 use revtree_format::{
-    BranchPage, Controls, Directory, FRAME_HEADER_BYTES, FrameHeader, FramePlace, IndexLeaf,
-    Position, SUPERBLOCK_BYTES, SegmentHeader, Superblock, check_segments, check_value,
+    BranchPage, Controls, Directory, FRAME_HEADER_BYTES, FrameHeader, IndexLeaf, Place, Position,
+    SUPERBLOCK_BYTES, SegmentHeader, StoreSeed, Superblock, check_segments, check_value,
     head_and_key_len, parse_record, parse_segments,
 };
 
@@ -48,16 +48,16 @@ pub fn decode(data: &[u8]) -> Result<(), String> {
         item.encode(&mut written);
     }
     let _ = head_and_key_len(data, at);
-    if let Ok((head, _)) = parse_record(data, at) {
-        let value = data.get(head.value_at()..head.value_at() + head.value_len as usize);
-        let _ = value.map(|value| check_value(&head, value, at));
-    }
     let store_id = [7; 16];
-    let place = FramePlace {
-        store_id: &store_id,
+    let place = Place {
+        seed: StoreSeed::new(&store_id),
         segment_use: 1 << 32,
         position: at,
     };
+    if let Ok((head, _)) = parse_record(data, place) {
+        let value = data.get(head.value_at()..head.value_at() + head.value_len as usize);
+        let _ = value.map(|value| check_value(&head, value, at));
+    }
     if let Ok((header, _)) = FrameHeader::parse(data, place) {
         let _ = header.check_body(data.get(FRAME_HEADER_BYTES..).unwrap_or_default(), at);
         same("a frame's header", &header.encode(place).0)?;

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, FramePlace, Geometry, Position,
-    SEGMENT_HEADER_BYTES, SUPERBLOCK_BYTES, SegmentHeader, Superblock, head_and_key_len,
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Geometry, Place, Position, SEGMENT_HEADER_BYTES,
+    SUPERBLOCK_BYTES, SegmentHeader, StoreSeed, Superblock, head_and_key_len,
 };
 
 /// A frame of the unchanged store.
@@ -18,7 +18,7 @@ use revtree_format::{
 pub(crate) struct Spot {
     pub(crate) position: usize,
     pub(crate) body_len: usize,
-    segment_use: u64,
+    pub(crate) segment_use: u64,
     pub(crate) kind: FrameKind,
     pub(crate) records_len: usize,
     header_crc: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Spot {
 pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Spot>,
-    pub(super) segments: Vec<usize>,
+    pub(crate) segments: Vec<usize>,
     store_id: [u8; 16],
 }
 
@@ -76,8 +76,8 @@ impl Image {
         self.segments.push(at);
         let mut position = Position(start + SEGMENT_HEADER_BYTES as u64);
         while position.0 < end {
-            let place = FramePlace {
-                store_id: &self.store_id,
+            let place = Place {
+                seed: StoreSeed::new(&self.store_id),
                 segment_use: segment.segment_use,
                 position,
             };
@@ -138,7 +138,9 @@ impl Image {
         for spot in self.frames.clone() {
             let body = spot.position + FRAME_HEADER_BYTES;
             match spot.kind {
-                FrameKind::Records | FrameKind::Run => self.seal_records(body, spot.records_len),
+                FrameKind::Records | FrameKind::Run => {
+                    self.seal_records(spot.segment_use, body, spot.records_len);
+                }
                 FrameKind::Branch => {
                     self.seal_references(body + 16, 48, 8, 40, spot.body_len, &bodies);
                 }
@@ -187,7 +189,7 @@ impl Image {
     }
 
     /// Heads and values of the records of a body, by the lengths that they claim now.
-    fn seal_records(&mut self, body: usize, records_len: usize) {
+    fn seal_records(&mut self, segment_use: u64, body: usize, records_len: usize) {
         let end = (body + records_len).min(self.bytes.len());
         let mut at = body;
         while at < end {
@@ -204,6 +206,9 @@ impl Image {
             let key = at + len - key_len..at + len;
             let value = at + len..(at + len).saturating_add(value_len);
             let mut crc = crc32fast::Hasher::new();
+            crc.update(&self.store_id);
+            crc.update(&segment_use.to_le_bytes());
+            crc.update(&(at as u64).to_le_bytes());
             crc.update(self.bytes.get(at + 16..head_end).unwrap_or_default());
             crc.update(self.bytes.get(key).unwrap_or_default());
             let value_crc = self.bytes.get(value).map(crc32fast::hash);

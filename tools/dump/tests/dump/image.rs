@@ -6,10 +6,10 @@ use revtree_dump::{Item, Options, Summary, dump};
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Control, Directory, FRAME_HEADER_BYTES, FrameFlags,
-    FrameHeader, FrameKind, FramePlace, Geometry, IndexEntry, IndexLeaf, LeafRun, LeaseId, Link,
-    LogHead, NewRecord, PageRef, Position, RecordKind, Revision, Root, RootKind,
-    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentHeader, SegmentKind, SegmentState, Superblock,
-    encode_segments,
+    FrameHeader, FrameKind, Geometry, IndexEntry, IndexLeaf, LeafRun, LeaseId, Link, LogHead,
+    NewRecord, PageRef, Place, Position, RecordKind, Revision, Root, RootKind,
+    SEGMENT_HEADER_BYTES, SegmentEntry, SegmentHeader, SegmentKind, SegmentState, StoreSeed,
+    Superblock, encode_segments,
 };
 
 pub(crate) const STORE_ID: [u8; 16] = *b"hand-made store!";
@@ -95,8 +95,8 @@ impl Image {
             opens: 1,
         };
         let segment_use = self.head.segment_use;
-        let (bytes, crc) = header.encode(FramePlace {
-            store_id: &STORE_ID,
+        let (bytes, crc) = header.encode(Place {
+            seed: StoreSeed::new(&STORE_ID),
             segment_use,
             position,
         });
@@ -123,7 +123,12 @@ impl Image {
         for record in records {
             let at = body.len();
             body.resize(at + record.record_len(), 0);
-            record.encode(&mut body[at..]);
+            let place = Place {
+                seed: StoreSeed::new(&STORE_ID),
+                segment_use: self.head.segment_use,
+                position: start.plus(at as u64),
+            };
+            record.encode(&mut body[at..], place);
             let len = u32::try_from(record.record_len()).expect("a small record");
             placed.push(Placed {
                 position: start.plus(at as u64),

@@ -1,14 +1,12 @@
-//! Checksums run backwards: CRC-32 to the state that it began with, CRC-32C to the one bit that is
-//! wrong.
+//! CRC-32 run backwards, to the state that it began with.
 //!
-//! CRC-32: a header checksum (B-10, B-20) begins with the store id; all that the rest of
+//! A header checksum (B-10, B-20) begins with the store id; all that the rest of
 //! it sees of the id are 32 bits of state. So one whole header gives that state back when every
 //! superblock is lost, and an id made to reach the same state passes for the lost one in every checksum.
 //!
 //! Nothing here knows what the bytes mean.
 
 const POLYNOMIAL: u32 = 0xEDB8_8320;
-const CASTAGNOLI: u32 = 0x82F6_3B78;
 
 /// The state before `bytes`, of a checksum that ended as `crc` behind them.
 pub(crate) fn state_before(crc: u32, bytes: &[u8]) -> u32 {
@@ -26,21 +24,6 @@ pub(crate) fn id_with_state(state: u32) -> [u8; 16] {
     let wanted = (0..4).fold(state, |state, _| back(state));
     id[12..].copy_from_slice(&(zeros ^ wanted).to_le_bytes());
     id
-}
-
-/// Which of `len` bytes has the flipped bit, if a single one makes a CRC-32C differ by `difference`: each
-/// bit makes another.
-pub(crate) fn flipped_byte(len: usize, difference: u64) -> Option<usize> {
-    let mut one = CASTAGNOLI;
-    for behind in 0..len {
-        for _ in 0..8 {
-            if u64::from(one) == difference {
-                return Some(len - 1 - behind);
-            }
-            one = (one >> 1) ^ (CASTAGNOLI * (one & 1));
-        }
-    }
-    None
 }
 
 /// The state before a byte of zero.
@@ -66,7 +49,7 @@ fn crc32_of(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{crc32_of, flipped_byte, id_with_state, state_before};
+    use super::{crc32_of, id_with_state, state_before};
 
     /// Goal: the id that is made passes for any lost one.
     #[test]
@@ -85,20 +68,5 @@ mod tests {
             let other = id_with_state(state);
             assert_eq!(crc32_of(&[&other[..], &rest].concat()), crc);
         }
-    }
-    /// Goal: a flipped bit is found where it is.
-    #[test]
-    fn a_flipped_bit_is_found() {
-        let mut bytes: Vec<u8> = (0..=255).collect();
-        let whole = crc32c::crc32c(&bytes);
-        for byte in 0..bytes.len() {
-            for bit in 0..8 {
-                bytes[byte] ^= 1 << bit;
-                let difference = whole ^ crc32c::crc32c(&bytes);
-                assert_eq!(flipped_byte(bytes.len(), difference.into()), Some(byte));
-                bytes[byte] ^= 1 << bit;
-            }
-        }
-        assert_eq!(flipped_byte(bytes.len(), 0), None);
     }
 }

@@ -7,8 +7,8 @@ use revtree_format::limits::{
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_START, SUPERBLOCK_SLOTS,
 };
 use revtree_format::{
-    FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FramePlace, Position, SEGMENT_HEADER_BYTES,
-    SEGMENT_MAGIC, SUPERBLOCK_BYTES, SegmentHeader, Superblock,
+    FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, Place, Position, SEGMENT_HEADER_BYTES,
+    SEGMENT_MAGIC, SUPERBLOCK_BYTES, SegmentHeader, StoreSeed, Superblock,
 };
 
 use super::crc::{id_with_state, state_before};
@@ -166,8 +166,8 @@ fn vote_frame(
     }
     let place = [segment_use.to_le_bytes(), at.0.to_le_bytes()].concat();
     let state = claimed_state(&raw, &place)?;
-    let place = FramePlace {
-        store_id: &id_with_state(state),
+    let place = Place {
+        seed: StoreSeed::new(&id_with_state(state)),
         segment_use,
         position: at,
     };

@@ -21,7 +21,7 @@ mod write;
 
 use std::path::Path;
 
-use revtree_format::{FrameKind, Revision};
+use revtree_format::{FrameKind, Revision, StoreSeed};
 
 use self::chain::{Chain, Gap};
 use self::identity::Identity;
@@ -46,7 +46,7 @@ pub(crate) fn salvage(old: &Path, new: &Path) -> Result<Report> {
     };
     let found = scan::scan(&source, &identity);
     let chain = chain::choose(&source, &identity, &found);
-    let records = records::collect(&source, &chain);
+    let records = records::collect(&source, StoreSeed::new(&identity.store_id), &chain);
     let state = state::read(&source, &identity, &chain);
     let mut report = Report {
         superblocks: identity.superblocks.len() as u64,

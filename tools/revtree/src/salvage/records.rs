@@ -1,31 +1,29 @@
 //! The records of the frames that count. In a whole frame all of them; in a damaged one those that
 //! verify alone (SPEC.md, B-41), as far as their place is certain.
 //!
-//! Checksums of records know no store. So in a damaged frame a block may be another store's, and a
-//! value may look like a record. Against the first: where a damaged record crosses the border of a
-//! block, nothing that lies in that block is taken, and where no record is damaged, nothing at all, if
-//! not one flipped bit of a hint or of padding explains the frame's checksum. Against the second: behind a damaged head the walk
-//! goes on only where all that follows fits the frame's own count.
+//! A record's checksum knows store, use and place, so a block of another store or of another place
+//! gives nothing. But a value may look like a record, made by someone who knew where it would lie: behind
+//! a damaged head the walk goes on only where all that follows fits the frame's own count.
 
-use revtree_format::limits::BLOCK_BYTES;
-use revtree_format::{ChangeId, FrameKind, Position, RecordHead, RecordKind, Revision};
-use revtree_format::{check_value, parse_record};
+use revtree_format::{
+    ChangeId, FrameKind, Place, Position, RecordHead, RecordKind, Revision, StoreSeed, check_value,
+    parse_record,
+};
 
 use super::chain::Chain;
-use super::crc::flipped_byte;
 use super::report::Loss;
 use super::scan::Frame;
 use super::source::Source;
 
 /// A record that verified.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Spot {
     /// Which change it is.
     pub(crate) id: ChangeId,
     /// The frame's sequence: the newest copy counts.
     sequence: u64,
     /// Where it lies.
-    pub(crate) position: Position,
+    pub(crate) place: Place,
     /// Its length.
     pub(crate) len: usize,
 }
@@ -34,21 +32,21 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     /// As it is found.
-    Found(Place),
+    Found(Spot),
     /// The delete that the record at this place follows.
-    Rebuilt(ChangeId, Place),
+    Rebuilt(ChangeId, Spot),
 }
 
 impl Change {
     /// Whether it was found in this frame.
     pub(crate) fn is_in(&self, frame: &Frame) -> bool {
-        matches!(self, Change::Found(place) if place.sequence == frame.header.sequence)
+        matches!(self, Change::Found(spot) if spot.sequence == frame.header.sequence)
     }
 
     /// Which change it is.
     pub(crate) fn id(&self) -> ChangeId {
         match self {
-            Change::Found(place) => place.id,
+            Change::Found(spot) => spot.id,
             Change::Rebuilt(id, _) => *id,
         }
     }
@@ -79,14 +77,14 @@ impl Records {
 }
 
 /// Collects them.
-pub(crate) fn collect(source: &Source, chain: &Chain) -> Records {
+pub(crate) fn collect(source: &Source, seed: StoreSeed, chain: &Chain) -> Records {
     let mut found = Vec::new();
     let mut deletes = Vec::new();
     let mut losses = Vec::new();
     let mut before = Revision::default();
     for frame in &chain.frames {
         if frame.header.kind == FrameKind::Records {
-            let mut walk = Walk::new(frame, before);
+            let mut walk = Walk::new(frame, seed, before);
             let body = frame.body(source).or_else(|| {
                 // The file ends inside of it.
                 let left = source.len().saturating_sub(frame.body_at().0);
@@ -99,15 +97,15 @@ pub(crate) fn collect(source: &Source, chain: &Chain) -> Records {
         }
         before = frame.header.revision;
     }
-    found.sort_by_key(|place: &Place| (place.id, std::cmp::Reverse(place.sequence)));
-    found.dedup_by_key(|place| place.id);
+    found.sort_by_key(|spot: &Spot| (spot.id, std::cmp::Reverse(spot.sequence)));
+    found.dedup_by_key(|spot| spot.id);
     let has = |id: &ChangeId| {
-        let found = found.binary_search_by_key(id, |place| place.id);
+        let found = found.binary_search_by_key(id, |spot| spot.id);
         found.is_ok()
     };
     // What a copy of the record has saved is not lost.
     losses.retain(|loss| !matches!(loss, Loss::Record { id: Some(id), .. } if has(id)));
-    deletes.retain(|(id, _): &(ChangeId, Place)| !has(id));
+    deletes.retain(|(id, _): &(ChangeId, Spot)| !has(id));
     let mut changes: Vec<Change> = deletes
         .into_iter()
         .map(|(id, by)| Change::Rebuilt(id, by))
@@ -122,31 +120,30 @@ pub(crate) fn collect(source: &Source, chain: &Chain) -> Records {
 #[derive(Clone, Copy)]
 struct Hole {
     from: usize,
-    to: usize,
     /// The record there, when its head tells.
     id: Option<ChangeId>,
 }
 
 struct Walk<'a> {
     frame: &'a Frame,
+    seed: StoreSeed,
     /// The store's revision before the frame.
     before: Revision,
-    found: Vec<Place>,
+    found: Vec<Spot>,
     /// Deletes that records of this frame prove: each with the record.
-    deletes: Vec<(ChangeId, Place)>,
+    deletes: Vec<(ChangeId, Spot)>,
     holes: Vec<Hole>,
-    unproved: u64,
 }
 
 impl<'a> Walk<'a> {
-    fn new(frame: &'a Frame, before: Revision) -> Walk<'a> {
+    fn new(frame: &'a Frame, seed: StoreSeed, before: Revision) -> Walk<'a> {
         Walk {
             frame,
+            seed,
             before,
             found: Vec::new(),
             deletes: Vec::new(),
             holes: Vec::new(),
-            unproved: 0,
         }
     }
 
@@ -162,66 +159,21 @@ impl<'a> Walk<'a> {
                 }
                 None => {
                     let next = self.behind_damage(records, at);
-                    self.lost(at, next);
+                    self.lost(at);
                     at = next;
                 }
             }
         }
-        if self.frame.whole {
-            return;
-        }
         let all = self.frame.header.records_len as usize;
         if end < all {
-            self.lost(end, all);
+            self.lost(end);
         }
-        if self.holes.is_empty() && !self.is_harmless(body) {
-            // Every record verifies, and yet the frame is not what was written.
-            self.unproved = self.found.len() as u64;
-            self.found.clear();
-            self.deletes.clear();
-        } else {
-            self.drop_unproved();
-        }
-    }
-
-    /// Whether the frame's damage is one flipped bit outside of all that the records' checksums cover: in
-    /// a hint, in padding, or behind the records.
-    fn is_harmless(&self, body: &[u8]) -> bool {
-        if body.len() < self.frame.header.body_len as usize {
-            // The file ends behind the records.
-            return true;
-        }
-        let checked = self.frame.header.check_body(body, self.frame.position);
-        let Err(error) = checked else { return true };
-        let Some(flipped) = flipped_byte(body.len(), error.expected ^ error.found) else {
-            return false;
-        };
-        if flipped >= self.frame.header.records_len as usize {
-            return true;
-        }
-        self.found.iter().any(|place| {
-            let at =
-                usize::try_from(place.position.0 - self.frame.body_at().0).unwrap_or(usize::MAX);
-            let Some(inside) = flipped.checked_sub(at).filter(|inside| *inside < place.len) else {
-                return false;
-            };
-            let Some((head, _)) = body
-                .get(at..)
-                .and_then(|raw| parse_record(raw, place.position).ok())
-            else {
-                return false;
-            };
-            let key_at = usize::from(head.key_at);
-            (8..16).contains(&inside)
-                || head.skip.is_some() && (key_at - 8..key_at).contains(&inside)
-                || inside >= head.value_at() + head.value_len as usize
-        })
     }
 
     /// A head that verifies at `at` and fits the frame.
     fn head(&self, records: &[u8], at: usize) -> Option<RecordHead> {
         let raw = &records[at..];
-        let (head, _) = parse_record(raw, self.position(at)).ok()?;
+        let (head, _) = parse_record(raw, self.place(at)).ok()?;
         let last = self.found.last().map(|last| last.id);
         let fits = head.record_len() <= raw.len()
             && head.kind != RecordKind::Stub
@@ -237,25 +189,24 @@ impl<'a> Walk<'a> {
         if check_value(head, value, self.position(at)).is_err() {
             self.holes.push(Hole {
                 from: at,
-                to: at + raw.len(),
                 id: Some(head.id),
             });
             return;
         }
-        let place = Place {
+        let spot = Spot {
             id: head.id,
             sequence: self.frame.header.sequence,
-            position: self.position(at),
+            place: self.place(at),
             len: raw.len(),
         };
-        self.found.push(place);
+        self.found.push(spot);
         // A put that begins a generation, or whose generation began later than the record before it,
         // follows a delete, and names it (B-43, B-45).
         if let Some(prev) = head.prev
             && head.kind == RecordKind::Put
             && (head.version == 1 || prev.id.main < head.create)
         {
-            self.deletes.push((prev.id, place));
+            self.deletes.push((prev.id, spot));
         }
     }
 
@@ -307,32 +258,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes that nothing was had from these bytes.
-    fn lost(&mut self, from: usize, to: usize) {
-        self.holes.push(Hole { from, to, id: None });
-    }
-
-    /// Gives up the records in blocks whose border a damaged record crosses: see the file's head.
-    fn drop_unproved(&mut self) {
-        let body_at = self.frame.body_at().0;
-        let block = |at: usize| (body_at + at as u64) / BLOCK_BYTES;
-        let mut suspects = Vec::new();
-        for hole in &self.holes {
-            let (first, last) = (block(hole.from), block(hole.to - 1));
-            if first != last {
-                suspects.push(first..=last);
-            }
-        }
-        let before = self.found.len();
-        let sure = |place: &Place| {
-            let at = usize::try_from(place.position.0 - body_at).unwrap_or(usize::MAX);
-            let blocks = block(at)..=block(at.saturating_add(place.len - 1));
-            !suspects
-                .iter()
-                .any(|bad| blocks.start() <= bad.end() && bad.start() <= blocks.end())
-        };
-        self.found.retain(sure);
-        self.deletes.retain(|(_, place)| sure(place));
-        self.unproved = (before - self.found.len()) as u64;
+    fn lost(&mut self, from: usize) {
+        self.holes.push(Hole { from, id: None });
     }
 
     /// Tells what is missing.
@@ -352,7 +279,6 @@ impl<'a> Walk<'a> {
             losses.push(Loss::Records {
                 offset: self.frame.position.0,
                 count: missing,
-                unproved: self.unproved,
                 from: first,
                 to: header.revision,
             });
@@ -361,6 +287,14 @@ impl<'a> Walk<'a> {
 
     fn position(&self, at: usize) -> Position {
         self.frame.body_at().plus(at as u64)
+    }
+
+    fn place(&self, at: usize) -> Place {
+        Place {
+            seed: self.seed,
+            segment_use: self.frame.segment_use,
+            position: self.position(at),
+        }
     }
 }
 

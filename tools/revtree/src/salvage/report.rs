@@ -20,8 +20,6 @@ pub(crate) enum Loss {
         offset: u64,
         /// How many.
         count: u64,
-        /// How many of them verify, but may be another store's.
-        unproved: u64,
         /// The first revision they may be of.
         from: Revision,
         /// The last.
@@ -68,20 +66,13 @@ impl fmt::Display for Loss {
             Loss::Records {
                 offset,
                 count,
-                unproved,
                 from,
                 to,
-            } => {
-                write!(
-                    f,
-                    "{count} changes of revisions {from} to {to} are lost from the frame at \
-                     offset {offset:#x}"
-                )?;
-                if *unproved > 0 {
-                    write!(f, " ({unproved} of them may be of another store)")?;
-                }
-                Ok(())
-            }
+            } => write!(
+                f,
+                "{count} changes of revisions {from} to {to} are lost from the frame at \
+                 offset {offset:#x}"
+            ),
             Loss::Frames {
                 first,
                 last,

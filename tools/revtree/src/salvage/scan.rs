@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{
     BranchEntries, BranchPage, Control, Controls, Directory, FRAME_HEADER_BYTES, FRAME_MAGIC,
-    FrameHeader, FrameKind, FramePlace, Geometry, Position, SEGMENT_HEADER_BYTES, SegmentHeader,
-    parse_segments,
+    FrameHeader, FrameKind, Geometry, Place, Position, SEGMENT_HEADER_BYTES, SegmentHeader,
+    StoreSeed, parse_segments,
 };
 
 use super::identity::Identity;
@@ -162,8 +162,8 @@ impl Scan<'_> {
     }
 
     fn parse(&self, raw: &[u8], position: Position, segment_use: u64) -> Option<Frame> {
-        let place = FramePlace {
-            store_id: self.store_id,
+        let place = Place {
+            seed: StoreSeed::new(self.store_id),
             segment_use,
             position,
         };
@@ -195,8 +195,8 @@ impl Scan<'_> {
         }
         for bit in 0..FRAME_HEADER_BYTES * 8 {
             raw[bit / 8] ^= 1 << (bit % 8);
-            let place = FramePlace {
-                store_id: self.store_id,
+            let place = Place {
+                seed: StoreSeed::new(self.store_id),
                 segment_use,
                 position,
             };

@@ -5,7 +5,7 @@ use std::path::Path;
 use revtree::{Applied, Create, Db, Error, Importer, KeyValue, Options};
 use revtree_format::{ChangeId, RecordHead, RecordKind, parse_record};
 
-use super::records::{Change, Place};
+use super::records::{Change, Spot};
 use super::report::{Loss, Report};
 use super::source::Source;
 use super::state::State;
@@ -40,10 +40,10 @@ pub(crate) fn write(
             }
             // It was refused, and the importer goes on.
             Err(Error::Import { .. }) => {
-                let (Change::Found(place) | Change::Rebuilt(_, place)) = change;
+                let (Change::Found(spot) | Change::Rebuilt(_, spot)) = change;
                 report.lose([Loss::Unplaced {
                     id: change.id(),
-                    offset: place.position.0,
+                    offset: spot.place.position.0,
                 }]);
             }
             Err(error) => return Err(refused(error)),
@@ -66,8 +66,8 @@ pub(crate) fn write(
 fn add(source: &Source, importer: &mut Importer, change: &Change) -> revtree::Result<()> {
     match change {
         Change::Rebuilt(id, by) => with_record(source, by, |_, key, _| importer.delete(*id, key)),
-        Change::Found(place) => with_record(source, place, |head, key, value| {
-            put_or_delete(importer, place.id, head, key, value)
+        Change::Found(spot) => with_record(source, spot, |head, key, value| {
+            put_or_delete(importer, spot.id, head, key, value)
         }),
     }
 }
@@ -99,17 +99,17 @@ fn put_or_delete(
 /// Reads a record again, which verified before.
 fn with_record(
     source: &Source,
-    place: &Place,
+    spot: &Spot,
     with: impl FnOnce(&RecordHead, &[u8], &[u8]) -> revtree::Result<()>,
 ) -> revtree::Result<()> {
     let changed = || Error::Import {
-        offset: place.position.0,
+        offset: spot.place.position.0,
         what: "the file changed while it was read".to_owned(),
     };
     let raw = source
-        .bytes(place.position.0, place.len)
+        .bytes(spot.place.position.0, spot.len)
         .ok_or_else(changed)?;
-    let (head, key) = parse_record(&raw, place.position).map_err(|_| changed())?;
+    let (head, key) = parse_record(&raw, spot.place).map_err(|_| changed())?;
     let value = raw
         .get(head.value_at()..head.value_at() + head.value_len as usize)
         .ok_or_else(changed)?;
