@@ -155,7 +155,7 @@ pub struct CheckReport {
     pub superblocks: u32,
     /// Branch pages and chunks, of every checkpoint that a superblock names.
     pub pages: u64,
-    /// Frames of the log behind them.
+    /// Frames: of the log behind them, and those before that hold records.
     pub frames: u64,
     /// Leaf runs.
     pub leaves: u64,
@@ -201,14 +201,14 @@ impl CheckReport {
     pub(crate) fn of(store: &Arc<Store>) -> Result<CheckReport> {
         store.check_open()?;
         let structure = store.engine.check_structure()?;
-        let records = check_records(store)?;
+        let records = check_records(store, structure.checkpointed)?;
         let mut damage = structure.damage;
         damage.extend(records.damage);
         Ok(CheckReport {
             revision: store.engine.rev(),
             superblocks: structure.superblocks,
             pages: structure.pages,
-            frames: structure.frames,
+            frames: structure.frames + records.frames,
             leaves: records.leaves,
             records: records.records,
             record_bytes: records.bytes,

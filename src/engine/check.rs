@@ -2,8 +2,8 @@
 
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
-    BranchEntries, BranchPage, Control, Controls, IndexLeaf, PageRef, RootKind, SUPERBLOCK_BYTES,
-    Superblock, parse_segments,
+    BranchEntries, BranchPage, Control, Controls, IndexLeaf, PageRef, Revision, RootKind,
+    SUPERBLOCK_BYTES, Superblock, parse_segments,
 };
 
 use super::{Engine, lock};
@@ -16,6 +16,8 @@ pub(crate) struct StructureCheck {
     pub(crate) superblocks: u32,
     pub(crate) pages: u64,
     pub(crate) frames: u64,
+    /// The revision of the newest checkpoint.
+    pub(crate) checkpointed: Revision,
     pub(crate) damage: Vec<Error>,
 }
 
@@ -71,6 +73,7 @@ impl Engine {
         // Only the newest one's: recovery may have copied the tail of the one before and given its
         // segments back.
         if let Some(newest) = &newest {
+            check.checkpointed = newest.revision;
             self.check_chain(newest, &mut check)?;
         }
         Ok(check)

@@ -17,6 +17,7 @@ mod check;
 mod checkpoint;
 mod commit;
 mod copy;
+mod framing;
 mod open;
 mod pages;
 mod state;
@@ -32,6 +33,7 @@ use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use bring::{Brought, bring};
 pub(crate) use commit::{Appender, Ticket};
+pub(crate) use framing::FrameCheck;
 pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};

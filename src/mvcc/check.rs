@@ -1,5 +1,6 @@
 //! Checking every record: what `Db::check` adds to the structure of the file (SPEC.md, C-30).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -11,6 +12,7 @@ use super::range::Scan;
 use super::store::Store;
 use super::versions::locate;
 use super::view::ReadView;
+use crate::engine::FrameCheck;
 use crate::error::{Error, Result};
 use crate::tree::LeafRecords;
 
@@ -21,16 +23,18 @@ pub(crate) struct RecordCheck {
     pub(crate) leaves: u64,
     pub(crate) bytes: u64,
     pub(crate) keys: u64,
+    pub(crate) frames: u64,
     pub(crate) damage: Vec<Error>,
 }
 
 /// Reads every record of the tree at the current revision: heads, values, order, links, and that the
-/// index leads to each key's newest record.
-pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
+/// index leads to each key's newest record; and the frames of those up to `checkpointed`.
+pub(crate) fn check_records(store: &Arc<Store>, checkpointed: Revision) -> Result<RecordCheck> {
     let view = ReadView::current(store)?;
     let rev = view.rev();
     let mut check = RecordCheck::default();
     let mut last: Option<ChangeId> = None;
+    let mut frames = FrameCheck::new(&store.engine, checkpointed);
     let walked = for_waves(&store.engine.tree, rev, |wave| {
         for leaf in wave {
             if last.is_some_and(|last| last >= leaf.first) {
@@ -42,6 +46,7 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
                 });
             }
             last = Some(leaf.first);
+            frames.leaf(leaf)?;
         }
         let leaves: Vec<RecordCheck> = wave
             .par_iter()
@@ -58,6 +63,14 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
     // The leaves behind a damaged page are not reached; the keys are looked at all the same.
     if let Err(error) = walked {
         check.damage.push(damage(error)?);
+    }
+    check.frames = frames.frames;
+    for (bytes, error) in frames.damage {
+        // What a record's own checksum tells better is told once.
+        let told = check.damage.iter().any(|told| lies_in(told, &bytes));
+        if !told {
+            check.damage.push(error);
+        }
     }
     let mut scan = Scan::new(&KeyRange::all(), rev, false);
     while let Some(found) = scan.next(store, false) {
@@ -79,6 +92,10 @@ pub(crate) fn check_records(store: &Arc<Store>) -> Result<RecordCheck> {
         Err(error) => check.damage.push(damage(error)?),
     }
     Ok(check)
+}
+
+fn lies_in(error: &Error, bytes: &Range<u64>) -> bool {
+    matches!(error, Error::Corrupt { offset, .. } if bytes.contains(offset))
 }
 
 /// Damage, for the report; what else went wrong is an error of the check itself.

@@ -1,11 +1,11 @@
-//! A store of which something is damaged: every single bit of 64 KiB, blocks that are zero, and bytes behind its end
-//! (F8, F13).
+//! A store of which something is damaged: every single bit of 64 KiB, blocks that are zero, that are other blocks of
+//! the store or those of another store, and bytes behind its end (F8, F9, F13).
 //!
 //! The store was closed, so nothing of it may be missing. Whatever is damaged, each key reads as it was or its
 //! read is an error that says where; and where the damage lies in bytes that are needed, somebody says so: the
-//! open, what it found, or the check. Needed are, of this store with one checkpoint, the pages, the records without
-//! their hints and padding, and the slots of the newest superblock; not the slots of the one before, nor the
-//! headers of frames before the log's head and what lies between them (K-5).
+//! open, what it found, or the check. Needed are, of this store with one checkpoint, the slots of the newest
+//! superblock, the pages, and all frames up to the last that holds a record, hints and padding of records too;
+//! not the slots of the superblock before, nor what lies between the frames (K-5).
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,11 +14,12 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use revtree::storage::sim::{SimDisk, SimOptions};
 use revtree::{Db, Durability, Error, ReadMode};
-use revtree_format::{FrameKind, LeaseId, Position, parse_record};
+use revtree_format::limits::SUPERBLOCK_SLOTS;
+use revtree_format::{FrameKind, LeaseId};
 
 use crate::answer::Applied;
 use crate::crash::{STORE, Setup, end_process, state_of};
-use crate::fuzz::Image;
+use crate::fuzz::{Image, Spot};
 use crate::model::{Begin, Finish, Subject};
 use crate::op::{Blob, Op, Step, TABLES};
 use crate::state::State;
@@ -46,13 +47,22 @@ struct Intact {
 
 fn subject() -> &'static Intact {
     static SUBJECT: OnceLock<Intact> = OnceLock::new();
-    SUBJECT.get_or_init(make)
+    SUBJECT.get_or_init(|| make(0))
+}
+
+/// A store of the same shape, whose values and id are others.
+fn other_store() -> &'static Intact {
+    static OTHER: OnceLock<Intact> = OnceLock::new();
+    OTHER.get_or_init(|| make(1))
 }
 
 /// A store of more than 64 KiB: generations, deletes, leases, rows, a long value, one of each kind of page.
-fn make() -> Intact {
-    let seed = 1;
-    let disk = SimDisk::new(SimOptions::default());
+fn make(number: u8) -> Intact {
+    let seed = 1 + number;
+    let disk = SimDisk::new(SimOptions {
+        seed: number.into(),
+        ..SimOptions::default()
+    });
     let mut store = SETUP.open(&disk).expect("nothing fails");
     let key = |n: u8| Bytes::from(vec![b'k', n]);
     let mut around = crate::apply::Surroundings::default();
@@ -106,25 +116,21 @@ fn make() -> Intact {
     }
 }
 
-/// Pages whole, of the records all but hints and padding, and the newest superblock.
+/// The newest superblock, segment headers, pages, and the frames up to the last one with a record.
 fn needed(image: &Image) -> Vec<Range<usize>> {
     let mut needed: Vec<_> = std::iter::once(2 * BLOCK..4 * BLOCK).collect();
-    for spot in &image.frames {
-        let body = spot.position + 64;
-        if spot.kind != FrameKind::Records {
-            needed.push(spot.position..body + spot.body_len);
-            continue;
-        }
-        let mut at = body;
-        while at < body + spot.records_len {
-            let raw = &image.bytes[at..body + spot.records_len];
-            let (head, _) = parse_record(raw, Position(at as u64)).expect("it is whole");
-            let (key, value) = (usize::from(head.key_at), head.value_at());
-            let skip_hint = if head.skip.is_some() { 8 } else { 0 };
-            needed.push(at..at + 8);
-            needed.push(at + 16..at + key - skip_hint);
-            needed.push(at + key..at + value + head.value_len as usize);
-            at += head.record_len();
+    needed.extend(image.segments.iter().map(|at| *at..*at + 64));
+    let end = |frame: &Spot| frame.position + 64 + frame.body_len;
+    let with_records = |frame: &&Spot| frame.records_len > 0;
+    for frame in &image.frames {
+        let segment_use = frame.segment_use;
+        let in_segment = image
+            .frames
+            .iter()
+            .filter(|one| one.segment_use == segment_use);
+        let last = in_segment.filter(with_records).map(end).max();
+        if frame.kind != FrameKind::Records || last.is_some_and(|last| frame.position < last) {
+            needed.push(frame.position..end(frame));
         }
     }
     needed
@@ -183,6 +189,30 @@ fn blocks(subject: &Intact) -> Result<u64, String> {
         let mut bytes = subject.bytes.clone();
         bytes[block(n)].fill(0);
         tried(&bytes, n * BLOCK, format!("block {n} is zero"))?;
+    }
+    let other = &other_store().bytes;
+    for n in 0..count {
+        for m in 0..count {
+            let mut bytes = subject.bytes.clone();
+            bytes[block(n)].copy_from_slice(&subject.bytes[block(m)]);
+            // A slot in the place of another is what a crash between the two leaves.
+            let is_slot = n < SUPERBLOCK_SLOTS && m < SUPERBLOCK_SLOTS;
+            let place = if is_slot {
+                usize::MAX - BLOCK
+            } else {
+                n * BLOCK
+            };
+            tried(&bytes, place, format!("block {n} is block {m}"))?;
+        }
+        for m in [n, n + 1].into_iter().filter(|m| *m < other.len() / BLOCK) {
+            let mut bytes = subject.bytes.clone();
+            bytes[block(n)].copy_from_slice(&other[block(m)]);
+            tried(
+                &bytes,
+                n * BLOCK,
+                format!("block {n} is another store's block {m}"),
+            )?;
+        }
     }
     for len in [1, 8, 511, 4096, 70_000] {
         for kind in 0..3 {
