@@ -51,6 +51,9 @@ pub fn histories(seed: u64) -> Result<Tally, String> {
         on_disk(setup, plan, seed)
     };
     let history = history.map_err(|error| format!("the store cannot be made: {error}"))?;
+    if let Some(failed) = history.iter().find(|entry| entry.failed()) {
+        return Err(format!("wrong: nothing was to fail: {failed:?}"));
+    }
     let checked = check(&history).map_err(|wrong| {
         let text = record::text(&history);
         format!("wrong: {wrong}\n{setup:?}, {plan:?}\n{text}")

@@ -174,6 +174,9 @@ impl History {
         let last = disk.operations();
         let has_failed = fails && db.stats().poisoned;
         end_process(db, &disk);
+        if let Some(failed) = entries.iter().find(|entry| entry.failed() && !has_failed) {
+            return Err(format!("wrong: nothing was to fail: {failed:?}"));
+        }
         let checked = check(&entries);
         let Checked {
             replay,
@@ -228,8 +231,6 @@ impl History {
             }
             let compacted = match (&entry.call, &entry.answer) {
                 (Call::Compact(rev), Answer::Done(_)) => *rev,
-                // Refused beside one that is accepted, which may not have happened yet.
-                (Call::Compact(_), Answer::Compacted(_)) => 0,
                 (_, Answer::Compacted(rev)) => *rev,
                 _ => 0,
             };

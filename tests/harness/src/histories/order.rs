@@ -149,7 +149,7 @@ impl<'h> Walk<'h> {
                 }
             }
             (_, Answer::Future(current)) => self.sees(entry, *current, visible.rev, visible)?,
-            (call, Answer::Compacted(rev)) => {
+            (_, Answer::Compacted(rev)) => {
                 if !self.compactions.contains_key(rev) {
                     let says = format!("nobody had begun to compact at {rev}: {entry:?}");
                     return wrong(Rule::Compaction, says);
@@ -157,10 +157,7 @@ impl<'h> Walk<'h> {
                 if *rev < compacted.rev {
                     return self.before(Rule::Compaction, entry, compacted);
                 }
-                // A compaction is refused beside one that is accepted; readers see it when it has happened.
-                if !matches!(call, Call::Compact(_)) {
-                    self.compacted.raise(*rev, entry);
-                }
+                self.compacted.raise(*rev, entry);
             }
             _ => {}
         }

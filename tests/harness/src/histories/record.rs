@@ -188,6 +188,15 @@ impl Entry {
         }
     }
 
+    /// Whether something failed under it, as only a disk that fails can bring about.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        match &self.answer {
+            Answer::Wrote(wrote) => !wrote.sure,
+            answer => matches!(answer, Answer::Unknown | Answer::Refused),
+        }
+    }
+
     /// The write, if it has a revision of its own.
     #[must_use]
     pub fn changed(&self) -> Option<&Wrote> {

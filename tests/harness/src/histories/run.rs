@@ -248,7 +248,7 @@ impl Thread<'_> {
                 other => other.map(|_| Answer::Done(*rev)),
             },
             Call::Sync => match self.db.sync() {
-                Err(Error::Poisoned { .. }) => Ok(Answer::Unknown),
+                Err(Error::Poisoned { .. } | Error::Io { .. }) => Ok(Answer::Unknown),
                 other => other.map(|rev| Answer::Done(rev.get())),
             },
             Call::Get(key) => {
@@ -271,7 +271,8 @@ impl Thread<'_> {
         asked.unwrap_or_else(|error| match error {
             Error::Compacted { compacted, .. } => Answer::Compacted(compacted.get()),
             Error::FutureRevision { current, .. } => Answer::Future(current.get()),
-            Error::Poisoned { .. } => Answer::Refused,
+            // A write that fails before the commit is accepted leaves nothing of it.
+            Error::Poisoned { .. } | Error::Io { .. } if is_write(call) => Answer::Refused,
             other => Answer::Failed(format!("{other:?}")),
         })
     }
@@ -333,6 +334,13 @@ impl Thread<'_> {
             _ => {}
         }
     }
+}
+
+fn is_write(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Put(..) | Call::Delete(_) | Call::Txn(_) | Call::Compact(_)
+    )
 }
 
 /// A write that has failed only in the end: its revision, whether it is durable, whether it is sure.
