@@ -148,8 +148,9 @@ impl Engine {
         let durable_segments = append.log.take_durable();
         self.durable_rev
             .fetch_max(accepted.rev.get(), Ordering::AcqRel);
-        if append.sync_sequence < group.head.sequence {
-            // Nobody waits for a later sync: all that is accepted may be seen.
+        if append.sync_sequence < group.head.sequence && !append.torn {
+            // Nobody waits for a later sync, and all that is accepted has been written, if its level asks
+            // for that: it may be seen.
             self.publish_accepted(&mut append);
         } else {
             self.publish(&mut append, &accepted, count);

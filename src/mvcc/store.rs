@@ -639,6 +639,11 @@ impl Store {
                 });
             }
             if let Some(compacted) = state.compact.filter(|compacted| rev <= *compacted) {
+                drop(appender);
+                drop(turn);
+                // It may be accepted and not have happened yet: who is told of it sees it, as all others do
+                // from then on.
+                self.settle(self.engine.accepted_ticket(self.engine.durability)?)?;
                 return Err(Error::Compacted {
                     requested: rev,
                     compacted,

@@ -76,6 +76,65 @@ fn no_commit_is_acknowledged_beside_a_failed_sync_of_a_checkpoint() {
     assert!(kept || !acknowledged, "an acknowledged commit is lost");
 }
 
+/// A commit whose write failed is not shown by a sync that was in flight meanwhile.
+#[test]
+fn what_could_not_be_written_is_not_shown() {
+    let disk = SimDisk::new(SimOptions::default());
+    let stage = Stage::default();
+    let hooked = {
+        let stage = stage.clone();
+        HookDisk::new(&disk, move |call| {
+            if matches!(call, Call::SyncBegins) && on("sync") && stage.reach(1) {
+                stage.wait(2, PATIENCE);
+            }
+        })
+    };
+    let flushed = options(&hooked).durability(Durability::Flushed);
+    let db = flushed.open("store").unwrap();
+    db.put("a", "1").unwrap();
+    let syncing = db.clone();
+    let sync = named("sync", move || syncing.sync().map(|_| ()));
+    stage.wait(1, PATIENCE);
+    disk.fail(FaultPlan::once(SimCall::WriteAt, 1, 5));
+    let failed = db.put("a", "2");
+    stage.reach(2);
+    // What it covered had been written, and is durable.
+    sync.join().unwrap().unwrap();
+    assert!(matches!(failed, Err(Error::CommitUnknown { .. })));
+    assert_eq!(db.get("a").unwrap().unwrap().value, "1");
+    assert_eq!((db.rev().get(), db.durable_rev().get()), (2, 2));
+}
+
+/// Who is told that a revision is compacted sees that from then on: the compaction that was before has happened.
+#[test]
+fn a_compaction_is_refused_only_for_one_that_has_happened() {
+    let disk = SimDisk::new(SimOptions::default());
+    let stage = Stage::default();
+    let hooked = {
+        let stage = stage.clone();
+        HookDisk::new(&disk, move |call| {
+            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
+                stage.wait(2, A_WHILE);
+            }
+        })
+    };
+    let db = options(&hooked).open("store").unwrap();
+    db.put("a", "1").unwrap();
+    db.put("a", "2").unwrap();
+    let compacting = db.clone();
+    let first = named("first", move || compacting.compact(3).map(|_| ()));
+    stage.wait(1, PATIENCE);
+    let refused = db.compact(3);
+    let seen = db.read_at(2);
+    let image = after_power_cut(&disk);
+    stage.reach(2);
+    first.join().unwrap().unwrap();
+    assert!(matches!(refused, Err(Error::Compacted { .. })));
+    assert!(matches!(seen, Err(Error::Compacted { .. })), "{seen:?}");
+    let db = Options::new().disk(Arc::new(image)).open("store").unwrap();
+    assert_eq!(db.compact_rev().map(revtree::Revision::get), Some(3));
+}
+
 /// A sync publishes what it made durable, which is older than what a weaker commit has shown meanwhile.
 #[test]
 fn what_is_visible_never_goes_back() {

@@ -134,8 +134,10 @@ impl SimDisk {
             .seed
             .wrapping_mul(31)
             .wrapping_add(operation + 1);
+        // Who looks at one is alone with it.
         SimOptions {
             seed,
+            yields: false,
             ..self.options
         }
     }

@@ -39,6 +39,9 @@ impl SimFile {
     }
 
     fn sync(&self, call: Call) -> io::Result<()> {
+        if self.disk.options.yields {
+            std::thread::yield_now();
+        }
         let mut machine = self.disk.machine();
         let inode = self.inode;
         let Some(plan) = machine.faults.enter(call) else {

@@ -78,6 +78,9 @@ pub struct SimOptions {
     /// Does a write that the power cut interrupts leave the bytes beside it alone, in the same
     /// sector? Disks promise it, SQLite assumes it too.
     pub power_safe_overwrite: bool,
+    /// Does a sync let other threads go on, as one that waits for a disk does? Without it, a thread is
+    /// seldom met inside of one.
+    pub yields: bool,
 }
 
 impl Default for SimOptions {
@@ -85,6 +88,7 @@ impl Default for SimOptions {
         SimOptions {
             seed: 0,
             power_safe_overwrite: true,
+            yields: false,
         }
     }
 }

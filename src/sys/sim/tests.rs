@@ -113,6 +113,7 @@ fn garbage_keeps_to_the_bytes_that_were_written() {
         let disk = SimDisk::new(SimOptions {
             seed: 1,
             power_safe_overwrite,
+            ..SimOptions::default()
         });
         disk.put_bytes(store(), &[1; 2048]);
         let file = disk.open(store(), Access::ReadWrite).expect("opened");

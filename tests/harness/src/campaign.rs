@@ -42,6 +42,8 @@ pub struct Tally {
     pub runs: u64,
     /// Commits that a killed process acknowledged.
     pub acknowledged: u64,
+    /// Calls of its threads.
+    pub operations: u64,
 }
 
 impl From<u64> for Tally {
@@ -59,6 +61,7 @@ impl Tally {
         self.units += other.units.max(1);
         self.runs += other.runs;
         self.acknowledged += other.acknowledged;
+        self.operations += other.operations;
         for (kind, count) in &other.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
@@ -91,6 +94,7 @@ impl fmt::Display for Summary {
                     kinds,
                     runs,
                     acknowledged,
+                    operations,
                 },
             histories,
             seed,
@@ -110,6 +114,12 @@ impl fmt::Display for Summary {
         match unit.as_str() {
             // What the summaries that CI prints say word for word.
             "ops" => write!(f, "{name}: {units} operations, 0 differences"),
+            "histories" if *operations > 0 => {
+                write!(
+                    f,
+                    "{name}: {histories} histories, {operations} operations, 0 wrong"
+                )
+            }
             "histories" => {
                 write!(
                     f,
@@ -302,7 +312,7 @@ mod tests {
                     units: 1,
                     kinds: [("writes", 3), ("syncs", 1)].into(),
                     runs: 9,
-                    acknowledged: 0,
+                    ..Tally::default()
                 })
             },
         };

@@ -2,7 +2,8 @@
 //!
 //! An image that is older than what was acknowledged is *lost*; one that is no accepted state, or that
 //! cannot be opened or read, is *wrong*. Recovery is crashed again, three deep. [`world`] does the same
-//! with *all* histories of a few transactions and *all* that a power cut may leave of them.
+//! with *all* histories of a few transactions and *all* that a power cut may leave of them, [`threads()`] with
+//! histories of several threads.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -22,6 +23,7 @@ mod history;
 mod old;
 mod ops;
 mod run;
+mod threads;
 mod worlds;
 
 use beside::Beside;
@@ -31,6 +33,7 @@ pub(crate) use history::batched;
 pub use history::{History, Mark, STORE, Setup, end_process, state_of};
 pub use ops::{short, writes};
 pub use run::Seen;
+pub use threads::threads;
 pub use worlds::{WORLDS_MAX, world};
 
 /// What the crashes of a campaign did.

@@ -12,6 +12,7 @@
 //! * [`campaign`]: many seeds on all cores, from the command line.
 //! * [`subject`]: the real store behind that trait.
 //! * [`mod@crash`]: histories on a simulated disk, crashed at every operation, or with calls that fail.
+//! * [`mod@histories`]: several threads on one store, and a checker of what they saw.
 //! * [`mod@damage`]: every bit of a store, lost blocks, bytes behind the end.
 //! * [`mod@fuzz`]: what a fuzzer feeds, as functions of bytes.
 //! * [`mod@kill`]: a process that writes to real files and is killed, again and again.
@@ -19,7 +20,8 @@
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
 //! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one),
-//! but for the moment at which a process is killed from outside, and for how fast a campaign was.
+//! but for the moment at which a process is killed from outside, for which of several threads comes first,
+//! and for how fast a campaign was.
 
 pub mod answer;
 pub mod apply;
@@ -31,6 +33,7 @@ pub mod encoding;
 pub mod fuzz;
 pub mod generate;
 pub mod hash;
+pub mod histories;
 pub mod keys;
 pub mod kill;
 pub mod model;

@@ -20,6 +20,10 @@ const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"]
 
 /// Histories and operations of the campaigns: some minutes on two cores.
 const CRASH_IMAGES: &str = "1000000";
+/// The same in histories of several threads: half a minute.
+const THREAD_IMAGES: &str = "100000";
+/// Histories of several threads without a crash: half a minute.
+const THREAD_HISTORIES: &str = "30000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
 /// Inputs by chance for the fuzzer's targets: a minute.
@@ -113,14 +117,18 @@ fn run_programs(steps: &mut Steps) {
     let built = target().join("debug");
     let campaign = |arguments: &[&str]| program(&built.join("campaign"), arguments);
     steps.command("power cuts", campaign(&["crash", "--images", CRASH_IMAGES]));
+    let images = ["crash-threads", "--images", THREAD_IMAGES];
+    steps.command("power cuts under threads", campaign(&images));
     steps.command("small worlds", campaign(&["worlds", "--worlds", WORLDS]));
-    let histories = ["faults", "--histories", FAULT_HISTORIES];
+    let failing = ["faults", "--histories", FAULT_HISTORIES];
+    let threads = ["histories", "--histories", THREAD_HISTORIES];
     steps.command("damage", campaign(&["damage"]));
     steps.command(
         "crafted inputs",
         campaign(&["fuzz", "--inputs", FUZZ_INPUTS]),
     );
-    steps.command("failing calls", campaign(&histories));
+    steps.command("failing calls", campaign(&failing));
+    steps.command("threads", campaign(&threads));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
     steps.command("killed processes", campaign(&["kill", "--times", KILLS]));
     steps.call("tool", || tool(&built.join("revtree")));

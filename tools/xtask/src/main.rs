@@ -43,10 +43,14 @@ cargo xtask <command>
   supply                          dependencies: where from, which licence, which advisory, how many
   conformance                     etcd's tests: what is shown, what is for later, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
+  crash-threads [--images N] [--seed S]
+                                  the same in histories of several threads, and of what they were told
   worlds [--worlds N] [--seed S]  all that power cuts leave of all histories of up to four transactions
   damage                          every bit of a store of 64 KiB, lost blocks, bytes behind the end
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
+  histories [--histories N] [--seed S]
+                                  several threads on one store, and a check of all that each saw
   model [--ops N] [--seed S]      random histories beside the reference model
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
   long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
@@ -83,13 +87,17 @@ fn main() -> ExitCode {
         ("report", ["--check"]) => report::check(),
         ("supply", []) => supply::run(),
         ("conformance", []) => conformance::run(),
-        ("crash" | "worlds" | "damage" | "faults" | "model" | "kill", options) => {
-            campaign(command, options)
-        }
+        (
+            "crash" | "crash-threads" | "worlds" | "damage" | "faults" | "histories" | "model"
+            | "kill",
+            options,
+        ) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
+            .and_then(|()| campaign("crash-threads", &["--images", "10000000"]))
             .and_then(|()| campaign("worlds", &[]))
             .and_then(|()| campaign("damage", &[]))
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
+            .and_then(|()| campaign("histories", &["--histories", "5000000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
             .and_then(|()| recorded("miri", &[], sanitize::miri))

@@ -20,6 +20,8 @@ const FINDERS: &[&str] = &[
     "format",
     "campaign model",
     "campaign crash",
+    "campaign histories",
+    "campaign crash-threads",
     "lib",
     "test api",
     "test sim",
@@ -34,6 +36,8 @@ const FINDERS: &[&str] = &[
 const CAMPAIGNS: &[(&str, &[&str])] = &[
     ("model", &["--ops", "300000"]),
     ("crash", &["--images", "300000"]),
+    ("crash-threads", &["--images", "100000"]),
+    ("histories", &["--histories", "30000"]),
     ("worlds", &["--worlds", "168"]),
     ("faults", &["--histories", "8"]),
     ("kill", &["--times", "200"]),

@@ -1,9 +1,9 @@
-//! `campaign model`, `campaign crash`, `campaign faults`, `campaign kill`: histories of one seed after the other.
+//! `campaign model`, `campaign crash`, `campaign faults`, `campaign kill` and others: histories of one seed after the other.
 
 use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
-use revtree_harness::{Store, crash, damage, fuzz, generate, kill, run};
+use revtree_harness::{Store, crash, damage, fuzz, generate, histories, kill, run};
 
 fn main() -> ExitCode {
     // This program is also the process that `campaign kill` kills.
@@ -54,6 +54,18 @@ fn main() -> ExitCode {
             unit: "histories",
             units: 100,
             history: &faults,
+        },
+        Kind {
+            name: "crash-threads",
+            unit: "images",
+            units: 20_000,
+            history: &crash::threads,
+        },
+        Kind {
+            name: "histories",
+            unit: "histories",
+            units: 10_000,
+            history: &histories::histories,
         },
         Kind {
             name: "kill",

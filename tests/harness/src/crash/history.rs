@@ -92,7 +92,9 @@ impl Setup {
         Store::open(Path::new(STORE), move || options.clone())
     }
 
-    fn options(self, disk: &SimDisk) -> Options {
+    /// The options of a store on this disk.
+    #[must_use]
+    pub fn options(self, disk: &SimDisk) -> Options {
         Options::new()
             .disk(Arc::new(disk.clone()))
             .durability(self.durability)
@@ -300,7 +302,7 @@ pub(super) fn known_by(states: &[State], durable: Revision) -> usize {
 }
 
 /// Ends a store as the end of its process does: nothing more reaches the disk.
-pub fn end_process(store: Store, disk: &SimDisk) {
+pub fn end_process<S>(store: S, disk: &SimDisk) {
     for call in [
         Call::WriteAt,
         Call::SyncData,
