@@ -1,13 +1,15 @@
-//! kill -9 on a process that writes to a store in real files, again and again on one store.
+//! Processes that end in the middle of their writing, again and again on one store in real files.
 //!
-//! The process is this program again. It dies at a random moment by its parent, in the n-th call of
-//! a kind through the storage seam, or at a system call by a tracer, if there is one. Then the
+//! The process is this program again. Four campaigns end it: `kill` at a random moment by its parent, in
+//! the n-th call of a kind through the storage seam, or at a system call by a tracer, if there is one;
+//! `power` at such a moment too, with the power of the filesystem under it; `inject` lets a system call fail
+//! or end it, by the tracer; `memory` lets an allocation fail. Then the
 //! parent opens the store for reading, then it or a copy for writing, and it must be the model of the
 //! log at one entry: not before the last one told, with nothing invented. Where only the copy was
 //! repaired, the next process recovers the store, and may be killed while it does.
 //!
-//! What a kill does not show is durability: the page cache outlives the process. That is for
-//! [`crash`](mod@crate::crash).
+//! What a kill does not show is durability: the page cache outlives the process. That is for `power`, and
+//! for [`crash`](mod@crate::crash).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,16 +24,23 @@ mod check;
 mod child;
 mod disk;
 mod entry;
+mod medium;
 mod plan;
 mod process;
+mod shutdown;
+mod starve;
+
+pub use medium::{FileSystem, power_can_be_cut, with_own_mounts};
+pub use starve::Allocator;
 
 use check::Expected;
-use plan::{End, Life};
+use medium::Medium;
+use plan::{Campaign, End, Life};
 use process::{Process, TRACER};
 
-/// Kills of one store.
+/// Processes of one history, and of one store in the campaign that only kills.
 const LIVES: u64 = 12;
-/// The variable that makes the program the process that is killed: seed, life, path.
+/// The variable that makes the program the process that is killed: campaign, seed, life, path.
 const CHILD: &str = "REVTREE_KILL_CHILD";
 
 /// Becomes the process that is killed, if this program was started as one. To be called first.
@@ -43,13 +52,15 @@ pub fn live_if_told() {
     let Ok(told) = std::env::var(CHILD) else {
         return;
     };
-    let mut words = told.splitn(3, ' ');
+    let mut words = told.splitn(4, ' ');
+    let campaign = words.next().and_then(Campaign::named);
     let mut number = || words.next()?.parse().ok();
     let (seed, life) = (number(), number());
-    let (Some(seed), Some(life), Some(path)) = (seed, life, words.next()) else {
+    let (Some(campaign), Some(seed), Some(life), Some(path)) = (campaign, seed, life, words.next())
+    else {
         panic!("{CHILD}={told}");
     };
-    child::live(seed, life, Path::new(path))
+    child::live(campaign, seed, life, Path::new(path))
 }
 
 /// Kills the processes of one store, and looks at it after each.
@@ -58,32 +69,86 @@ pub fn live_if_told() {
 ///
 /// The first store that lost something or is wrong, and where its files are kept.
 pub fn kill(seed: u64) -> Result<Tally, String> {
+    history(Campaign::Kill, seed, None)
+}
+
+/// Cuts the power of a filesystem under the processes of its stores.
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn power(seed: u64, fs: FileSystem) -> Result<Tally, String> {
+    history(Campaign::Power, seed, Some(Medium::make(fs, seed)?))
+}
+
+/// Lets system calls of the processes fail, or end them.
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn inject(seed: u64) -> Result<Tally, String> {
+    history(Campaign::Inject, seed, None)
+}
+
+/// Why no system call can be made to fail here, if none can.
+///
+/// # Errors
+///
+/// What is missing, in one line.
+pub fn calls_can_fail() -> Result<(), String> {
+    if *TRACER {
+        Ok(())
+    } else {
+        Err("strace is not there, or may not trace".to_owned())
+    }
+}
+
+/// Lets allocations of the processes fail. For a program with [`Allocator`].
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn memory(seed: u64) -> Result<Tally, String> {
+    history(Campaign::Starve, seed, None)
+}
+
+fn history(campaign: Campaign, seed: u64, medium: Option<Medium>) -> Result<Tally, String> {
     let dir = tempfile::tempdir().map_err(|error| format!("no directory: {error}"))?;
     let mut kills = Kills {
+        campaign,
         seed,
         random: Random::new(seed ^ 0x0C1D),
-        path: dir.path().join("store"),
+        folder: (medium.as_ref()).map_or_else(|| dir.path().to_owned(), Medium::folder),
+        path: PathBuf::new(),
+        medium,
         expected: Expected::new(seed),
         tally: Tally::default(),
     };
     for number in 0..LIVES {
         if let Err(error) = kills.life(number) {
             let kept = dir.keep();
-            let life = Life::draw(seed, number);
+            if let Some(medium) = &kills.medium {
+                medium.keep(&kept);
+            }
+            let life = Life::draw(campaign, seed, number);
             return Err(format!(
                 "{error}\n  after life {number} of seed {seed}: {life:?}\n  kept in {}",
                 kept.display()
             ));
         }
     }
-    kills.tally.acknowledged = kills.expected.acks;
     Ok(kills.tally)
 }
 
 struct Kills {
+    campaign: Campaign,
     seed: u64,
     random: Random,
+    /// Where the stores lie.
+    folder: PathBuf,
     path: PathBuf,
+    /// The filesystem, if it is one of our own.
+    medium: Option<Medium>,
     expected: Expected,
     tally: Tally,
 }
@@ -91,32 +156,58 @@ struct Kills {
 impl Kills {
     /// One process from its start to what it leaves.
     fn life(&mut self, number: u64) -> Result<(), String> {
-        let life = Life::draw(self.seed, number);
-        let mut process = Process::start(self.seed, number, &self.path, life.end)?;
-        let mut spared = false;
+        let life = Life::draw(self.campaign, self.seed, number);
+        let lives = self.campaign.lives_of_a_store();
+        if number.is_multiple_of(lives) {
+            self.path = self.folder.join(format!("store{}", number / lives));
+            self.expected = Expected::new(self.seed);
+        }
+        let acknowledged = self.expected.acks;
+        let mut process = Process::start(self.seed, number, &life, &self.path)?;
         if let End::Parent { acks, micros } = life.end {
-            self.beside(&mut process, &life, acks)?;
+            // In the middle of making the store, or of what is done with one.
+            let making = self.medium.is_some() && number.is_multiple_of(lives);
+            if !making || self.random.once_in(3) {
+                self.beside(&mut process, &life, acks)?;
+            }
             // Somewhere in what it does next, and no matter where.
             std::thread::sleep(Duration::from_micros(micros));
+            self.cut()?;
             process.kill()?;
         }
+        let mut lines = Vec::new();
         while let Some(line) = process.next()? {
-            spared |= line == "spared";
             self.expected.hear(&line)?;
+            lines.push(line);
         }
-        process.died()?;
+        let signal = process.died(&life)?;
+        if let Some(medium) = &mut self.medium {
+            medium.cut()?;
+            medium.mount_again()?;
+        }
+        let heard = |word: &str| lines.iter().any(|line| line.starts_with(word));
         let kind = match life.end {
             End::Parent { .. } => "at a random moment",
-            _ if spared => "when its work was done",
+            _ if heard("spared") => "when its work was done",
             End::Call { call, .. } => call.name(),
-            End::Trace { .. } if *TRACER => "at a system call, traced",
-            End::Trace { .. } => "when its work was done (there is no tracer)",
+            End::Trace { .. } if !*TRACER => "when its work was done (there is no tracer)",
+            End::Trace { name, .. } if self.campaign == Campaign::Inject => name,
+            End::Trace { .. } => "at a system call, traced",
+            End::Starve { .. } if heard("error") => "an error",
+            End::Starve { .. } if signal == 9 => "done without it",
+            End::Starve { .. } => "the end of the process",
         };
         self.tally.units += 1;
         *self.tally.kinds.entry(kind).or_default() += 1;
         self.expected.all_heard()?;
         self.look(&life)?;
+        self.tally.acknowledged += self.expected.acks - acknowledged;
         self.expected.all_heard()
+    }
+
+    /// Cuts the power, if it is our own.
+    fn cut(&self) -> Result<(), String> {
+        self.medium.as_ref().map_or(Ok(()), Medium::cut)
     }
 
     /// Hears so many acknowledgements, and meets the living process as a second opener.
@@ -130,6 +221,11 @@ impl Kills {
             self.expected.hear(&line)?;
             heard += u64::from(line.starts_with("ack"));
             open |= line.starts_with("at");
+            if line.starts_with("error") {
+                return Err(format!(
+                    "wrong: before anything failed the process said {line}"
+                ));
+            }
             if line == "spared" {
                 break;
             }

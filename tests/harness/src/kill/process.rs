@@ -4,12 +4,12 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 
 use super::CHILD;
-use super::plan::End;
+use super::plan::{Campaign, End, Life};
 
 /// Whether there is a tracer that may trace.
 pub(super) static TRACER: LazyLock<bool> = LazyLock::new(|| {
@@ -27,23 +27,44 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(seed: u64, life: u64, store: &Path, end: End) -> Result<Process, String> {
+    pub(super) fn start(
+        seed: u64,
+        number: u64,
+        life: &Life,
+        store: &Path,
+    ) -> Result<Process, String> {
         let failed = |error| format!("the process cannot be started: {error}");
         let program = std::env::current_exe().map_err(failed)?;
-        let mut command = match end {
-            End::Trace { name, nth } if *TRACER => {
+        let mut command = match life.end {
+            End::Trace { name, nth, fault } if *TRACER => {
                 let mut tracer = Command::new("strace");
-                tracer.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
+                tracer.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e"]);
                 tracer.arg(format!("trace={name}"));
-                tracer.args(["-e", &format!("inject={name}:signal=KILL:when={nth}")]);
+                tracer.args(["-e", &fault.injection(name, nth)]);
+                let elsewhere = ["openat", "mmap", "pread64", "statx"].contains(&name);
+                if life.campaign == Campaign::Inject && elsewhere {
+                    // What is around the store, such as the program's own libraries, does not fail.
+                    for path in files(store) {
+                        tracer.arg("-P").arg(path);
+                    }
+                }
                 tracer.arg(program);
                 tracer
             }
             _ => Command::new(program),
         };
-        command.env(CHILD, format!("{seed} {life} {}", store.display()));
+        let campaign = life.campaign.name();
+        command.env(
+            CHILD,
+            format!("{campaign} {seed} {number} {}", store.display()),
+        );
         quiet(&mut command).stdout(Stdio::piped());
-        command.stderr(Stdio::inherit());
+        if life.campaign == Campaign::Starve {
+            // It ends with a message each time, and looking up the names of a trace takes longer than the life.
+            command.env("RUST_BACKTRACE", "0");
+        } else {
+            command.stderr(Stdio::inherit());
+        }
         let mut child = command.spawn().map_err(failed)?;
         let lines = child.stdout.take().map(BufReader::new).map(BufRead::lines);
         let lines = lines.ok_or("the process has no pipe")?;
@@ -60,15 +81,22 @@ impl Process {
         killed.map_err(|error| format!("the process cannot be killed: {error}"))
     }
 
-    /// It must have died by SIGKILL, whoever sent it.
-    pub(super) fn died(&mut self) -> Result<(), String> {
+    /// It must have died by SIGKILL, whoever sent it, or by what else may end such a life.
+    pub(super) fn died(&mut self, life: &Life) -> Result<i32, String> {
         let status = self.child.wait().map_err(|error| error.to_string())?;
-        if status.signal() == Some(9) {
-            Ok(())
-        } else {
-            Err(format!("wrong: the process was not killed: {status}"))
+        match status.signal() {
+            Some(signal) if life.ends_by(signal) => Ok(signal),
+            _ => Err(format!("wrong: the process was not killed: {status}")),
         }
     }
+}
+
+/// The store's file, what is saved beside it, and their folder.
+fn files(store: &Path) -> [PathBuf; 3] {
+    let mut saved = store.as_os_str().to_owned();
+    saved.push(".saved");
+    let folder = store.parent().unwrap_or(store).to_owned();
+    [store.to_owned(), saved.into(), folder]
 }
 
 impl Drop for Process {
@@ -78,7 +106,7 @@ impl Drop for Process {
     }
 }
 
-fn quiet(command: &mut Command) -> &mut Command {
+pub(super) fn quiet(command: &mut Command) -> &mut Command {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
