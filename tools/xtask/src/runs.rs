@@ -19,6 +19,7 @@ pub(crate) const CAMPAIGNS: &[&str] = &[
     "faults",
     "fuzz",
     "histories",
+    "inject",
     "kill",
     "loom",
     "memory",

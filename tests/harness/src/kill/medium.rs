@@ -23,6 +23,8 @@ use crate::random::Random;
 const OWN_MOUNTS: &str = "REVTREE_OWN_MOUNTS";
 /// Where a disk in a file is fast, because nothing syncs it in turn.
 const MEMORY: &str = "/dev/shm";
+/// The system's number for a disk that does not answer.
+const EIO: i32 = 5;
 
 /// What can be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,9 +167,12 @@ impl Medium {
 
     /// Cuts the power, at once; again does nothing more.
     pub(super) fn cut(&self) -> Result<(), String> {
-        File::open(self.folder())
-            .and_then(|folder| shutdown(&folder))
-            .map_err(|error| format!("the power cannot be cut: {error}"))
+        let cut = File::open(self.folder()).and_then(|folder| shutdown(&folder));
+        cut.or_else(|error| match error.raw_os_error() {
+            // XFS opens nothing more after a cut.
+            Some(EIO) => Ok(()),
+            _ => Err(format!("the power cannot be cut: {error}")),
+        })
     }
 
     /// What a machine finds that starts again.
