@@ -1,13 +1,14 @@
 //! Many threads, many tasks, several processes on one store.
 //!
 //! `checkpoints` kills while commits go on beside one, `counted` stops the engine inside its calls and counts them, `history` records what threads saw and
-//! compares it with a replay, `overlaps` puts two activities at one moment, `processes` kills writers and reads beside them, `tasks` awaits commits.
+//! compares it with a replay, `media` fills, limits and cuts real files, `overlaps` puts two activities at one moment, `processes` kills writers and reads beside them, `tasks` awaits commits.
 
 mod checkpoints;
 mod counted;
 mod gate;
 mod history;
 mod hooks;
+mod media;
 mod overlaps;
 mod processes;
 mod tasks;

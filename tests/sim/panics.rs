@@ -312,7 +312,7 @@ fn caught<T>(setup: &Setup, call: impl FnOnce() -> revtree::Result<T>) -> Option
 fn put(db: &Db, n: u64) -> revtree::Result<bool> {
     let mut txn = db.write()?;
     txn.put_with_lease(key(n), value(n), LeaseId(1 + n.cast_signed() % 3))?;
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         txn.put("other", value(n))?;
     }
     txn.commit().map(|commit| commit.durable)
@@ -348,11 +348,7 @@ fn history(setup: &Setup, disk: &SimDisk) -> Acknowledged {
                         told.compacted = rev;
                     }
                 }
-                12 => {
-                    if caught(setup, || db.sync()).is_some() {
-                        told.durable = told.puts.len();
-                    }
-                }
+                12 if caught(setup, || db.sync()).is_some() => told.durable = told.puts.len(),
                 15 if stage == 1 => {
                     let all = told.puts.len();
                     if caught(setup, || db.snapshot()?.save("saved")).is_some()
