@@ -631,8 +631,14 @@ impl Db {
         let (store, found) = open_store(&shared.disk, &arrived.path, &shared.path, &options)?;
         store.leased(|_, _| {})?;
         // 2. The name is the store's: from here on an open finds the new content, which we have locked.
-        arrived.take_name(&shared.path)?;
-        let synced = shared.disk.sync_directory(&shared.path).map_err(Arc::new);
+        let in_doubt = NameInDoubt(Some(shared.store.load_full()));
+        let taken = arrived.take_name(&shared.path);
+        let synced = taken
+            .as_ref()
+            .map_or(Ok(()), |()| shared.disk.sync_directory(&shared.path));
+        in_doubt.over();
+        taken?;
+        let synced = synced.map_err(Arc::new);
         if let Err(cause) = &synced {
             // A power cut may bring the old name back: nothing that is written here would be durable
             // before an open has synced the directory.
@@ -816,6 +822,25 @@ struct Arrived<'s> {
     /// What it is a copy of, when it came from another disk.
     brought: Option<Brought>,
     renamed: bool,
+}
+
+/// While the store's name goes over to another file: a panic in between leaves it in doubt whose it is, and the
+/// file that we have takes no more writes.
+struct NameInDoubt(Option<Arc<Store>>);
+
+impl NameInDoubt {
+    fn over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NameInDoubt {
+    fn drop(&mut self) {
+        if let Some(store) = &self.0 {
+            let cause = std::io::Error::other("a restore was given up half-way");
+            store.engine.poison(Arc::new(cause));
+        }
+    }
 }
 
 impl<'s> Arrived<'s> {

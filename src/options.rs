@@ -65,9 +65,16 @@ pub enum Durability {
 #[non_exhaustive]
 pub enum ReadMode {
     /// Through a memory map: values are borrowed.
+    ///
+    /// Two things end the process with `SIGBUS` when it reads: a page that the medium cannot read, and a file that
+    /// somebody else has cut. Neither can be prevented or caught here. Then the file is as it was left, the end of
+    /// the process is that of a kill, and the next open finds what was acknowledged, or says what is missing. Who
+    /// writes into the file of an open store can change what a borrowed value shows, with no signal at all: the
+    /// file's permissions and locks are all that stands in the way.
     #[default]
     Map,
-    /// By positioned reads into buffers: for media that fail, where a map would end the process.
+    /// By positioned reads into buffers: for media that fail, where a map would end the process. Here a read that
+    /// fails, a cut file and changed bytes are an error of that read.
     Pread,
 }
 

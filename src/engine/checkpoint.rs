@@ -15,14 +15,14 @@
 
 #![expect(clippy::disallowed_types, reason = "one checkpoint at a time")]
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 
 use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{FrameKind, PageRef, Root, RootKind, Superblock};
 
 use super::pages::{write_index, write_segments, write_tables};
-use super::{Checkpoint, Engine, IndexRun, State, lock};
+use super::{Checkpoint, Engine, IndexRun, State};
 use crate::error::{Error, Result};
 use crate::pager::{Room, Superblocks};
 use crate::trace;
@@ -41,8 +41,10 @@ impl Engine {
         if !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
-        let Ok(checkpoint) = self.checkpoint.try_lock() else {
-            return Ok(());
+        let checkpoint = match self.checkpoint.try_lock() {
+            Ok(checkpoint) => checkpoint,
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Poisoned(_)) => return Err(self.given_up()),
         };
         // Looked at under the lock, for which `retire` waits: a close's own checkpoint is the last.
         if self.is_retired() {
@@ -60,7 +62,7 @@ impl Engine {
 
     /// Writes a checkpoint, with the key index when `run` is given.
     pub(crate) fn checkpoint(&self, run: Option<&dyn IndexRun>) -> Result<()> {
-        self.checkpoint_locked(lock(&self.checkpoint), run)
+        self.checkpoint_locked(self.lock_whole(&self.checkpoint)?, run)
     }
 
     fn checkpoint_locked(
@@ -238,7 +240,7 @@ impl Engine {
         self.check_writable()?;
         self.retire();
         let unchanged = {
-            let checkpoint = lock(&self.checkpoint);
+            let checkpoint = self.lock_whole(&self.checkpoint)?;
             let append = self.append()?;
             let appended = append.log.appended() > 0;
             (!appended || append.log.head() == checkpoint.superblock.head)

@@ -248,7 +248,7 @@ impl Engine {
     /// once, to whoever asks first: a sync that overlaps a failed one, or follows it, may say yes to bytes
     /// that are lost. So a failed one poisons before another begins, and none is begun then.
     fn sync_file(&self) -> Result<()> {
-        let _alone = lock(&self.syncing);
+        let _alone = self.lock_whole(&self.syncing)?;
         if let Some(cause) = self.poison.get() {
             let cause = Arc::clone(cause);
             return Err(Error::Poisoned { cause });
@@ -268,14 +268,29 @@ impl Engine {
 
     fn append(&self) -> Result<MutexGuard<'_, Append>> {
         match &self.append {
-            Some(append) => Ok(lock(append)),
+            Some(append) => self.lock_whole(append),
             None => Err(Error::ReadOnly),
+        }
+    }
+
+    /// Locks what guards the file's next bytes. After a panic under such a lock they are not known, as after a
+    /// failed write: it poisons, too.
+    fn lock_whole<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
+        mutex.lock().map_err(|_panicked| self.given_up())
+    }
+
+    /// Poisons because somebody panicked in the middle of a write.
+    fn given_up(&self) -> Error {
+        let cause = Arc::new(io::Error::other("a write was given up half-way"));
+        self.poison(Arc::clone(&cause));
+        Error::Poisoned {
+            cause: self.poison.get().map_or(cause, Arc::clone),
         }
     }
 }
 
-/// Locks, also when a thread panicked while it held the lock: what the lock guards is checked by other
-/// means (`torn`, poison), so that one panic does not become two.
+/// Locks, also when a thread panicked while it held the lock, so that one panic does not become two: for what
+/// is whole between any two steps. What is not goes through [`Engine::lock_whole`].
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

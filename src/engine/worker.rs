@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_types, reason = "the worker sleeps")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
@@ -146,13 +147,22 @@ fn run(
         let asked = std::mem::take(&mut *lock(tasks));
         // Most failures poison the store, which the next write tells; without room it may go on, but who
         // waits for this sync is told as if it had made it itself.
-        if let Err(error) = engine.sync_accepted() {
+        let synced = going_on(|| engine.sync_accepted());
+        if let Some(Err(error)) = synced {
             for task in &asked {
                 let _ = task.failed.set(error.clone());
             }
         }
         let late = std::mem::take(&mut *lock(tasks));
-        asked.iter().chain(&late).for_each(|task| task.wake());
-        let _ = engine.maintain();
+        for task in asked.iter().chain(&late) {
+            going_on(|| task.wake());
+        }
+        going_on(|| engine.maintain());
     }
+}
+
+/// A waker is its task's code, and may panic; a sync or a checkpoint that does has poisoned the store, or will.
+/// The thread goes on in any case: somebody else waits for it.
+fn going_on<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }

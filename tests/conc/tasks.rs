@@ -251,3 +251,38 @@ fn checkpoints_are_written_whoever_waits() {
         eventually("no checkpoint by futures", || db.stats().checkpoints > 0);
     }
 }
+
+/// The waker of a task that panics when it is called.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Panics>) {
+        panic!("a waker that is meant to panic");
+    }
+}
+
+/// Wakers are called by the thread that syncs for tasks. One that panicked used to end this thread: nobody else
+/// was woken, now or later, without an error anywhere.
+#[test]
+fn a_waker_that_panics_takes_nobody_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().open(dir.path().join("store")).unwrap();
+    for round in 0..3 {
+        let mut panics = Box::pin(put(&db, &format!("panics/{round}")));
+        let waker = Waker::from(Arc::new(Panics));
+        let polled = panics.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        let mut executor = Executor::new();
+        let waits = put(&db, &format!("waits/{round}"));
+        executor.spawn(async move {
+            assert!(waits.await.unwrap().durable);
+        });
+        executor.run();
+        let mut executor = Executor::new();
+        executor.spawn(async move {
+            assert!(panics.await.unwrap().durable);
+        });
+        executor.run();
+    }
+    db.close().unwrap();
+}

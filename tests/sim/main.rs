@@ -4,6 +4,7 @@
 mod damage;
 mod medium;
 mod names;
+mod panics;
 mod recovery;
 mod refresh;
 mod space;

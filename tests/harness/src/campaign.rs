@@ -1,7 +1,8 @@
 //! Campaigns: histories of one seed after the other, until enough was tried or one of them fails.
 //!
 //! What a history is (a run beside the oracle, a power cut) is told by a [`Kind`]. A program of a few
-//! lines names its kinds and calls [`main`]; `cargo xtask crash`, `faults`, `kill` and `model` start it.
+//! lines names its kinds and calls [`main`]; `cargo xtask crash`, `faults`, `kill`, `model` and others start
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -103,8 +104,11 @@ impl fmt::Display for Summary {
         if *runs > 0 && unit == "histories" {
             write!(f, ", run {runs} times; of their calls failed")?;
         }
-        if unit == "times" {
-            write!(f, "; killed")?;
+        match unit.as_str() {
+            "times" => write!(f, "; killed")?,
+            "cuts" => write!(f, "; cut")?,
+            "runs" => write!(f, "; what failed in them")?,
+            _ => {}
         }
         writeln!(f)?;
         for (kind, count) in kinds {
@@ -134,17 +138,23 @@ impl fmt::Display for Summary {
                     "{name}: {units} kills, {acknowledged} acknowledged, 0 lost, 0 wrong"
                 )
             }
+            "cuts" => {
+                write!(
+                    f,
+                    "{name}: {units} cuts, {acknowledged} acknowledged, 0 lost"
+                )
+            }
+            "runs" => write!(f, "{name}: {units} runs, 0 lost"),
             _ => write!(f, "{name}: {units} {unit}, 0 lost, 0 wrong"),
         }
     }
 }
 
-/// Reads the command line, runs what it asks for, and prints the summary as the last line.
+/// Reads the arguments of the command line, runs what they ask for, and prints the summary as the last line.
 ///
 /// `REVTREE_SEED` runs that one seed, as in the tests.
 #[must_use]
-pub fn main(kinds: &[Kind<'_>]) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+pub fn main(kinds: &[Kind<'_>], arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let began = Instant::now();
     let outcome = asked(kinds, &arguments).and_then(|(kind, units, seed)| {

@@ -1,19 +1,17 @@
-//! kill -9 on a process that writes to a store in real files, again and again on one store.
+//! Processes that end in the middle of their writing, again and again on one store in real files.
 //!
-//! The process is this program again. It dies at a random moment by its parent, in the n-th call of
-//! a kind through the storage seam, or at a system call by a tracer, if there is one. Then the
+//! The process is this program again. Four campaigns end it: `kill` at a random moment by its parent, in
+//! the n-th call of a kind through the storage seam, or at a system call by a tracer, if there is one;
+//! `power` at such a moment too, with the power of the filesystem under it; `inject` lets a system call fail
+//! or end it, by the tracer; `memory` lets an allocation fail. Then the
 //! parent opens the store for reading, then it or a copy for writing, and it must be the model of the
 //! log at one entry: not before the last one told, with nothing invented. Where only the copy was
 //! repaired, the next process recovers the store, and may be killed while it does.
 //!
-//! What a kill does not show is durability: the page cache outlives the process. That is for
-//! [`crash`](mod@crate::crash).
+//! What a kill does not show is durability: the page cache outlives the process. That is for `power`, and
+//! for [`crash`](mod@crate::crash).
 
-use std::io::{BufRead, BufReader, Lines};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use revtree::{Error, Options, ReadMode};
@@ -26,24 +24,24 @@ mod check;
 mod child;
 mod disk;
 mod entry;
+mod medium;
 mod plan;
+mod process;
+mod shutdown;
+mod starve;
+
+pub use medium::{FileSystem, power_can_be_cut, with_own_mounts};
+pub use starve::Allocator;
 
 use check::Expected;
-use plan::{End, Life};
+use medium::Medium;
+use plan::{Campaign, End, Life};
+use process::{Process, TRACER};
 
-/// Kills of one store.
+/// Processes of one history, and of one store in the campaign that only kills.
 const LIVES: u64 = 12;
-/// The variable that makes the program the process that is killed: seed, life, path.
+/// The variable that makes the program the process that is killed: campaign, seed, life, path.
 const CHILD: &str = "REVTREE_KILL_CHILD";
-
-/// Whether there is a tracer that may trace.
-static TRACER: LazyLock<bool> = LazyLock::new(|| {
-    let mut tracer = Command::new("strace");
-    tracer.args(["-qq", "-o", "/dev/null", "true"]);
-    quiet(&mut tracer)
-        .status()
-        .is_ok_and(|status| status.success())
-});
 
 /// Becomes the process that is killed, if this program was started as one. To be called first.
 ///
@@ -54,13 +52,15 @@ pub fn live_if_told() {
     let Ok(told) = std::env::var(CHILD) else {
         return;
     };
-    let mut words = told.splitn(3, ' ');
+    let mut words = told.splitn(4, ' ');
+    let campaign = words.next().and_then(Campaign::named);
     let mut number = || words.next()?.parse().ok();
     let (seed, life) = (number(), number());
-    let (Some(seed), Some(life), Some(path)) = (seed, life, words.next()) else {
+    let (Some(campaign), Some(seed), Some(life), Some(path)) = (campaign, seed, life, words.next())
+    else {
         panic!("{CHILD}={told}");
     };
-    child::live(seed, life, Path::new(path))
+    child::live(campaign, seed, life, Path::new(path))
 }
 
 /// Kills the processes of one store, and looks at it after each.
@@ -69,32 +69,86 @@ pub fn live_if_told() {
 ///
 /// The first store that lost something or is wrong, and where its files are kept.
 pub fn kill(seed: u64) -> Result<Tally, String> {
+    history(Campaign::Kill, seed, None)
+}
+
+/// Cuts the power of a filesystem under the processes of its stores.
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn power(seed: u64, fs: FileSystem) -> Result<Tally, String> {
+    history(Campaign::Power, seed, Some(Medium::make(fs, seed)?))
+}
+
+/// Lets system calls of the processes fail, or end them.
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn inject(seed: u64) -> Result<Tally, String> {
+    history(Campaign::Inject, seed, None)
+}
+
+/// Why no system call can be made to fail here, if none can.
+///
+/// # Errors
+///
+/// What is missing, in one line.
+pub fn calls_can_fail() -> Result<(), String> {
+    if *TRACER {
+        Ok(())
+    } else {
+        Err("strace is not there, or may not trace".to_owned())
+    }
+}
+
+/// Lets allocations of the processes fail. For a program with [`Allocator`].
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn memory(seed: u64) -> Result<Tally, String> {
+    history(Campaign::Starve, seed, None)
+}
+
+fn history(campaign: Campaign, seed: u64, medium: Option<Medium>) -> Result<Tally, String> {
     let dir = tempfile::tempdir().map_err(|error| format!("no directory: {error}"))?;
     let mut kills = Kills {
+        campaign,
         seed,
         random: Random::new(seed ^ 0x0C1D),
-        path: dir.path().join("store"),
+        folder: (medium.as_ref()).map_or_else(|| dir.path().to_owned(), Medium::folder),
+        path: PathBuf::new(),
+        medium,
         expected: Expected::new(seed),
         tally: Tally::default(),
     };
     for number in 0..LIVES {
         if let Err(error) = kills.life(number) {
             let kept = dir.keep();
-            let life = Life::draw(seed, number);
+            if let Some(medium) = &kills.medium {
+                medium.keep(&kept);
+            }
+            let life = Life::draw(campaign, seed, number);
             return Err(format!(
                 "{error}\n  after life {number} of seed {seed}: {life:?}\n  kept in {}",
                 kept.display()
             ));
         }
     }
-    kills.tally.acknowledged = kills.expected.acks;
     Ok(kills.tally)
 }
 
 struct Kills {
+    campaign: Campaign,
     seed: u64,
     random: Random,
+    /// Where the stores lie.
+    folder: PathBuf,
     path: PathBuf,
+    /// The filesystem, if it is one of our own.
+    medium: Option<Medium>,
     expected: Expected,
     tally: Tally,
 }
@@ -102,32 +156,58 @@ struct Kills {
 impl Kills {
     /// One process from its start to what it leaves.
     fn life(&mut self, number: u64) -> Result<(), String> {
-        let life = Life::draw(self.seed, number);
-        let mut process = Process::start(self.seed, number, &self.path, life.end)?;
-        let mut spared = false;
+        let life = Life::draw(self.campaign, self.seed, number);
+        let lives = self.campaign.lives_of_a_store();
+        if number.is_multiple_of(lives) {
+            self.path = self.folder.join(format!("store{}", number / lives));
+            self.expected = Expected::new(self.seed);
+        }
+        let acknowledged = self.expected.acks;
+        let mut process = Process::start(self.seed, number, &life, &self.path)?;
         if let End::Parent { acks, micros } = life.end {
-            self.beside(&mut process, &life, acks)?;
+            // In the middle of making the store, or of what is done with one.
+            let making = self.medium.is_some() && number.is_multiple_of(lives);
+            if !making || self.random.once_in(3) {
+                self.beside(&mut process, &life, acks)?;
+            }
             // Somewhere in what it does next, and no matter where.
             std::thread::sleep(Duration::from_micros(micros));
+            self.cut()?;
             process.kill()?;
         }
+        let mut lines = Vec::new();
         while let Some(line) = process.next()? {
-            spared |= line == "spared";
             self.expected.hear(&line)?;
+            lines.push(line);
         }
-        process.died()?;
+        let signal = process.died(&life)?;
+        if let Some(medium) = &mut self.medium {
+            medium.cut()?;
+            medium.mount_again()?;
+        }
+        let heard = |word: &str| lines.iter().any(|line| line.starts_with(word));
         let kind = match life.end {
             End::Parent { .. } => "at a random moment",
-            _ if spared => "when its work was done",
+            _ if heard("spared") => "when its work was done",
             End::Call { call, .. } => call.name(),
-            End::Trace { .. } if *TRACER => "at a system call, traced",
-            End::Trace { .. } => "when its work was done (there is no tracer)",
+            End::Trace { .. } if !*TRACER => "when its work was done (there is no tracer)",
+            End::Trace { name, .. } if self.campaign == Campaign::Inject => name,
+            End::Trace { .. } => "at a system call, traced",
+            End::Starve { .. } if heard("error") => "an error",
+            End::Starve { .. } if signal == 9 => "done without it",
+            End::Starve { .. } => "the end of the process",
         };
         self.tally.units += 1;
         *self.tally.kinds.entry(kind).or_default() += 1;
         self.expected.all_heard()?;
         self.look(&life)?;
+        self.tally.acknowledged += self.expected.acks - acknowledged;
         self.expected.all_heard()
+    }
+
+    /// Cuts the power, if it is our own.
+    fn cut(&self) -> Result<(), String> {
+        self.medium.as_ref().map_or(Ok(()), Medium::cut)
     }
 
     /// Hears so many acknowledgements, and meets the living process as a second opener.
@@ -141,6 +221,11 @@ impl Kills {
             self.expected.hear(&line)?;
             heard += u64::from(line.starts_with("ack"));
             open |= line.starts_with("at");
+            if line.starts_with("error") {
+                return Err(format!(
+                    "wrong: before anything failed the process said {line}"
+                ));
+            }
             if line == "spared" {
                 break;
             }
@@ -224,69 +309,4 @@ impl Kills {
             .close()
             .map_err(|error| format!("wrong: it cannot be closed: {error:?}"))
     }
-}
-
-/// A started process; killed when it is dropped.
-struct Process {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(seed: u64, life: u64, store: &Path, end: End) -> Result<Process, String> {
-        let failed = |error| format!("the process cannot be started: {error}");
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut command = match end {
-            End::Trace { name, nth } if *TRACER => {
-                let mut tracer = Command::new("strace");
-                tracer.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-                tracer.arg(format!("trace={name}"));
-                tracer.args(["-e", &format!("inject={name}:signal=KILL:when={nth}")]);
-                tracer.arg(program);
-                tracer
-            }
-            _ => Command::new(program),
-        };
-        command.env(CHILD, format!("{seed} {life} {}", store.display()));
-        quiet(&mut command).stdout(Stdio::piped());
-        command.stderr(Stdio::inherit());
-        let mut child = command.spawn().map_err(failed)?;
-        let lines = child.stdout.take().map(BufReader::new).map(BufRead::lines);
-        let lines = lines.ok_or("the process has no pipe")?;
-        Ok(Process { child, lines })
-    }
-
-    fn next(&mut self) -> Result<Option<String>, String> {
-        let line = self.lines.next().transpose();
-        line.map_err(|error| format!("the pipe cannot be read: {error}"))
-    }
-
-    fn kill(&mut self) -> Result<(), String> {
-        let killed = self.child.kill();
-        killed.map_err(|error| format!("the process cannot be killed: {error}"))
-    }
-
-    /// It must have died by SIGKILL, whoever sent it.
-    fn died(&mut self) -> Result<(), String> {
-        let status = self.child.wait().map_err(|error| error.to_string())?;
-        if status.signal() == Some(9) {
-            Ok(())
-        } else {
-            Err(format!("wrong: the process was not killed: {status}"))
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn quiet(command: &mut Command) -> &mut Command {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
 }

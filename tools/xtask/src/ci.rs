@@ -32,6 +32,11 @@ const FAULT_HISTORIES: &str = "80";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
 const KILLS: &str = "2000";
+/// Power cuts of each filesystem, runs with a failing system call, runs with a failing allocation: half a
+/// minute in all.
+const CUTS: &str = "300";
+const CALLS: &str = "500";
+const ALLOCATIONS: &str = "1000";
 
 /// Runs all steps, also behind one that fails, and sums up in a last line.
 pub(crate) fn run() -> Result<()> {
@@ -131,6 +136,18 @@ fn run_programs(steps: &mut Steps) {
     steps.command("threads", campaign(&threads));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
     steps.command("killed processes", campaign(&["kill", "--times", KILLS]));
+    have("strace", "strace");
+    steps.command(
+        "failing system calls",
+        campaign(&["inject", "--runs", CALLS]),
+    );
+    steps.command("no memory", campaign(&["memory", "--runs", ALLOCATIONS]));
+    have("mkfs.ext4", "e2fsprogs");
+    have("mkfs.xfs", "xfsprogs");
+    for fs in ["ext4", "xfs"] {
+        let cuts = campaign(&["power", "--fs", fs, "--cuts", CUTS]);
+        steps.command(&format!("real power cuts under {fs}"), cuts);
+    }
     steps.call("tool", || tool(&built.join("revtree")));
     match examples() {
         Ok(names) => {
@@ -150,6 +167,27 @@ fn run_programs(steps: &mut Steps) {
         Err(why) => {
             steps.call("examples", || Err(why));
         }
+    }
+}
+
+/// Installs a package for a program that is not there, where one may. Without it the campaign says that it was
+/// skipped, which is no failure.
+fn have(program: &str, package: &str) {
+    let mut version = Command::new(program);
+    version.arg("-V");
+    if works(version) {
+        return;
+    }
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        works(apt)
+    };
+    let install = ["install", "--yes", "--no-install-recommends", package];
+    if apt(&install) || (apt(&["update"]) && apt(&install)) {
+        println!("{package} was installed");
+    } else {
+        println!("{package} cannot be installed here");
     }
 }
 

@@ -53,6 +53,10 @@ cargo xtask <command>
                                   several threads on one store, and a check of all that each saw
   model [--ops N] [--seed S]      random histories beside the reference model
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
+  power [--cuts N] [--fs ext4|xfs] [--seed S]
+                                  real power cuts under a process that writes, on a filesystem in a file
+  inject [--runs N] [--seed S]    system calls of a process that writes fail, or it is killed inside them
+  memory [--runs N] [--seed S]    allocations of a process that writes fail
   long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
                                   at the size of a night
   fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
@@ -89,7 +93,7 @@ fn main() -> ExitCode {
         ("conformance", []) => conformance::run(),
         (
             "crash" | "crash-threads" | "worlds" | "damage" | "faults" | "histories" | "model"
-            | "kill",
+            | "kill" | "power" | "inject" | "memory",
             options,
         ) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
@@ -100,6 +104,10 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("histories", &["--histories", "5000000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
+            .and_then(|()| campaign("power", &["--fs", "ext4", "--cuts", "20000"]))
+            .and_then(|()| campaign("power", &["--fs", "xfs", "--cuts", "10000"]))
+            .and_then(|()| campaign("inject", &["--runs", "20000"]))
+            .and_then(|()| campaign("memory", &["--runs", "50000"]))
             .and_then(|()| recorded("miri", &[], sanitize::miri))
             .and_then(|()| recorded("asan", &[], sanitize::asan))
             .and_then(|()| recorded("tsan", &[], sanitize::tsan))

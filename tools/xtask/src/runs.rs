@@ -20,6 +20,7 @@ pub(crate) const CAMPAIGNS: &[&str] = &[
     "faults",
     "fuzz",
     "histories",
+    "inject",
     "kill",
     "loom",
     "memory",

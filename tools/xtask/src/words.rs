@@ -10,6 +10,8 @@ const UNSAFE: &[&str] = &[
     "src/index/map.rs",
     "src/index/node.rs",
     "src/index/tests/memory.rs",
+    "tests/harness/src/kill/shutdown.rs",
+    "tests/harness/src/kill/starve.rs",
     "tests/size/memory.rs",
     "src/sys/extent.rs",
     "src/sys/region.rs",

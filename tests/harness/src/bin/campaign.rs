@@ -3,12 +3,44 @@
 use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
+use revtree_harness::kill::FileSystem;
 use revtree_harness::{Store, crash, damage, fuzz, generate, histories, kill, run};
+
+/// For `campaign memory`: its processes run out of memory.
+#[global_allocator]
+static ALLOCATOR: kill::Allocator = kill::Allocator;
 
 fn main() -> ExitCode {
     // This program is also the process that `campaign kill` kills.
     kill::live_if_told();
-    campaign(&[
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut fs = FileSystem::Ext4;
+    if let Some(at) = arguments.iter().position(|word| word == "--fs") {
+        let Some(named) = arguments
+            .get(at + 1)
+            .and_then(|name| FileSystem::named(name))
+        else {
+            eprintln!("--fs ext4 or --fs xfs");
+            return ExitCode::FAILURE;
+        };
+        fs = named;
+        arguments.drain(at..at + 2);
+    }
+    let command = arguments.first().map_or("", String::as_str);
+    let possible = match command {
+        "power" => {
+            kill::with_own_mounts();
+            kill::power_can_be_cut(fs)
+        }
+        "inject" => kill::calls_can_fail(),
+        _ => Ok(()),
+    };
+    if let Err(why) = possible {
+        // Not the campaign's name first: what was skipped goes on no record.
+        println!("SKIPPED: {command}: {why}");
+        return ExitCode::SUCCESS;
+    }
+    let kinds = [
         Kind {
             name: "model",
             unit: "ops",
@@ -73,7 +105,26 @@ fn main() -> ExitCode {
             units: 200,
             history: &kill::kill,
         },
-    ])
+        Kind {
+            name: "power",
+            unit: "cuts",
+            units: 300,
+            history: &|seed| kill::power(seed, fs),
+        },
+        Kind {
+            name: "inject",
+            unit: "runs",
+            units: 500,
+            history: &kill::inject,
+        },
+        Kind {
+            name: "memory",
+            unit: "runs",
+            units: 1000,
+            history: &kill::memory,
+        },
+    ];
+    campaign(&kinds, &arguments)
 }
 
 /// What a crashed history had.

@@ -1,49 +1,63 @@
 //! The process that is killed: it applies the log on several threads and tells what it acknowledges.
 //!
 //! A line is one write to a pipe, below the size that a pipe takes at once; what was told, no kill
-//! takes back. It never ends by itself but for an error, which it tells, too.
+//! takes back. It never ends by itself but for an error, which it tells, too; an error that the end of its
+//! life can bring is told, and then it opens the store again.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use revtree::{Applied, Commit, Db, Error, WriteTxn};
 
 use super::disk::{KillDisk, die};
 use super::entry::{After, Entry, NUMBER, Step, TABLE};
-use super::plan::{End, Life};
+use super::plan::{Campaign, End, Life};
+use super::starve::{has_starved, starve};
 
 /// After so long it is stuck, which the parent must hear of: far more than any life takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Lives the life of that number on the store; ends by a kill.
-pub(super) fn live(seed: u64, number: u64, store: &Path) -> ! {
+pub(super) fn live(campaign: Campaign, seed: u64, number: u64, store: &Path) -> ! {
     std::thread::spawn(|| {
         std::thread::sleep(PATIENCE);
         say("failed: it is stuck");
         die();
     });
-    let life = Life::draw(seed, number);
+    let life = Life::draw(campaign, seed, number);
     let kill = match life.end {
         End::Call { call, side, nth } => Some((call, side, nth)),
         _ => None,
     };
-    let disk = KillDisk::new(kill);
+    let folder = store.parent().filter(|_| campaign == Campaign::Power);
+    let power = folder.map(|folder| File::open(folder).expect("the store's folder is there"));
+    let disk = KillDisk::new(kill, power);
     let child = Child {
         seed,
         life,
         store: store.to_owned(),
         gate: RwLock::new(()),
     };
+    say("born");
+    if let End::Starve { nth, sticky } = child.life.end {
+        starve(nth, sticky);
+    }
+    let mut met = false;
     for stage in 0..child.life.stages {
         if let Err(error) = child.stage(stage, &disk) {
-            say(&format!("failed: {error} ({error:?})"));
-            die();
+            child.tell(&error);
+            met = true;
         }
     }
-    say("spared");
+    say(if met || has_starved() {
+        "met"
+    } else {
+        "spared"
+    });
     match child.life.end {
         // The parent still wants to see the lock; then it kills.
         End::Parent { .. } => loop {
@@ -75,11 +89,13 @@ impl Child {
         say(&format!("at {}", number_of(row.as_deref())));
         let _ = db.stats();
         let last = AtomicU64::new(u64::MAX);
+        let failed = OnceLock::new();
         let work = || {
-            let worked = self.work(&db, &last);
-            if let Err(error) = &worked {
-                say(&format!("failed: {error} ({error:?})"));
-                die();
+            if let Err(error) = self.work(&db, &last) {
+                self.tell(&error);
+                // The others may find that they go on, or not.
+                last.store(0, Ordering::SeqCst);
+                let _ = failed.set(error);
             }
         };
         std::thread::scope(|scope| {
@@ -87,6 +103,12 @@ impl Child {
                 scope.spawn(work);
             }
         });
+        if let Some(error) = failed.into_inner() {
+            // What failed is over: reads go on, and what they show is the whole of some entry.
+            self.read(&db)?;
+            let _ = db.close();
+            return Err(error);
+        }
         if stage + 1 < self.life.stages {
             db.close()
         } else {
@@ -94,6 +116,26 @@ impl Child {
             std::mem::forget(db);
             Ok(())
         }
+    }
+
+    /// Says which error a call gave: one that the life's end can bring, or the end of the campaign.
+    fn tell(&self, error: &Error) {
+        if self.life.tolerates(error) {
+            say(&format!("error {}", error.kind() as u64));
+        } else {
+            say(&format!("failed: {error} ({error:?})"));
+            die();
+        }
+    }
+
+    /// Reads all keys.
+    fn read(&self, db: &Db) -> Result<(), Error> {
+        let view = db.read()?;
+        view.table(TABLE).get(NUMBER)?;
+        for kv in view.range(..) {
+            kv?;
+        }
+        Ok(())
     }
 
     /// Applies one entry after the other, beside the other threads, up to the last of this stage.
@@ -134,7 +176,9 @@ impl Child {
             self.acknowledge(db, &entry)?;
             self.afterwards(db, &entry)?;
             drop(shared);
-            if self.life.restores && (entry.after == After::Restore || entry.number % 16 == 3) {
+            if self.life.restores
+                && (entry.after == After::Restore || entry.number % self.life.restores_every() == 3)
+            {
                 self.restore(db)?;
             }
         }
@@ -142,7 +186,7 @@ impl Child {
 
     /// Tells the entry, once it survives a kill.
     fn acknowledge(&self, db: &Db, entry: &Entry) -> Result<(), Error> {
-        if !self.life.survives_kill() && !entry.sync {
+        if !self.life.survives() && !entry.sync {
             if !entry.number.is_multiple_of(8) {
                 return Ok(());
             }
@@ -157,7 +201,7 @@ impl Child {
             After::Nothing | After::Restore => {}
             After::Raise => {
                 db.raise_consistent_index(2 * entry.number + 1)?;
-                if self.life.survives_kill() {
+                if self.life.survives() {
                     say(&format!("raised {}", entry.number));
                 }
             }

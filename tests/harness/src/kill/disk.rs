@@ -3,12 +3,15 @@
 //! Halfway is what a kill can leave of one call: a write and an allocation are ended between two of
 //! their pages. The process kills itself with SIGKILL, so no destructor and no buffer of ours runs.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use revtree::storage::{Access, Disk, Extent, FileIdentity, LockByte, LockMode, RealDisk, Storage};
+
+use super::shutdown::shutdown;
 
 /// Kinds of calls: each of the seam's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +140,8 @@ impl Call {
 struct Trigger {
     kill: Option<(Call, Side)>,
     left: AtomicU64,
+    /// The filesystem whose power is cut first.
+    power: Option<File>,
 }
 
 /// The disk.
@@ -159,13 +164,15 @@ pub(super) fn die() -> ! {
 }
 
 impl KillDisk {
-    /// A disk that kills in the `nth` call, counted from 1; or never.
-    pub(super) fn new(kill: Option<(Call, Side, u64)>) -> KillDisk {
+    /// A disk that kills in the `nth` call, counted from 1; or never. With a file or a folder, its
+    /// filesystem loses its power at the same moment.
+    pub(super) fn new(kill: Option<(Call, Side, u64)>, power: Option<File>) -> KillDisk {
         let nth = kill.map_or(0, |(_, _, nth)| nth);
         KillDisk {
             trigger: Arc::new(Trigger {
                 kill: kill.map(|(call, side, _)| (call, side)),
                 left: AtomicU64::new(nth),
+                power,
             }),
         }
     }
@@ -196,6 +203,10 @@ impl Trigger {
             Some(Side::After) => {
                 let _ = make();
             }
+        }
+        if let Some(Err(error)) = self.power.as_ref().map(shutdown) {
+            eprintln!("the power cannot be cut: {error}");
+            std::process::abort();
         }
         die()
     }

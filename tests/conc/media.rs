@@ -1,0 +1,383 @@
+//! Real media that are full, limited, read-only or not ours, and files that somebody cuts.
+//!
+//! Each test starts this program again in a place that a test alone must not make: with mounts of its own, which
+//! end with it however it ends, with a limit, or as another user. Where the system lets nobody do this, the test
+//! says so past the test runner, and shows nothing.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use revtree::{Create, Db, Durability, Error, ErrorKind, Options, ReadMode};
+
+/// What the other process is to do, and where.
+const ROLE: &str = "REVTREE_TEST_MEDIUM";
+const FOLDER: &str = "REVTREE_TEST_FOLDER";
+/// The user that owns nothing.
+const NOBODY: &str = "65534";
+/// The signal for a page of the map that is not there.
+const SIGBUS: i32 = 7;
+
+fn options() -> Options {
+    Options::new()
+        .segment_bytes(64 << 10)
+        .store_bytes_max(1 << 27)
+}
+
+fn key(n: u64) -> String {
+    format!("key/{n:05}")
+}
+
+fn value(n: u64) -> Vec<u8> {
+    vec![n.to_le_bytes()[0]; 3000]
+}
+
+/// A line past libtest, which would keep it.
+fn say(line: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "{line}");
+}
+
+/// Runs a role in the folder: `around` is the shell's, and ends with the program as `"$@"`. `None`: the system
+/// does not let us, which is said.
+fn run(role: &str, folder: &Path, around: &str) -> Option<Output> {
+    let output = Command::new("sh")
+        .args(["-c", around, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["media::the_other_process", "--exact", "--nocapture"])
+        .env(ROLE, role)
+        .env(FOLDER, folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    if said.contains("began") {
+        return Some(output);
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    let why = why.lines().next().unwrap_or("no word");
+    say(&format!("SKIPPED: {role}: {} ({why})", output.status));
+    None
+}
+
+/// The same, for what must end well.
+fn succeeds(role: &str, folder: &Path, around: &str) -> Option<Output> {
+    let output = run(role, folder, around)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    let done = output.status.success() && said.contains("done");
+    assert!(done, "{role}: {}\n{said}\n{complained}", output.status);
+    eprint!("{complained}");
+    Some(output)
+}
+
+/// With mounts that nobody else sees: a command that mounts, then the program.
+fn mounted(mount: &str) -> String {
+    format!("exec unshare --mount --propagation private sh -c '{mount} && exec \"$@\"' sh \"$@\"")
+}
+
+/// Not a test but what the other process runs; as a test it does nothing.
+#[test]
+fn the_other_process() {
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
+    let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
+    println!("\nbegan");
+    let store = folder.join("store");
+    match role.as_str() {
+        "full tmpfs" | "full ext4" => full(&store, Durability::Sync),
+        "full tmpfs, flushed" => full(&store, Durability::Flushed),
+        "limited" => limited(&store),
+        "read-only mount" => refused(&store, std::io::ErrorKind::ReadOnlyFilesystem),
+        "foreign folder" => refused(&store, std::io::ErrorKind::PermissionDenied),
+        "cut under a map" => cut(&store, ReadMode::Map),
+        "cut under positioned reads" => cut(&store, ReadMode::Pread),
+        _ => panic!("{role}"),
+    }
+    println!("\ndone");
+}
+
+/// All of `0..count` is there, and nothing else.
+fn verify(db: &Db, count: u64) {
+    let view = db.read().unwrap();
+    let found = view.range(..).collect().unwrap().kvs;
+    assert_eq!(found.len() as u64, count);
+    for (n, kv) in (0..).zip(found) {
+        assert_eq!((kv.key, kv.value), (key(n).into(), value(n).into()));
+    }
+    let report = db.check().unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// Fills the medium. Then nothing happened: reads, a compaction and the close work, and with room again so do
+/// writes.
+fn full(store: &Path, durability: Durability) {
+    let open = || options().durability(durability).open(store).unwrap();
+    let db = open();
+    let mut count = 0;
+    let error = loop {
+        match db.put(key(count), value(count)) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 100_000, "the medium has no end");
+    };
+    assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::TryLater);
+    assert!(count > 50, "{count}");
+    let rev = db.rev();
+    // Again and again: no half of anything is added.
+    for _ in 0..20 {
+        let error = db.put(key(count), value(count)).unwrap_err();
+        assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
+    }
+    assert_eq!(db.rev(), rev);
+    verify(&db, count);
+    let saved = store.with_extension("saved");
+    let error = db.snapshot().unwrap().save(&saved).unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(store.parent().unwrap()).unwrap().count(), 2);
+    // Without a block left they may not find room; then nothing happened either, and all that was acknowledged
+    // is durable.
+    let compacted = without_room(db.compact(rev));
+    verify(&db, count);
+    let closed = without_room(db.close());
+    let known = Options::new().read_only().open(store).unwrap();
+    assert!(known.rev() == rev || !closed, "{}", known.rev());
+    drop(known);
+    // Opened as full as it was.
+    let opened = options().durability(durability).open(store);
+    let opened = match opened {
+        Ok(db) => {
+            verify(&db, count);
+            true
+        }
+        Err(error) => without_room(Err::<(), _>(error)),
+    };
+    say(&format!(
+        "{durability:?}: {count} puts fill it; compacted: {compacted}, closed: {closed}, opened to write: {opened}"
+    ));
+    fs::remove_file(store.with_file_name("ballast")).unwrap();
+    let db = open();
+    assert_eq!(
+        (db.rev(), db.compact_rev()),
+        (rev, compacted.then_some(rev))
+    );
+    verify(&db, count);
+    db.put(key(count), value(count)).unwrap();
+    assert_eq!(db.compact(rev).is_ok(), !compacted);
+    db.close().unwrap();
+    verify(&open(), count + 1);
+}
+
+/// Whether it was done; if not, it was for want of space.
+fn without_room<T>(result: revtree::Result<T>) -> bool {
+    if let Err(error) = &result {
+        assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
+    }
+    result.is_ok()
+}
+
+/// A limit of the process on the length of a file, whose signal is ignored: an error of its own kind.
+fn limited(store: &Path) {
+    let db = options().open(store).unwrap();
+    let mut count = 0;
+    let error = loop {
+        match db.put(key(count), value(count)) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 100_000, "there is no limit");
+    };
+    println!("\nput {count}");
+    say(&format!("{count} puts, then {error:?}"));
+    assert!(count > 20, "{count}");
+    assert!(
+        matches!(
+            &error,
+            Error::Io { .. }
+                | Error::NoSpace { .. }
+                | Error::Poisoned { .. }
+                | Error::CommitUnknown { .. }
+        ),
+        "{error:?}"
+    );
+    verify(&db, count);
+    // It may want to write.
+    let _ = db.close();
+}
+
+/// Opening to write is refused by name, reading works, and nothing is written or made.
+fn refused(store: &Path, answer: std::io::ErrorKind) {
+    let before = fs::read(store).unwrap();
+    let other = store.with_file_name("other");
+    for (path, create) in [
+        (store, Create::IfMissing),
+        (store, Create::Never),
+        (&other, Create::IfMissing),
+        (&other, Create::New),
+    ] {
+        let error = options().create(create).open(path).unwrap_err();
+        match (&error, answer) {
+            (Error::ReadOnly, std::io::ErrorKind::ReadOnlyFilesystem) => {}
+            (Error::Io { cause, .. }, std::io::ErrorKind::PermissionDenied) => {
+                assert_eq!(cause.kind(), answer);
+            }
+            _ => panic!("{path:?}: {error:?}"),
+        }
+    }
+    let db = options().read_only().open(store).unwrap();
+    verify(&db, 40);
+    assert!(matches!(db.put("a", "2"), Err(Error::ReadOnly)));
+    let error = db.snapshot().unwrap().save(&other).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error:?}");
+    drop(db);
+    assert!(fs::read(store).unwrap() == before, "it was written");
+    assert_eq!(fs::read_dir(store.parent().unwrap()).unwrap().count(), 1);
+}
+
+/// Reads a store whose file somebody else cuts meanwhile.
+fn cut(store: &Path, mode: ReadMode) {
+    let db = options().read_mode(mode).read_only().open(store).unwrap();
+    let view = db.read().unwrap();
+    let len = fs::metadata(store).unwrap().len();
+    let file = File::options().write(true).open(store).unwrap();
+    // The superblocks and a little more are left.
+    file.set_len(len / 4 / 4096 * 4096).unwrap();
+    println!("\ncut");
+    let (mut right, mut errors) = (0, 0);
+    for n in 0..400 {
+        match view.get(key(n)) {
+            Ok(Some(record)) => {
+                assert_eq!(record.value(), value(n));
+                right += 1;
+            }
+            Ok(None) => panic!("{} is not there, and no error says why", key(n)),
+            Err(Error::Io { .. } | Error::Corrupt { .. }) => errors += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    println!("{right} right, {errors} errors");
+    assert!(errors > 0);
+    assert!(db.check().map_or(true, |report| !report.is_clean()));
+}
+
+/// A store with so many keys, closed, in a folder of its own.
+fn prepared(count: u64) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    // Another user is to read it, too.
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let store = dir.path().join("store");
+    let db = options().open(&store).unwrap();
+    for n in 0..count {
+        db.put(key(n), value(n)).unwrap();
+    }
+    db.close().unwrap();
+    fs::set_permissions(&store, Permissions::from_mode(0o666)).unwrap();
+    (dir, store)
+}
+
+/// Ballast takes the room that is given back at the end: as much as a store is copied into that no sync covers.
+fn ballast(bytes: u64) -> String {
+    format!("head -c {bytes} /dev/zero > \"$REVTREE_TEST_FOLDER/ballast\"")
+}
+
+#[test]
+fn a_full_tmpfs() {
+    for role in ["full tmpfs", "full tmpfs, flushed"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = "mount -t tmpfs -o size=4m tmpfs \"$REVTREE_TEST_FOLDER\"";
+        let mount = format!("{mount} && {}", ballast(2_200_000));
+        succeeds(role, dir.path(), &mounted(&mount));
+    }
+}
+
+#[test]
+fn a_full_ext4() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(8 << 20).unwrap();
+    let image = image.path().display();
+    let make = format!("mkfs.ext4 -q -F -m 0 -O ^has_journal {image}");
+    let mount = format!("{make} && mount -o loop {image} \"$REVTREE_TEST_FOLDER\"");
+    // What mkfs makes for lost files is in the way of counting.
+    let tidy = "rmdir \"$REVTREE_TEST_FOLDER/lost+found\"";
+    let mount = format!("{mount} && {tidy} && {}", ballast(5_500_000));
+    succeeds("full ext4", dir.path(), &mounted(&mount));
+}
+
+#[test]
+fn a_limit_on_the_length_of_files() {
+    // In blocks of 512 bytes for some shells, of 1 KiB for others.
+    for blocks in [400, 700, 1000, 1001] {
+        let dir = tempfile::tempdir().unwrap();
+        let limit = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        let output = succeeds("limited", dir.path(), &limit).expect("a limit may always be set");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let count = said.lines().find_map(|line| line.strip_prefix("put "));
+        let db = options().open(dir.path().join("store")).unwrap();
+        verify(&db, count.unwrap().parse().unwrap());
+    }
+}
+
+#[test]
+fn a_read_only_mount() {
+    let (dir, _) = prepared(40);
+    let folder = "\"$REVTREE_TEST_FOLDER\"";
+    let mount = format!("mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}");
+    succeeds("read-only mount", dir.path(), &mounted(&mount));
+}
+
+/// The store may be read and its folder not written, by a user whom permissions bind.
+#[test]
+fn a_folder_of_somebody_else() {
+    let (dir, store) = prepared(40);
+    fs::set_permissions(&store, Permissions::from_mode(0o444)).unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o555)).unwrap();
+    let who = format!(
+        "if [ $(id -u) = 0 ]; then exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"; fi; exec \"$@\""
+    );
+    succeeds("foreign folder", dir.path(), &who);
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A file that is cut under a reader ends the process by a signal, or the reader by an error, and is left as it was
+/// cut. With positioned reads there are only errors.
+#[test]
+fn a_file_that_is_cut_under_a_reader() {
+    for (role, may_die) in [
+        ("cut under a map", true),
+        ("cut under positioned reads", false),
+    ] {
+        let (dir, store) = prepared(400);
+        let Some(output) = run(role, dir.path(), "exec \"$@\"") else {
+            panic!("{role} did not begin");
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("cut\n"), "{said}");
+        say(&format!("{role}: {}", output.status));
+        let died = output.status.signal() == Some(SIGBUS);
+        let ended = output.status.success() && said.contains("done");
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            ended || (died && may_die),
+            "{role}: {}\n{said}\n{complained}",
+            output.status
+        );
+        // Nobody wrote or lengthened it.
+        let left = fs::read(&store).unwrap();
+        let (_other, whole) = prepared(400);
+        let whole = fs::metadata(whole).unwrap().len();
+        assert_eq!(left.len() as u64, whole / 4 / 4096 * 4096);
+        let opened = options().read_mode(ReadMode::Pread).open(&store);
+        assert!(opened.is_err(), "what is lost is not noticed");
+        assert!(
+            fs::read(&store).unwrap() == left,
+            "an open that fails wrote"
+        );
+    }
+}
