@@ -27,6 +27,9 @@ pub use run::{Plan, run};
 /// Calls of one history.
 const CALLS: usize = 64;
 
+/// Said where a seed is.
+pub(crate) const ORDER: &str = "  the seed brings back what each thread asks, not which came first";
+
 /// Runs a history of a seed and checks it.
 ///
 /// # Errors
@@ -56,7 +59,7 @@ pub fn histories(seed: u64) -> Result<Tally, String> {
     }
     let checked = check(&history).map_err(|wrong| {
         let text = record::text(&history);
-        format!("wrong: {wrong}\n{setup:?}, {plan:?}\n{text}")
+        format!("wrong: {wrong}\n{setup:?}, {plan:?}\n{text}\n{ORDER}")
     })?;
     let began = |f: fn(&Entry) -> bool| history.iter().filter(|entry| f(entry)).count() as u64;
     Ok(Tally {

@@ -305,7 +305,7 @@ fn failure(out: &str, err: &str) -> Option<String> {
     let lines = || out.lines().chain(err.lines());
     let test = lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     let checker = lines().find(|line| {
-        ["wrong: ", "lost: ", "differ", "panicked at"]
+        ["wrong: ", "lost: ", "differ", "expected: ", "panicked at"]
             .iter()
             .any(|word| line.contains(word))
     });
@@ -339,6 +339,7 @@ mod tests {
         let found = failure("test a::b ... ok\ntest a::c ... FAILED\n", "");
         assert_eq!(found.as_deref(), Some("a::c"));
         assert!(failure("", "lost: state 3 is there\n").is_some());
+        assert!(failure("", "seed 1: operation 2\n  expected:  Unit(Ok(()))\n").is_some());
         assert!(failure("", "thread 'x' panicked at src/a.rs:1\n").is_some());
         assert_eq!(
             failure("test a ... ok\n", "error: could not compile\n"),

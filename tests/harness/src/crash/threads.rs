@@ -24,7 +24,7 @@ use crate::histories::check::{Checked, check, shows, told};
 use crate::histories::record::{Answer, Call, Content, Entry, text};
 use crate::histories::replay::{FIRST, Replay};
 use crate::histories::run::{self, Plan, plain, run};
-use crate::histories::{disk, open};
+use crate::histories::{ORDER, disk, open};
 use crate::random::Random;
 
 /// The moments of a history at which the power is cut.
@@ -63,7 +63,9 @@ pub fn threads(seed: u64) -> Result<Tally, String> {
                 .map_err(|error| {
                     let files = history.keep(seed, moment, &cut);
                     let setup = history.setup;
-                    format!("{error}\n  {setup:?}, {cut:?} after operation {moment}\n  {files}")
+                    format!(
+                        "{error}\n  {setup:?}, {cut:?} after operation {moment}\n  {files}\n{ORDER}"
+                    )
                 })?;
         }
     }
@@ -181,7 +183,8 @@ impl History {
         let Checked {
             replay,
             overlapping,
-        } = checked.map_err(|wrong| format!("wrong: {wrong}\n{setup:?}\n{}", text(&entries)))?;
+        } = checked
+            .map_err(|wrong| format!("wrong: {wrong}\n{setup:?}\n{}\n{ORDER}", text(&entries)))?;
         Ok(History {
             setup,
             disk,
