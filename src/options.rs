@@ -70,7 +70,8 @@ pub enum ReadMode {
     /// somebody else has cut. Neither can be prevented or caught here. Then the file is as it was left, the end of
     /// the process is that of a kill, and the next open finds what was acknowledged, or says what is missing. Who
     /// writes into the file of an open store can change what a borrowed value shows, with no signal at all: the
-    /// file's permissions and locks are all that stands in the way.
+    /// file's permissions and locks are all that stands in the way. A store that is open for reading only is read by
+    /// position in either mode.
     #[default]
     Map,
     /// By positioned reads into buffers: for media that fail, where a map would end the process. Here a read that
