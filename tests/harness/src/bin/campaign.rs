@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
 use revtree_harness::{Store, crash, damage, fuzz, generate, kill, run};
 
+/// Inputs of the fuzzer have a bound on memory.
+#[global_allocator]
+static COUNTED: fuzz::memory::Counting = fuzz::memory::Counting;
+
 fn main() -> ExitCode {
     // This program is also the process that `campaign kill` kills.
     kill::live_if_told();

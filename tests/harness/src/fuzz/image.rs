@@ -18,7 +18,7 @@ use revtree_format::{
 pub(crate) struct Spot {
     pub(crate) position: usize,
     pub(crate) body_len: usize,
-    segment_use: u64,
+    pub(crate) segment_use: u64,
     pub(crate) kind: FrameKind,
     pub(crate) records_len: usize,
     header_crc: u32,
@@ -30,7 +30,7 @@ pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Spot>,
     pub(super) segments: Vec<usize>,
-    store_id: [u8; 16],
+    pub(crate) store_id: [u8; 16],
 }
 
 /// Where slots lie.
