@@ -662,6 +662,7 @@ fn recover(
         compact: superblock.compact_revision,
         tables: tables.clone(),
     };
+    check_compact(&state, 0)?;
     let mut leaves = Vec::new();
     let mut last = ChangeId::new(superblock.revision, u64::MAX);
     let mut frames = Frames::new("frames replayed", tail.frames.iter(), progress);
@@ -764,7 +765,21 @@ fn replay_frame(
         return wrong(frame.frame.position, "frame revision", expected, found);
     }
     state.rev = header.revision;
-    Ok(())
+    check_compact(state, frame.frame.position.0)
+}
+
+/// Nothing is compacted that has not been made (B-65): who waits for a view that is not below would wait for
+/// ever.
+fn check_compact(state: &State, offset: u64) -> Result<()> {
+    match state.compact {
+        Some(compact) if compact > state.rev => Err(Error::Corrupt {
+            offset,
+            what: "compact revision above the revision",
+            expected: state.rev.get(),
+            found: compact.get(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn read_segments(medium: &Medium, superblock: &Superblock) -> Result<Vec<SegmentEntry>> {

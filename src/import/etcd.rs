@@ -43,7 +43,9 @@ pub(crate) fn import_etcd(
     let sha256_checked = source.check_hash()?;
     // 2.
     let database = Bbolt::open(source)?;
-    let root = Place(database.meta().root * u64::from(database.meta().page_bytes));
+    // Only for errors: a root beyond the file is refused by the walk.
+    let page_bytes = u64::from(database.meta().page_bytes);
+    let root = Place(database.meta().root.saturating_mul(page_bytes));
     let buckets = database.buckets()?;
     let records = |bucket: &&Bucket| bucket.name() == bucket::KEY;
     let Some(keys) = buckets.iter().find(records) else {

@@ -395,6 +395,16 @@ fn opens_do_not_wrap() {
     assert!(matches!(file.open(), Err(Error::LimitReached { .. })));
 }
 
+/// A compact revision that has not been made yet is refused: a hash would wait for it for ever.
+#[test]
+fn a_compact_revision_of_the_future_is_refused() {
+    let mut file = File::of_commits(3);
+    file.change(|superblock| superblock.compact_revision = Some(superblock.revision.next()));
+    file.refused(is_corrupt);
+    file.change(|superblock| superblock.compact_revision = Some(superblock.revision));
+    file.open().unwrap().hash(&[]).unwrap();
+}
+
 /// A log head far beyond the file asks for no memory for the segments before it.
 #[test]
 fn a_log_head_beyond_the_file_is_refused() {

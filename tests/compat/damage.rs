@@ -1,6 +1,7 @@
 //! Damaged snapshots become nothing: each kind of damage is an error at its place, and no file is left.
 
 use revtree::Error;
+use revtree_format::etcd::{Damage as EtcdDamage, EtcdError, Meta};
 use revtree_test_bbolt::{
     Contents, Image, Options as Shape, PageKind, key_value, revision_key, vector_a, write,
 };
@@ -295,4 +296,23 @@ fn damaged_meta() {
         let (offset, text) = refused(&file);
         assert_eq!(offset, (at.unwrap() + name.len()) as u64, "{text}");
     }
+}
+
+/// Goal: a root beyond all numbers, named by a meta page whose checksum is right, is refused like any other.
+#[test]
+fn a_root_beyond_all_numbers() {
+    let mut file = sound().database().to_vec();
+    let page_bytes = Meta::parse(&file, 0).unwrap().page_bytes as usize;
+    for page in [0, page_bytes] {
+        file[page + 32..page + 40].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+        let Err(EtcdError {
+            what: EtcdDamage::MetaChecksum { expected, .. },
+            ..
+        }) = Meta::parse(&file[page..], page as u64)
+        else {
+            panic!("the checksum covers the root");
+        };
+        file[page + 72..page + 80].copy_from_slice(&expected.to_le_bytes());
+    }
+    refused(&file);
 }

@@ -79,6 +79,7 @@ impl Storage for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.machine();
         machine.enter(Call::ReadAt)?;
+        machine.bytes_read += buf.len() as u64;
         let whole = machine.now.file(self.inode).cached.read(buf, offset);
         if whole {
             Ok(())

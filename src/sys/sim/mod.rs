@@ -107,6 +107,7 @@ struct Machine {
     random: Random,
     locks: BTreeMap<Inode, LockTable>,
     handles: u64,
+    bytes_read: u64,
     /// Differs from disk to disk in this process, so that an image is never the same file as the
     /// original.
     device: u64,
@@ -130,6 +131,7 @@ impl SimDisk {
             random: Random::new(options.seed),
             locks: BTreeMap::new(),
             handles: 0,
+            bytes_read: 0,
             device: DEVICES.fetch_add(1, Ordering::Relaxed),
         };
         SimDisk {
@@ -156,6 +158,11 @@ impl SimDisk {
     /// How often a kind of call was made, since the start or the last reset.
     pub fn count(&self, call: Call) -> u64 {
         self.machine().faults.count(call)
+    }
+
+    /// How many bytes were read by position, since the start: what an open or a check costs.
+    pub fn bytes_read(&self) -> u64 {
+        self.machine().bytes_read
     }
 
     /// Counts from zero again.

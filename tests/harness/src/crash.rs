@@ -28,6 +28,7 @@ mod worlds;
 
 use beside::Beside;
 
+pub(crate) use faults::{DURABILITIES, one_call};
 pub use faults::{FaultSummary, every_call, some_calls};
 pub(crate) use history::batched;
 pub use history::{History, Mark, STORE, Setup, end_process, state_of};

@@ -8,7 +8,6 @@ mod failure;
 mod keys;
 mod output;
 mod progress;
-mod salvage;
 mod store;
 
 use std::process::ExitCode;

@@ -6,9 +6,9 @@ use revtree_harness::campaign::{Kind, Tally, main as campaign};
 use revtree_harness::kill::FileSystem;
 use revtree_harness::{Store, crash, damage, fuzz, generate, histories, kill, run};
 
-/// For `campaign memory`: its processes run out of memory.
+/// Inputs of `campaign fuzz` have a bound on memory, and the processes of `campaign memory` run out of it.
 #[global_allocator]
-static ALLOCATOR: kill::Allocator = kill::Allocator;
+static ALLOCATOR: kill::Allocator<fuzz::memory::Counting> = kill::Allocator(fuzz::memory::Counting);
 
 fn main() -> ExitCode {
     // This program is also the process that `campaign kill` kills.

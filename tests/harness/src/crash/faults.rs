@@ -169,8 +169,33 @@ pub fn some_calls(seed: u64) -> Result<FaultSummary, String> {
     Ok(summary)
 }
 
+/// Runs these operations with one call failing: the `nth` of its kind, counted round and round among those that
+/// they make, in the `way`-th of the ways in which it can. Without a call of this kind nothing fails.
+///
+/// # Errors
+///
+/// As [`every_call`].
+pub(crate) fn one_call(
+    setup: Setup,
+    ops: Vec<Op>,
+    (call, nth, way): (usize, usize, usize),
+) -> Result<(), String> {
+    let history = FaultyHistory {
+        seed: 0,
+        setup,
+        ops,
+    };
+    let (_, calls, _) = history.count()?;
+    let call = CALLS[call % CALLS.len()];
+    let Some(nth) = (nth as u64).checked_rem(calls[&call]) else {
+        return Ok(());
+    };
+    let ways = ways(call, 1 + nth);
+    history.fails(Fault::Call(ways[way % ways.len()]))
+}
+
 /// The durabilities that short histories have by turns.
-const DURABILITIES: [Durability; 4] = [
+pub(crate) const DURABILITIES: [Durability; 4] = [
     Durability::Sync,
     Durability::Flushed,
     batched(1000),

@@ -30,7 +30,7 @@ pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
     pub(crate) frames: Vec<Spot>,
     pub(crate) segments: Vec<usize>,
-    store_id: [u8; 16],
+    pub(crate) store_id: [u8; 16],
 }
 
 /// Where slots lie.

@@ -1,4 +1,4 @@
-//! Operations from bytes, beside the oracle, with power cuts between them.
+//! Operations from bytes, beside the oracle, with power cuts between them, or with a call of the disk that fails.
 
 use bytes::Bytes;
 use revtree::storage::sim::{Sampled, SimDisk, SimOptions};
@@ -8,12 +8,15 @@ use revtree_format::LeaseId;
 use super::Input;
 use crate::answer::Applied;
 use crate::apply::{Surroundings, apply};
-use crate::crash::{Setup, end_process, state_of};
+use crate::crash::{DURABILITIES, Setup, end_process, one_call, state_of};
 use crate::keys::Keys;
 use crate::model::{Begin, Finish, first_difference};
 use crate::op::{Ask, Blob, Eyes, Op, Read, Step, TABLES, When};
 use crate::oracle::Oracle;
 use crate::subject::Store;
+
+/// Operations of a history in which a call fails: it is run twice, and read again and again.
+const FAULTY_OPS_MAX: usize = 48;
 
 /// Does what the bytes say with a store and with the oracle.
 ///
@@ -23,8 +26,13 @@ use crate::subject::Store;
 pub fn ops(data: &[u8]) -> Result<(), String> {
     let mut input = Input(data);
     let how = input.byte();
+    let is_faulty = how & 128 != 0;
     let setup = Setup {
-        durability: Durability::Sync,
+        durability: if is_faulty {
+            DURABILITIES[usize::from(how >> 2) % DURABILITIES.len()]
+        } else {
+            Durability::Sync
+        },
         checkpoint_bytes: [1, 2 << 10, 1 << 20][usize::from(how) % 3],
         read_mode: if how & 64 == 0 {
             ReadMode::Map
@@ -32,6 +40,9 @@ pub fn ops(data: &[u8]) -> Result<(), String> {
             ReadMode::Pread
         },
     };
+    if is_faulty {
+        return with_a_fault(setup, &mut input);
+    }
     let mut disk = SimDisk::new(SimOptions::default());
     let mut store = setup.open(&disk).map_err(|error| error.to_string())?;
     let mut oracle = Oracle::new();
@@ -74,6 +85,26 @@ pub fn ops(data: &[u8]) -> Result<(), String> {
     }
     end_process(store, &disk);
     Ok(())
+}
+
+/// The bytes say which call fails, and how, and what is done.
+fn with_a_fault(setup: Setup, input: &mut Input<'_>) -> Result<(), String> {
+    let fault = (
+        input.byte().into(),
+        input.short(),
+        usize::from(input.byte()),
+    );
+    let mut ops = Vec::new();
+    while !input.is_empty() && ops.len() < FAULTY_OPS_MAX {
+        ops.push(match op(input) {
+            Some(Op::Read(Eyes::Now, _)) => Op::Sync,
+            Some(Op::Read(..)) => Op::Snapshot(0),
+            Some(Op::HashByRev(_)) => Op::Restore(0),
+            Some(op) => op,
+            None => Op::Hold(input.byte() % 2, None),
+        });
+    }
+    one_call(setup, ops, fault)
 }
 
 /// The next operation; `None` for a power cut.

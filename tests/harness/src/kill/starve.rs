@@ -7,7 +7,7 @@
     reason = "an allocator is an unsafe trait; it passes calls on or gives null"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -18,7 +18,7 @@ static LEFT: AtomicI64 = AtomicI64::new(0);
 
 /// The system's allocator, until [`starve`].
 #[derive(Clone, Copy, Debug)]
-pub struct Allocator;
+pub struct Allocator<A>(pub A);
 
 /// From now on the `nth` allocation of this process fails, and all behind it if it is `sticky`.
 pub(super) fn starve(nth: u64, sticky: bool) {
@@ -42,13 +42,13 @@ fn fails() -> bool {
 
 // SAFETY: every call goes to the system's allocator with the caller's own arguments, or gives null, which
 // says that there is no memory and leaves what was allocated before.
-unsafe impl GlobalAlloc for Allocator {
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Allocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if fails() {
             return null_mut();
         }
         // SAFETY: the caller keeps the contract, which is the same.
-        unsafe { System.alloc(layout) }
+        unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Allocator {
             return null_mut();
         }
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -64,11 +64,11 @@ unsafe impl GlobalAlloc for Allocator {
             return null_mut();
         }
         // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, new_size) }
+        unsafe { self.0.realloc(pointer, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { self.0.dealloc(pointer, layout) }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, compact_number};
 use crate::progress::Spinner;
-use crate::salvage::{self, Loss};
+use revtree_salvage::Loss;
 
 /// What `salvage` takes.
 #[derive(Args)]
@@ -23,9 +23,9 @@ impl Salvage {
     /// Salvages and prints what was saved; what is lost refuses, with the new store in its place.
     pub(crate) fn run(&self, output: &mut Output) -> Result {
         let spinner = Spinner::new("salvaging");
-        let report = salvage::salvage(&self.old, &self.new);
+        let report = revtree_salvage::salvage(&self.old, &self.new);
         drop(spinner);
-        let report = report?;
+        let report = report.map_err(|error| Failure::Refused(error.to_string()))?;
         let losses: Vec<String> = report.losses.iter().map(Loss::to_string).collect();
         let mut fields: Vec<(&str, Value)> = vec![
             ("revision", report.revision.get().into()),

@@ -9,7 +9,7 @@ use super::records::{Change, Spot};
 use super::report::{Loss, Report};
 use super::source::Source;
 use super::state::State;
-use crate::failure::{Failure, Result};
+use crate::failure::{Refused, Result};
 
 /// Writes the store and completes the report.
 pub(crate) fn write(
@@ -20,7 +20,7 @@ pub(crate) fn write(
     state: &State,
     report: &mut Report,
 ) -> Result {
-    let refused = |error: Error| Failure::store(path, &error);
+    let refused = |error: Error| Refused::store(path, &error);
     let options = Options::new()
         .create(Create::New)
         .segment_bytes(segment_bytes.into());

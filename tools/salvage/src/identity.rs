@@ -13,7 +13,7 @@ use revtree_format::{
 
 use super::crc::{id_with_state, state_before};
 use super::source::Source;
-use crate::failure::{Failure, Result};
+use crate::failure::{Refused, Result};
 
 /// What every checksum and every place depends on.
 pub(crate) struct Identity {
@@ -63,7 +63,7 @@ fn valid_slots(source: &Source) -> Result<Vec<Superblock>> {
         match Superblock::parse(&bytes, at) {
             Ok(superblock) => valid.push(superblock),
             Err(error) if error.what == "superblock format version" => {
-                return Err(Failure::Refused(error.to_string()));
+                return Err(Refused(error.to_string()));
             }
             Err(_) => {}
         }

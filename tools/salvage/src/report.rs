@@ -6,7 +6,7 @@ use revtree::{Applied, ChangeId, Revision};
 
 /// Something that is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// A record whose head or value is damaged.
     Record {
         /// Where it lay.
@@ -106,46 +106,46 @@ impl fmt::Display for Loss {
 
 /// What a salvage did.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     /// The new store's revision.
-    pub(crate) revision: Revision,
+    pub revision: Revision,
     /// Its compact revision.
-    pub(crate) compact: Option<Revision>,
+    pub compact: Option<Revision>,
     /// Its consistent index: zero when a loss lets nothing be proved.
-    pub(crate) applied: Applied,
+    pub applied: Applied,
     /// The newest one that was found.
-    pub(crate) applied_found: Applied,
+    pub applied_found: Applied,
     /// Records written.
-    pub(crate) records: u64,
+    pub records: u64,
     /// Deletes among them that only a later put proves.
-    pub(crate) rebuilt: u64,
+    pub rebuilt: u64,
     /// Records lost, at least: of frames that are missing nobody knows.
-    pub(crate) records_lost: u64,
+    pub records_lost: u64,
     /// Rows of side tables.
-    pub(crate) rows: u64,
+    pub rows: u64,
     /// Where the page of a checkpoint lies that the tables begin with; without one they come from the
     /// log alone.
-    pub(crate) tables_from: Option<u64>,
+    pub tables_from: Option<u64>,
     /// Valid superblocks, of four.
-    pub(crate) superblocks: u64,
+    pub superblocks: u64,
     /// Frames of the log that were used.
-    pub(crate) frames: u64,
+    pub frames: u64,
     /// Frames among them with a damaged body.
-    pub(crate) frames_damaged: u64,
+    pub frames_damaged: u64,
     /// Frame headers put right.
-    pub(crate) frames_repaired: u64,
+    pub frames_repaired: u64,
     /// Segments whose header is lost.
-    pub(crate) segments_repaired: u64,
+    pub segments_repaired: u64,
     /// Frames of free segments, left out.
-    pub(crate) frames_stale: u64,
+    pub frames_stale: u64,
     /// Bytes that the medium refused to read.
-    pub(crate) unreadable_bytes: u64,
+    pub unreadable_bytes: u64,
     /// Bytes in frames of the log whose checksum does not hold.
-    pub(crate) damaged_bytes: u64,
+    pub damaged_bytes: u64,
     /// The new store's hash at its revision.
-    pub(crate) hash: u32,
+    pub hash: u32,
     /// What is lost.
-    pub(crate) losses: Vec<Loss>,
+    pub losses: Vec<Loss>,
 }
 
 impl Report {

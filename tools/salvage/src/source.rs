@@ -10,7 +10,7 @@ use std::path::Path;
 
 use revtree_format::limits::BLOCK_BYTES;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Refused, Result};
 
 /// A file of known length, and its blocks that could not be read.
 pub(crate) struct Source {
@@ -22,17 +22,17 @@ pub(crate) struct Source {
 impl Source {
     /// Opens the file for reading, and keeps writers away while it is open.
     pub(crate) fn open(path: &Path) -> Result<Source> {
-        let refused = |error: io::Error| Failure::file(path, &error);
+        let refused = |error: io::Error| Refused::file(path, &error);
         let file = File::open(path).map_err(refused)?;
         let metadata = file.metadata().map_err(refused)?;
         if !metadata.is_file() {
-            return Err(Failure::Refused(format!("{} is no file", path.display())));
+            return Err(Refused(format!("{} is no file", path.display())));
         }
         match file.try_lock_shared() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let path = path.display();
-                return Err(Failure::Refused(format!(
+                return Err(Refused(format!(
                     "{path} is locked: it is open for writing elsewhere"
                 )));
             }

@@ -11,6 +11,7 @@
 
 mod chain;
 mod crc;
+mod failure;
 mod identity;
 mod records;
 mod report;
@@ -24,25 +25,29 @@ use std::path::Path;
 use revtree_format::{FrameKind, Revision, StoreSeed};
 
 use self::chain::{Chain, Gap};
+use self::failure::Result;
 use self::identity::Identity;
 use self::records::Records;
 use self::source::Source;
-use crate::failure::{Failure, Result};
 
-pub(crate) use report::{Loss, Report};
+pub use failure::Refused;
+pub use report::{Loss, Report};
 
 /// Saves what is whole of `old` into a new store at `new`.
-pub(crate) fn salvage(old: &Path, new: &Path) -> Result<Report> {
+///
+/// # Errors
+///
+/// When there is nothing to save, or a file cannot be read or made; what is lost is no error, and told by
+/// [`Report::losses`].
+pub fn salvage(old: &Path, new: &Path) -> Result<Report> {
     if new.symlink_metadata().is_ok() {
         let new = new.display();
-        return Err(Failure::Refused(format!("{new} exists already")));
+        return Err(Refused(format!("{new} exists already")));
     }
     let source = Source::open(old)?;
     let Some(identity) = Identity::find(&source)? else {
         let old = old.display();
-        return Err(Failure::Refused(format!(
-            "{old} has no trace of a revtree store"
-        )));
+        return Err(Refused(format!("{old} has no trace of a revtree store")));
     };
     let found = scan::scan(&source, &identity);
     let chain = chain::choose(&source, &identity, &found);
