@@ -16,15 +16,15 @@
 #![expect(clippy::disallowed_types, reason = "one checkpoint at a time")]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{FrameKind, PageRef, Root, RootKind, Superblock};
 
 use super::pages::{write_index, write_segments, write_tables};
-use super::{Checkpoint, Engine, IndexRun, State, lock};
+use super::{Checkpoint, Engine, IndexRun, State};
 use crate::error::{Error, Result};
 use crate::pager::{Room, Superblocks};
+use crate::sync::{MutexGuard, Ordering};
 use crate::trace;
 
 impl Engine {
@@ -41,13 +41,10 @@ impl Engine {
         if !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
-        let Ok(checkpoint) = self.checkpoint.try_lock() else {
+        // Not when retired: a close's own checkpoint is the last.
+        let Some(checkpoint) = self.checkpoint.try_enter() else {
             return Ok(());
         };
-        // Looked at under the lock, for which `retire` waits: a close's own checkpoint is the last.
-        if self.is_retired() {
-            return Ok(());
-        }
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
             Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
@@ -60,12 +57,12 @@ impl Engine {
 
     /// Writes a checkpoint, with the key index when `run` is given.
     pub(crate) fn checkpoint(&self, run: Option<&dyn IndexRun>) -> Result<()> {
-        self.checkpoint_locked(lock(&self.checkpoint), run)
+        self.checkpoint_locked(self.checkpoint.enter(), run)
     }
 
     fn checkpoint_locked(
         &self,
-        mut checkpoint: std::sync::MutexGuard<'_, Checkpoint>,
+        mut checkpoint: MutexGuard<'_, Checkpoint>,
         run: Option<&dyn IndexRun>,
     ) -> Result<()> {
         self.check_writable()?;
@@ -238,7 +235,7 @@ impl Engine {
         self.check_writable()?;
         self.retire();
         let unchanged = {
-            let checkpoint = lock(&self.checkpoint);
+            let checkpoint = self.checkpoint.enter();
             let append = self.append()?;
             let appended = append.log.appended() > 0;
             (!appended || append.log.head() == checkpoint.superblock.head)

@@ -17,17 +17,20 @@ mod check;
 mod checkpoint;
 mod commit;
 mod copy;
+mod gate;
+mod group;
+#[cfg(all(test, loom))]
+mod loom;
 mod open;
 mod pages;
+mod published;
 mod state;
 mod worker;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use bring::{Brought, bring};
@@ -35,14 +38,20 @@ pub(crate) use commit::{Appender, Ticket};
 pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
-pub(crate) use worker::{Waiting, WaitingTasks, Worker};
+pub(crate) use worker::{Awaited, Background, Waiting, Worker};
+
+use gate::Gate;
+use group::Group;
+use published::Published;
 
 pub(crate) use crate::pager::Room;
+pub(crate) use crate::sync::lock;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::sys::{LockByte, Stopwatch, Storage};
 use crate::trace;
 use crate::tree::{Spine, Tail, Tree};
@@ -65,20 +74,16 @@ pub(crate) struct Engine {
     pub(crate) opens: u32,
     /// `None` for a store opened for reading only.
     append: Option<Mutex<Append>>,
-    checkpoint: Mutex<Checkpoint>,
-    sync: Mutex<SyncState>,
-    synced: Condvar,
+    /// Retired when another file has taken the place of this one, or it is being closed: no more checkpoints
+    /// but the close's own.
+    checkpoint: Gate<Checkpoint>,
+    group: Group,
     /// Held by whoever syncs the file.
     syncing: Mutex<()>,
-    /// What readers see; `rev` runs ahead of `state` when only the revision has changed.
-    state: ArcSwap<State>,
-    rev: AtomicU64,
+    published: Published,
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
-    /// Another file has taken the place of this one, or it is being closed: no more checkpoints but the
-    /// close's own.
-    retired: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
     checkpoint_bytes: u64,
@@ -117,15 +122,6 @@ struct Checkpoint {
     tables: Tables,
 }
 
-/// Behind the sync lock.
-#[derive(Debug, Default)]
-struct SyncState {
-    /// All frames before this sequence number are durable.
-    durable: u64,
-    /// Somebody is syncing.
-    leading: bool,
-}
-
 /// What tests and `stats` count.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -139,17 +135,14 @@ pub(crate) struct Counters {
 }
 
 impl Engine {
-    /// The revision that readers see, with what belongs to it. The revision is loaded first: a state
-    /// loaded later is at least as new, and says itself from which revision on it holds.
+    /// The revision that readers see, with what belongs to it.
     pub(crate) fn published(&self) -> (Revision, Arc<State>) {
-        let rev = Revision::new(self.rev.load(Ordering::Acquire));
-        let state = self.state.load_full();
-        (rev.max(state.rev), state)
+        self.published.both()
     }
 
     /// The revision that readers see.
     pub(crate) fn rev(&self) -> Revision {
-        Revision::new(self.rev.load(Ordering::Acquire))
+        self.published.rev()
     }
 
     /// The newest revision that a power loss cannot take back.
@@ -159,7 +152,7 @@ impl Engine {
 
     /// The compact revision that readers see.
     pub(crate) fn compact_rev(&self) -> Option<Revision> {
-        self.state.load().compact
+        self.published.compact_rev()
     }
 
     /// The newest accepted state, which the next transaction builds on.
@@ -199,12 +192,11 @@ impl Engine {
     /// checkpoint that is being written is waited for, and none is begun in passing; what was accepted can
     /// still be synced, for those who wait for it.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-        drop(lock(&self.checkpoint));
+        self.checkpoint.retire();
     }
 
     pub(crate) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
+        self.checkpoint.is_retired()
     }
 
     /// Bytes of the file, and of it bytes in free segments.
@@ -270,10 +262,4 @@ impl Engine {
             None => Err(Error::ReadOnly),
         }
     }
-}
-
-/// Locks, also when a thread panicked while it held the lock: what the lock guards is checked by other
-/// means (`torn`, poison), so that one panic does not become two.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
