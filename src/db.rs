@@ -9,10 +9,8 @@
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwap;
 use revtree_format::Revision;
 
 use crate::engine::{Brought, bring, lock};
@@ -24,6 +22,7 @@ use crate::mvcc::{
 };
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
+use crate::sync::{ArcSwap, AtomicBool, Mutex, Ordering};
 use crate::sys::Disk;
 use crate::trace;
 
@@ -101,7 +100,7 @@ impl KeepOpen for Shared {}
 impl Drop for Shared {
     fn drop(&mut self) {
         // What `close` does, without anybody to tell: a `Sync` commit is durable already.
-        if !*self.closed.get_mut() {
+        if !self.closed.load(Ordering::Acquire) {
             let store = self.store.load_full();
             store.end_worker();
             let _ = store.engine.close(&*store);

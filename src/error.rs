@@ -207,6 +207,14 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The cause that poisons.
+    pub(crate) fn into_cause(self) -> Arc<std::io::Error> {
+        match self {
+            Error::Io { cause, .. } | Error::Poisoned { cause } => cause,
+            other => Arc::new(std::io::Error::other(other)),
+        }
+    }
+
     /// What the caller can do.
     ///
     /// ```

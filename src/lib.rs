@@ -152,7 +152,7 @@ pub mod storage {
     pub fn heads_read(db: &crate::Db) -> u64 {
         let store = db.store();
         let heads_read = &store.engine.medium.heads_read;
-        heads_read.load(std::sync::atomic::Ordering::Relaxed)
+        heads_read.load(crate::sync::Ordering::Relaxed)
     }
 
     /// [`Stats::tree_pages_read`](crate::Stats::tree_pages_read) alone, which reads no page itself.

@@ -1,7 +1,6 @@
 //! What a store says about itself: [`Stats`], [`CheckReport`], [`Recovery`], [`Compaction`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use revtree_format::Revision;
 
@@ -9,6 +8,7 @@ use crate::engine::Found;
 use crate::error::{Error, Result};
 use crate::mvcc::{Store, check_records, record_space};
 use crate::options::Progress;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Counters and sizes of an open store.
 ///
@@ -83,7 +83,7 @@ impl Stats {
     pub(crate) fn of(store: &Arc<Store>) -> Stats {
         let engine = &store.engine;
         let counters = &engine.counters;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let compact = engine.compact_rev();
         let (open_views, oldest_view) = store.pins.oldest();
         let mut sizes_unknown = false;

@@ -6,7 +6,7 @@ use revtree_format::{
     SUPERBLOCK_BYTES, Superblock, parse_segments,
 };
 
-use super::{Engine, lock};
+use super::Engine;
 use crate::error::{Error, Result};
 use crate::pager::{read_blob, walk};
 
@@ -38,7 +38,7 @@ impl Engine {
             let mut parsed = Superblock::parse(&bytes, offset);
             if parsed.is_err() {
                 // A checkpoint may have been writing it: looked at again when none is.
-                let _none = lock(&self.checkpoint);
+                let _none = self.checkpoint.enter();
                 self.storage()
                     .read_at(&mut bytes, offset)
                     .map_err(Error::on("read a superblock"))?;

@@ -15,8 +15,7 @@
 
 #![expect(clippy::disallowed_types, reason = "one checkpoint at a time")]
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
 
 use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{FrameKind, PageRef, Root, RootKind, Superblock};
@@ -25,6 +24,7 @@ use super::pages::{write_index, write_segments, write_tables};
 use super::{Checkpoint, Engine, IndexRun, State};
 use crate::error::{Error, Result};
 use crate::pager::{Room, Superblocks};
+use crate::sync::{MutexGuard, Ordering};
 use crate::trace;
 
 impl Engine {
@@ -41,15 +41,11 @@ impl Engine {
         if !self.is_checkpoint_due() || self.check_writable().is_err() {
             return Ok(());
         }
-        let checkpoint = match self.checkpoint.try_lock() {
-            Ok(checkpoint) => checkpoint,
-            Err(TryLockError::WouldBlock) => return Ok(()),
-            Err(TryLockError::Poisoned(_)) => return Err(self.given_up()),
-        };
-        // Looked at under the lock, for which `retire` waits: a close's own checkpoint is the last.
-        if self.is_retired() {
+        // Not when retired: a close's own checkpoint is the last.
+        let entered = self.checkpoint.try_enter();
+        let Some(checkpoint) = entered.map_err(|_broken| self.given_up())? else {
             return Ok(());
-        }
+        };
         match self.checkpoint_locked(checkpoint, None) {
             // The log goes on as before; the next one tries again.
             Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
@@ -62,12 +58,17 @@ impl Engine {
 
     /// Writes a checkpoint, with the key index when `run` is given.
     pub(crate) fn checkpoint(&self, run: Option<&dyn IndexRun>) -> Result<()> {
-        self.checkpoint_locked(self.lock_whole(&self.checkpoint)?, run)
+        self.checkpoint_locked(self.enter_checkpoint()?, run)
+    }
+
+    /// The checkpoint lock; after a panic under it nobody knows what was written.
+    fn enter_checkpoint(&self) -> Result<MutexGuard<'_, Checkpoint>> {
+        self.checkpoint.enter().map_err(|_broken| self.given_up())
     }
 
     fn checkpoint_locked(
         &self,
-        mut checkpoint: std::sync::MutexGuard<'_, Checkpoint>,
+        mut checkpoint: MutexGuard<'_, Checkpoint>,
         run: Option<&dyn IndexRun>,
     ) -> Result<()> {
         self.check_writable()?;
@@ -240,7 +241,7 @@ impl Engine {
         self.check_writable()?;
         self.retire();
         let unchanged = {
-            let checkpoint = self.lock_whole(&self.checkpoint)?;
+            let checkpoint = self.enter_checkpoint()?;
             let append = self.append()?;
             let appended = append.log.appended() > 0;
             (!appended || append.log.head() == checkpoint.superblock.head)

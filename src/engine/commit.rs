@@ -21,15 +21,16 @@
 #![expect(clippy::disallowed_types, reason = "the append lock and group commit")]
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use revtree_format::{Control, NewRecord, Position};
 
-use super::{Append, Engine, State, lock};
+use super::group::Lead;
+use super::{Append, Engine, State};
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::pager::Room;
+use crate::sync::{MutexGuard, Ordering};
 use crate::sys::Stopwatch;
 
 /// The append lock, held for one commit.
@@ -81,47 +82,85 @@ impl Engine {
 
     /// Steps 5 to 7: returns when the frame with this number is durable.
     pub(crate) fn sync_to(&self, sequence: u64) -> Result<()> {
-        let mut sync = lock(&self.sync);
-        loop {
-            if sync.durable > sequence {
-                return Ok(());
-            }
-            if let Some(cause) = self.poison.get() {
-                return Err(Error::Poisoned {
-                    cause: Arc::clone(cause),
-                });
-            }
-            if !sync.leading {
-                break;
-            }
-            sync = self
-                .synced
-                .wait(sync)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        sync.leading = true;
-        drop(sync);
-        let leading = Leading { engine: self };
-        let led = self.lead();
-        let result = match led {
-            Ok(durable) => {
-                let mut sync = lock(&self.sync);
-                sync.durable = sync.durable.max(durable);
-                Ok(())
-            }
-            // Nothing was written: there was no room even to end the group. Another try may find some.
-            Err(error @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => Err(error),
-            Err(error) => {
-                let cause = cause_of(error);
-                self.poison(Arc::clone(&cause));
-                Err(Error::Poisoned { cause })
-            }
-        };
-        drop(leading);
-        result
+        self.group.sync_to(self, sequence)
     }
 
-    /// Seals, writes and syncs one group; gives the number of the first frame that is not durable.
+    fn publish_accepted(&self, append: &mut Append) {
+        let (newest, count) = (append.accepted.clone(), append.accepted_count);
+        self.publish(append, &newest, count);
+    }
+
+    /// Step 7, under the append lock: what the first `count` commits left, unless more than these have
+    /// been published (weaker ones, while a sync was in flight).
+    fn publish(&self, append: &mut Append, state: &State, count: u64) {
+        if count < append.published_count {
+            return;
+        }
+        append.published_count = count;
+        self.published.publish(state);
+        self.metrics.published(self.rev(), state.compact);
+    }
+
+    /// Everything accepted before is durable when this returns.
+    pub(crate) fn sync_all(&self) -> Result<revtree_format::Revision> {
+        self.check_writable()?;
+        let (sequence, rev) = {
+            let append = self.append()?;
+            (append.accepted_sequence, append.accepted.rev)
+        };
+        self.sync_to(sequence)?;
+        Ok(rev)
+    }
+
+    /// The same, for those who wait for it after a close too: one that failed leaves something to sync.
+    pub(crate) fn sync_accepted(&self) -> Result<()> {
+        let sequence = self.append()?.accepted_sequence;
+        self.sync_to(sequence)
+    }
+
+    /// A ticket for what was accepted last, for a transaction that has read it and adds nothing.
+    pub(crate) fn accepted_ticket(&self, durability: Durability) -> Result<Ticket> {
+        let append = self.append()?;
+        let hidden = append.sync_sequence > 0 && !self.group.is_durable(append.sync_sequence);
+        Ok(Ticket {
+            sequence: append.accepted_sequence,
+            rev: append.accepted.rev,
+            settled: !hidden && durability != Durability::Sync,
+            checkpoint_due: false,
+        })
+    }
+
+    /// What [`Engine::settle`] would answer, when that is known without waiting.
+    pub(crate) fn settled(&self, ticket: Ticket) -> Option<Result<bool>> {
+        let durable = self.group.is_durable(ticket.sequence);
+        if ticket.settled || durable {
+            return Some(Ok(durable));
+        }
+        let cause = Arc::clone(self.poison.get()?);
+        Some(Err(Error::CommitUnknown {
+            revision: ticket.rev,
+            cause,
+        }))
+    }
+
+    /// Waits for what a commit asked for: `true` when it is durable.
+    pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
+        if ticket.settled {
+            return Ok(self.group.is_durable(ticket.sequence));
+        }
+        self.settle_durable(ticket)
+    }
+
+    /// Waits until a commit is durable, whatever it asked for.
+    pub(crate) fn settle_durable(&self, ticket: Ticket) -> Result<bool> {
+        match self.sync_to(ticket.sequence) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(unknown(ticket.rev, error)),
+        }
+    }
+}
+
+impl Lead for Engine {
     fn lead(&self) -> Result<u64> {
         let time = Stopwatch::start();
         let mut append = self.append()?;
@@ -160,7 +199,7 @@ impl Engine {
             match segment.show(&self.medium) {
                 // What was written and synced is not there: the medium loses writes.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    self.poison(Arc::new(error));
+                    Engine::poison(self, Arc::new(error));
                 }
                 // Failing only means that the segment stays in memory of its own.
                 Ok(()) | Err(_) => {}
@@ -169,102 +208,12 @@ impl Engine {
         Ok(group.head.sequence)
     }
 
-    fn publish_accepted(&self, append: &mut Append) {
-        let (newest, count) = (append.accepted.clone(), append.accepted_count);
-        self.publish(append, &newest, count);
+    fn poison(&self, cause: Arc<io::Error>) {
+        Engine::poison(self, cause);
     }
 
-    /// Step 7, under the append lock: what the first `count` commits left, unless more than these have
-    /// been published (weaker ones, while a sync was in flight). The state first: see `published`.
-    fn publish(&self, append: &mut Append, state: &State, count: u64) {
-        if count < append.published_count {
-            return;
-        }
-        append.published_count = count;
-        let seen = self.state.load();
-        let changed = seen.applied != state.applied
-            || seen.compact != state.compact
-            || !seen.tables.same(&state.tables);
-        if changed {
-            self.state.store(Arc::new(state.clone()));
-        }
-        drop(seen);
-        self.rev.fetch_max(state.rev.get(), Ordering::AcqRel);
-        self.metrics.published(self.rev(), state.compact);
-    }
-
-    /// Everything accepted before is durable when this returns.
-    pub(crate) fn sync_all(&self) -> Result<revtree_format::Revision> {
-        self.check_writable()?;
-        let (sequence, rev) = {
-            let append = self.append()?;
-            (append.accepted_sequence, append.accepted.rev)
-        };
-        self.sync_to(sequence)?;
-        Ok(rev)
-    }
-
-    /// The same, for those who wait for it after a close too: one that failed leaves something to sync.
-    pub(crate) fn sync_accepted(&self) -> Result<()> {
-        let sequence = self.append()?.accepted_sequence;
-        self.sync_to(sequence)
-    }
-
-    /// A ticket for what was accepted last, for a transaction that has read it and adds nothing.
-    pub(crate) fn accepted_ticket(&self, durability: Durability) -> Result<Ticket> {
-        let append = self.append()?;
-        let hidden = append.sync_sequence > 0 && append.sync_sequence >= lock(&self.sync).durable;
-        Ok(Ticket {
-            sequence: append.accepted_sequence,
-            rev: append.accepted.rev,
-            settled: !hidden && durability != Durability::Sync,
-            checkpoint_due: false,
-        })
-    }
-
-    /// What [`Engine::settle`] would answer, when that is known without waiting.
-    pub(crate) fn settled(&self, ticket: Ticket) -> Option<Result<bool>> {
-        let durable = lock(&self.sync).durable > ticket.sequence;
-        if ticket.settled || durable {
-            return Some(Ok(durable));
-        }
-        let cause = Arc::clone(self.poison.get()?);
-        Some(Err(Error::CommitUnknown {
-            revision: ticket.rev,
-            cause,
-        }))
-    }
-
-    /// Waits for what a commit asked for: `true` when it is durable.
-    pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
-        if ticket.settled {
-            return Ok(lock(&self.sync).durable > ticket.sequence);
-        }
-        self.settle_durable(ticket)
-    }
-
-    /// Waits until a commit is durable, whatever it asked for.
-    pub(crate) fn settle_durable(&self, ticket: Ticket) -> Result<bool> {
-        match self.sync_to(ticket.sequence) {
-            Ok(()) => Ok(true),
-            Err(error) => Err(unknown(ticket.rev, error)),
-        }
-    }
-}
-
-/// The leader's part; given back also when it panics, so that nobody waits for ever.
-struct Leading<'e> {
-    engine: &'e Engine,
-}
-
-impl Drop for Leading<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let cause = io::Error::other("a sync was given up half-way");
-            self.engine.poison(Arc::new(cause));
-        }
-        lock(&self.engine.sync).leading = false;
-        self.engine.synced.notify_all();
+    fn poisoned(&self) -> Option<Arc<io::Error>> {
+        self.poison.get().cloned()
     }
 }
 
@@ -319,7 +268,7 @@ impl Appender<'_> {
     fn mark<T>(&mut self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.append.torn = true;
-            self.engine.poison(cause_of(error.clone()));
+            self.engine.poison(error.clone().into_cause());
         }
         result
     }
@@ -344,7 +293,7 @@ impl Appender<'_> {
             .changes
             .fetch_add(changes, Ordering::Relaxed);
         let waits_for_sync =
-            append.sync_sequence > 0 && { append.sync_sequence >= lock(&self.engine.sync).durable };
+            append.sync_sequence > 0 && !self.engine.group.is_durable(append.sync_sequence);
         let settled = match durability {
             Durability::Sync => {
                 append.sync_sequence = sequence;
@@ -399,14 +348,6 @@ impl Drop for Appender<'_> {
 
 /// What a commit is told that was accepted before a write or sync failed.
 fn unknown(revision: revtree_format::Revision, error: Error) -> Error {
-    let cause = cause_of(error);
+    let cause = error.into_cause();
     Error::CommitUnknown { revision, cause }
-}
-
-/// The cause that poisons.
-fn cause_of(error: Error) -> Arc<io::Error> {
-    match error {
-        Error::Io { cause, .. } | Error::Poisoned { cause } => cause,
-        other => Arc::new(io::Error::other(other)),
-    }
 }

@@ -18,17 +18,20 @@ mod checkpoint;
 mod commit;
 mod copy;
 mod framing;
+mod gate;
+mod group;
+#[cfg(all(test, loom))]
+mod loom;
 mod open;
 mod pages;
+mod published;
 mod state;
 mod worker;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use bring::{Brought, bring};
@@ -37,14 +40,20 @@ pub(crate) use framing::FrameCheck;
 pub(crate) use open::{Config, Found, WriterLock};
 pub(crate) use pages::{write_segments, write_tables};
 pub(crate) use state::{State, TableMap, Tables};
-pub(crate) use worker::{Waiting, WaitingTasks, Worker};
+pub(crate) use worker::{Awaited, Background, Waiting, Worker};
+
+use gate::Gate;
+use group::Group;
+use published::Published;
 
 pub(crate) use crate::pager::Room;
+pub(crate) use crate::sync::lock;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Durability;
 use crate::pager::{Log, Medium};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::sys::{LockByte, Stopwatch, Storage};
 use crate::trace;
 use crate::tree::{Spine, Tail, Tree};
@@ -67,20 +76,16 @@ pub(crate) struct Engine {
     pub(crate) opens: u32,
     /// `None` for a store opened for reading only.
     append: Option<Mutex<Append>>,
-    checkpoint: Mutex<Checkpoint>,
-    sync: Mutex<SyncState>,
-    synced: Condvar,
+    /// Retired when another file has taken the place of this one, or it is being closed: no more checkpoints
+    /// but the close's own.
+    checkpoint: Gate<Checkpoint>,
+    group: Group,
     /// Held by whoever syncs the file.
     syncing: Mutex<()>,
-    /// What readers see; `rev` runs ahead of `state` when only the revision has changed.
-    state: ArcSwap<State>,
-    rev: AtomicU64,
+    published: Published,
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
-    /// Another file has taken the place of this one, or it is being closed: no more checkpoints but the
-    /// close's own.
-    retired: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
     checkpoint_bytes: u64,
@@ -119,15 +124,6 @@ struct Checkpoint {
     tables: Tables,
 }
 
-/// Behind the sync lock.
-#[derive(Debug, Default)]
-struct SyncState {
-    /// All frames before this sequence number are durable.
-    durable: u64,
-    /// Somebody is syncing.
-    leading: bool,
-}
-
 /// What tests and `stats` count.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -141,17 +137,14 @@ pub(crate) struct Counters {
 }
 
 impl Engine {
-    /// The revision that readers see, with what belongs to it. The revision is loaded first: a state
-    /// loaded later is at least as new, and says itself from which revision on it holds.
+    /// The revision that readers see, with what belongs to it.
     pub(crate) fn published(&self) -> (Revision, Arc<State>) {
-        let rev = Revision::new(self.rev.load(Ordering::Acquire));
-        let state = self.state.load_full();
-        (rev.max(state.rev), state)
+        self.published.both()
     }
 
     /// The revision that readers see.
     pub(crate) fn rev(&self) -> Revision {
-        Revision::new(self.rev.load(Ordering::Acquire))
+        self.published.rev()
     }
 
     /// The newest revision that a power loss cannot take back.
@@ -161,7 +154,7 @@ impl Engine {
 
     /// The compact revision that readers see.
     pub(crate) fn compact_rev(&self) -> Option<Revision> {
-        self.state.load().compact
+        self.published.compact_rev()
     }
 
     /// The newest accepted state, which the next transaction builds on.
@@ -201,12 +194,11 @@ impl Engine {
     /// checkpoint that is being written is waited for, and none is begun in passing; what was accepted can
     /// still be synced, for those who wait for it.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-        drop(lock(&self.checkpoint));
+        self.checkpoint.retire();
     }
 
     pub(crate) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
+        self.checkpoint.is_retired()
     }
 
     /// Bytes of the file, and of it bytes in free segments.
@@ -287,10 +279,4 @@ impl Engine {
             cause: self.poison.get().map_or(cause, Arc::clone),
         }
     }
-}
-
-/// Locks, also when a thread panicked while it held the lock, so that one panic does not become two: for what
-/// is whole between any two steps. What is not goes through [`Engine::lock_whole`].
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

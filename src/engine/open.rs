@@ -7,11 +7,9 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{
     ChangeId, Control, FormatError, FrameKind, Geometry, LeafRun, LogHead, Position, Revision,
@@ -19,7 +17,10 @@ use revtree_format::{
     check_segments, parse_record, parse_segments,
 };
 
-use super::{Append, Checkpoint, Counters, Engine, State, SyncState, Tables, lock};
+use super::gate::Gate;
+use super::group::Group;
+use super::published::Published;
+use super::{Append, Checkpoint, Counters, Engine, State, Tables};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::{Applied, Create, Durability, Progress, ReadMode};
@@ -27,6 +28,7 @@ use crate::pager::{
     Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
     read_blob, replay, walk,
 };
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage, page_size};
 use crate::trace;
 use crate::tree::{Direction, LeafCursor, LeafRecords, Spine, Tree};
@@ -83,8 +85,9 @@ impl Found {
     }
 }
 
-/// The files that this process has open for writing: tells who holds a lock.
-static WRITERS: Mutex<Option<HashSet<FileIdentity>>> = Mutex::new(None);
+/// The files that this process has open for writing: tells who holds a lock. Of the standard library always,
+/// as a static is.
+static WRITERS: std::sync::Mutex<Option<HashSet<FileIdentity>>> = std::sync::Mutex::new(None);
 
 /// The exclusive lock on a file; the storage holds it, this entry goes with it.
 #[derive(Debug)]
@@ -97,7 +100,7 @@ impl WriterLock {
     pub(crate) fn take(storage: &dyn Storage, path: &Path) -> Result<WriterLock> {
         let identity = storage.identity().map_err(Error::on("identify the file"))?;
         // Held over both: who does not get the lock finds its holder in the set.
-        let mut writers = lock(&WRITERS);
+        let mut writers = WRITERS.lock().unwrap_or_else(PoisonError::into_inner);
         if !storage
             .try_lock_writer()
             .map_err(Error::on("lock the file"))?
@@ -115,7 +118,11 @@ impl WriterLock {
 
 impl Drop for WriterLock {
     fn drop(&mut self) {
-        if let Some(writers) = lock(&WRITERS).as_mut() {
+        if let Some(writers) = WRITERS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             writers.remove(&self.identity);
         }
     }
@@ -372,23 +379,17 @@ fn open_to_write(
             accepted: recovered.state.clone(),
             log,
         })),
-        sync: Mutex::new(SyncState {
-            durable: head.sequence,
-            leading: false,
-        }),
-        synced: Condvar::new(),
+        group: Group::new(head.sequence),
         syncing: Mutex::new(()),
-        rev: AtomicU64::new(recovered.state.rev.get()),
         durable_rev: AtomicU64::new(recovered.state.rev.get()),
-        state: ArcSwap::from_pointee(recovered.state),
+        published: Published::new(recovered.state),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
-        retired: AtomicBool::new(false),
         counters: Counters::default(),
         metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: Some(writer_lock),
-        checkpoint: Mutex::new(Checkpoint {
+        checkpoint: Gate::new(Checkpoint {
             spine,
             tables: recovered.tables,
             superblock: superblock.clone(),
@@ -497,20 +498,17 @@ fn open_to_read(
         read_only: true,
         opens: superblock.opens,
         append: None,
-        sync: Mutex::new(SyncState::default()),
-        synced: Condvar::new(),
+        group: Group::new(0),
         syncing: Mutex::new(()),
-        rev: AtomicU64::new(recovered.state.rev.get()),
         durable_rev: AtomicU64::new(recovered.state.rev.get()),
-        state: ArcSwap::from_pointee(recovered.state),
+        published: Published::new(recovered.state),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
-        retired: AtomicBool::new(false),
         counters: Counters::default(),
         metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         _lock: None,
-        checkpoint: Mutex::new(Checkpoint {
+        checkpoint: Gate::new(Checkpoint {
             spine: Spine::default(),
             tables: recovered.tables,
             superblock,

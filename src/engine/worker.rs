@@ -1,18 +1,52 @@
 //! The one background thread of a `Batched` store: it syncs after n changes or t milliseconds, and
 //! writes checkpoints.
 //!
-//! It holds the engine weakly between two rounds, so it never keeps a store open.
+//! It holds the engine weakly between two rounds, so it never keeps a store open. [`Background`] is what the
+//! store keeps of it: the thread, made when it is first needed, and the tasks that wait for a sync.
 
 #![expect(clippy::disallowed_types, reason = "the worker sleeps")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Engine, lock};
-use crate::error::Error;
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, lock, wait, wait_while_for};
+
+/// What the thread does.
+pub(crate) trait Upkeep: Send + Sync + 'static {
+    /// Everything accepted before is durable when this returns.
+    fn sync_accepted(&self) -> Result<()>;
+
+    /// Writes a checkpoint if one is due.
+    fn maintain(&self) -> Result<()>;
+
+    /// Nothing is begun in passing any more.
+    fn retire(&self);
+
+    fn is_retired(&self) -> bool;
+}
+
+impl Upkeep for Engine {
+    fn sync_accepted(&self) -> Result<()> {
+        Engine::sync_accepted(self)
+    }
+
+    fn maintain(&self) -> Result<()> {
+        Engine::maintain(self)
+    }
+
+    fn retire(&self) {
+        Engine::retire(self);
+    }
+
+    fn is_retired(&self) -> bool {
+        Engine::is_retired(self)
+    }
+}
 
 /// A task that waits for a sync.
 #[derive(Debug)]
@@ -23,24 +57,103 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new(waker: Waker) -> Arc<Waiting> {
+    fn new(waker: Waker) -> Arc<Waiting> {
         Arc::new(Waiting {
             waker,
             failed: OnceLock::new(),
         })
     }
 
-    pub(crate) fn failed(&self) -> Option<&Error> {
+    fn failed(&self) -> Option<&Error> {
         self.failed.get()
     }
 
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         self.waker.wake_by_ref();
     }
 }
 
 /// The tasks that wait.
-pub(crate) type WaitingTasks = Arc<Mutex<Vec<Arc<Waiting>>>>;
+type WaitingTasks = Arc<Mutex<Vec<Arc<Waiting>>>>;
+
+/// The thread of a store, if it has one, and who waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    worker: Mutex<Option<Worker>>,
+    tasks: WaitingTasks,
+}
+
+/// What a task waits for.
+pub(crate) trait Awaited {
+    type Outcome;
+
+    /// What is known without waiting.
+    fn look(&self) -> Option<Self::Outcome>;
+
+    /// What it is when the sync that was asked for has failed.
+    fn failed(&self, error: Error) -> Self::Outcome;
+}
+
+impl Background {
+    /// Calls the thread, which is made when it is missing; `false` when the system gives none, or the store
+    /// is being closed. Whoever makes it, it keeps the interval of the store.
+    pub(crate) fn call(
+        &self,
+        engine: &Arc<impl Upkeep>,
+        interval: Duration,
+        call: impl FnOnce(&Worker),
+    ) -> bool {
+        let mut worker = lock(&self.worker);
+        // `end` says so before it takes the lock, so it ends whatever is made here.
+        if worker.is_none() && !engine.is_retired() {
+            let engine = Arc::downgrade(engine);
+            *worker = Worker::start(engine, interval, Arc::clone(&self.tasks)).ok();
+        }
+        worker.as_ref().map(call).is_some()
+    }
+
+    /// Calls the thread if there is one.
+    pub(crate) fn call_running(&self, call: impl FnOnce(&Worker)) -> bool {
+        lock(&self.worker).as_ref().map(call).is_some()
+    }
+
+    /// Looks whether what is awaited has come; else the waker is called when that may have changed, once the
+    /// thread has been called. `waiting` is what the last look left, by which this one sees that the sync it
+    /// asked for has failed.
+    pub(crate) fn look<A: Awaited>(
+        &self,
+        awaited: &A,
+        waiting: &mut Option<Arc<Waiting>>,
+        waker: &Waker,
+    ) -> Option<A::Outcome> {
+        let outcome = awaited.look();
+        if outcome.is_some() {
+            return outcome;
+        }
+        if let Some(error) = waiting.as_ref().and_then(|waiting| waiting.failed()) {
+            return Some(awaited.failed(error.clone()));
+        }
+        let task = Waiting::new(waker.clone());
+        lock(&self.tasks).push(Arc::clone(&task));
+        *waiting = Some(task);
+        // Looked at again: the sync may have ended between the look and the push.
+        awaited.look()
+    }
+
+    /// Wakes all tasks.
+    pub(crate) fn wake(&self) {
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.iter().for_each(|task| task.wake());
+    }
+
+    /// Ends the thread, if there is one; none is made any more, nor a checkpoint begun in passing.
+    pub(crate) fn end(&self, engine: &impl Upkeep) {
+        engine.retire();
+        let worker = lock(&self.worker).take();
+        drop(worker);
+        self.wake();
+    }
+}
 
 /// Wakes and ends the thread.
 #[derive(Debug)]
@@ -67,8 +180,8 @@ struct WorkerState {
 impl Worker {
     /// Starts the thread, which syncs at the latest `interval` after [`Worker::changed`].
     /// Tasks whose commits wait are woken after each sync.
-    pub(crate) fn start(
-        engine: Weak<Engine>,
+    fn start(
+        engine: Weak<impl Upkeep>,
         interval: Duration,
         tasks: WaitingTasks,
     ) -> std::io::Result<Worker> {
@@ -96,7 +209,7 @@ impl Worker {
     }
 
     /// Ends the thread and waits for it.
-    pub(crate) fn end(&mut self) {
+    fn end(&mut self) {
         lock(&self.shared.state).ended = true;
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
@@ -116,23 +229,18 @@ impl Drop for Worker {
 
 fn run(
     shared: &Shared,
-    engine: &Weak<Engine>,
+    engine: &Weak<impl Upkeep>,
     interval: Duration,
     tasks: &Mutex<Vec<Arc<Waiting>>>,
 ) {
     loop {
         let mut state = lock(&shared.state);
         while !state.dirty && !state.ended {
-            state = shared
-                .wake
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = wait(&shared.wake, state);
         }
         if !state.due && !state.ended {
-            let waited = shared
-                .wake
-                .wait_timeout_while(state, interval, |state| !state.due && !state.ended);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let idle = |state: &mut WorkerState| !state.due && !state.ended;
+            state = wait_while_for(&shared.wake, state, interval, idle);
         }
         if state.ended {
             return;

@@ -5,7 +5,7 @@
     reason = "the list of compactions, held for a look; hashes are no reads of keys"
 )]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use revtree_format::etcd::{HashKv as HashKvSum, HashKvFeeder, HashKvPart, KeyValue, RevisionKey};
@@ -20,6 +20,7 @@ use super::versions::locate;
 use super::view::{ReadView, check_revision};
 use crate::engine::lock;
 use crate::error::Result;
+use crate::sync::Mutex;
 use crate::sys::Stopwatch;
 use crate::tree::{Direction, LeafCursor, LeafRecords, Tree};
 

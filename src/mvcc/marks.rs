@@ -7,9 +7,10 @@
 //! Bits are set and read without order; whoever sets them in several threads joins those before reading.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use revtree_format::{Geometry, LeafRun, Position};
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// A set of records.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ mod hash;
 mod image;
 mod keys;
 mod load;
+#[cfg(all(test, loom))]
+mod loom;
 mod marks;
 mod overlay;
 mod pins;

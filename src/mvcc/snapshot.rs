@@ -7,7 +7,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use revtree_format::Revision;
 
@@ -17,6 +17,7 @@ use super::store::Store;
 use crate::engine::{State, WriterLock, lock};
 use crate::error::{Error, Result};
 use crate::options::Applied;
+use crate::sync::Mutex;
 use crate::sys::{Access, Disk, Stopwatch, Storage};
 use crate::trace;
 

@@ -5,9 +5,6 @@
     reason = "the counts that `stats` keeps; no read of keys asks for them"
 )]
 
-use std::sync::Mutex;
-use std::sync::atomic::Ordering;
-
 use rayon::prelude::*;
 use revtree_format::{LeafRun, RecordKind, Revision};
 
@@ -16,6 +13,7 @@ use super::marks::RecordMarks;
 use super::store::Store;
 use crate::engine::lock;
 use crate::error::Result;
+use crate::sync::{Mutex, Ordering};
 use crate::tree::{LeafRecords, Tree};
 
 /// Bytes and number of all records, and of those that are dead at `floor`.

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -26,13 +26,14 @@ use super::turn::TurnHeld;
 use super::txn::{Commit, Op, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
 use crate::engine::{
-    Appender, Engine, IndexRun, Room, State, Ticket, Waiting, WaitingTasks, Worker, lock,
+    Appender, Awaited, Background, Engine, IndexRun, Room, State, Ticket, Waiting, Worker, lock,
 };
 use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey};
 use crate::lessor::{Lessor, NoLessor};
 use crate::metrics::Calls;
 use crate::options::Durability;
+use crate::sync::Mutex;
 use crate::sys::Stopwatch;
 use crate::trace;
 
@@ -47,9 +48,8 @@ pub(crate) struct Store {
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) compactions: CompactionHashes,
     pub(super) counted: CountedSpace,
-    /// The thread that syncs for `Batched` and for futures; made when it is first needed.
-    worker: Mutex<Option<Worker>>,
-    tasks: WaitingTasks,
+    /// The thread that syncs for `Batched` and for futures.
+    background: Background,
     threads: bool,
 }
 
@@ -119,8 +119,7 @@ impl Store {
             lessor,
             compactions: CompactionHashes::default(),
             counted: CountedSpace::default(),
-            worker: Mutex::new(None),
-            tasks: Arc::default(),
+            background: Background::default(),
             threads,
         })
     }
@@ -482,34 +481,23 @@ impl Store {
         Ok(ticket)
     }
 
-    /// Calls the thread, which is made when it is missing; `false` when the system gives none, or the store
-    /// is being closed. Whoever makes it, it keeps the interval of the store.
+    /// Calls the thread that syncs; `false` when there is none to be had.
     fn with_worker(&self, call: impl FnOnce(&Worker)) -> bool {
-        let mut worker = lock(&self.worker);
-        // `end_worker` says so before it takes the lock, so it ends whatever is made here.
-        if worker.is_none() && !self.engine.is_retired() {
-            let interval = match self.engine.durability {
-                Durability::Batched { interval, .. } => interval,
-                // Nothing but a request wakes it.
-                Durability::Sync | Durability::Flushed => Duration::from_secs(3600),
-            };
-            let engine: Weak<Engine> = Arc::downgrade(&self.engine);
-            *worker = Worker::start(engine, interval, Arc::clone(&self.tasks)).ok();
-        }
-        worker.as_ref().map(call).is_some()
+        let interval = match self.engine.durability {
+            Durability::Batched { interval, .. } => interval,
+            // Nothing but a request wakes it.
+            Durability::Sync | Durability::Flushed => Duration::from_secs(3600),
+        };
+        self.background.call(&self.engine, interval, call)
     }
 
     /// Waits for what a commit asked for, then does what has become due.
     pub(crate) fn settle(&self, ticket: Ticket) -> Result<bool> {
         let durable = self.engine.settle(ticket);
-        self.wake();
+        self.background.wake();
         if ticket.checkpoint_due {
-            let worker = lock(&self.worker);
-            if let Some(worker) = &*worker {
-                // It does nothing of its own accord.
-                worker.changed(true);
-            } else {
-                drop(worker);
+            // The thread does nothing of its own accord.
+            if !self.background.call_running(|worker| worker.changed(true)) {
                 // After the acknowledgement: a failure concerns the next write, and poisons then.
                 let _ = self.engine.maintain();
             }
@@ -528,28 +516,16 @@ impl Store {
         if !self.threads {
             return Some(self.settle(ticket));
         }
-        let mut settled = self.engine.settled(ticket);
-        let failed = waiting.as_ref().and_then(|waiting| waiting.failed());
-        if let (None, Some(error)) = (&settled, failed) {
-            return Some(Err(ticket.unknown(error.clone())));
-        }
-        if settled.is_none() {
-            let task = Waiting::new(waker.clone());
-            lock(&self.tasks).push(Arc::clone(&task));
-            *waiting = Some(task);
-            // Looked at again: the sync may have ended between the look and the push.
-            settled = self.engine.settled(ticket);
-        }
+        let settling = Settling {
+            engine: &self.engine,
+            ticket,
+        };
+        let settled = self.background.look(&settling, waiting, waker);
         let wanted = settled.is_none() || ticket.checkpoint_due;
         if wanted && !self.with_worker(|worker| worker.changed(true)) {
             return Some(self.settle(ticket));
         }
         settled
-    }
-
-    fn wake(&self) {
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
-        tasks.iter().for_each(|task| task.wake());
     }
 
     /// Tells the lessor what a commit changed, in order. A panic is caught and given back, so that the
@@ -666,15 +642,30 @@ impl Store {
 
     /// Ends the thread, if there is one; none is made any more, nor a checkpoint begun in passing.
     pub(crate) fn end_worker(&self) {
-        self.engine.retire();
-        let worker = lock(&self.worker).take();
-        drop(worker);
-        self.wake();
+        self.background.end(&*self.engine);
     }
 
     /// Number of shared byte handles.
     pub(crate) fn shared_handles(&self) -> u64 {
         self.lender.handles.count()
+    }
+}
+
+/// A commit that a task waits for.
+struct Settling<'s> {
+    engine: &'s Engine,
+    ticket: Ticket,
+}
+
+impl Awaited for Settling<'_> {
+    type Outcome = Result<bool>;
+
+    fn look(&self) -> Option<Result<bool>> {
+        self.engine.settled(self.ticket)
+    }
+
+    fn failed(&self, error: Error) -> Result<bool> {
+        Err(self.ticket.unknown(error))
     }
 }
 

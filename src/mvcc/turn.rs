@@ -5,11 +5,10 @@
 #![expect(clippy::disallowed_types, reason = "writers wait for their turn")]
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, Thread};
+use std::sync::Arc;
 
-use crate::engine::lock;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicBool, Mutex, Ordering, lock};
 
 /// Who may write.
 #[derive(Debug, Default)]

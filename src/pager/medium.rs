@@ -5,7 +5,6 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use revtree_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, Geometry, PageRef, Place, Position,
@@ -14,6 +13,7 @@ use revtree_format::{
 
 use super::growing::Growing;
 use crate::error::{Error, Result};
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{Region, Storage};
 
 /// What a reader needs to know of an open file.

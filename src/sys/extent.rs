@@ -38,13 +38,13 @@ use std::mem;
 use std::os::unix::fs::FileExt;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, MremapFlags, MsyncFlags, ProtFlags, mremap_fixed};
 
 use super::region::{HOLE_BYTES, NO_HOLE, Region, SHOWN, in_region};
 use super::syscall;
+use crate::sync::{AtomicU32, Ordering};
 
 /// Bytes compared or copied at a time when a range is shown.
 const CHUNK_BYTES: usize = 64 << 10;

@@ -11,6 +11,8 @@ mod content;
 mod extent;
 mod file;
 mod lock_table;
+#[cfg(all(test, loom))]
+mod loom;
 mod memory;
 mod process;
 mod region;

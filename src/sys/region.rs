@@ -44,13 +44,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::slice;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::extent::Extent;
 use super::syscall;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Less address space than this is not worth opening with; also where halving ends.
 const RESERVED_BYTES_MIN: u64 = 64 << 20;
@@ -300,8 +300,15 @@ fn reserve_memory(len: u64) -> io::Result<MmapRaw> {
     Ok(options.map_anon()?.into())
 }
 
+/// Words of zeros.
+#[cfg(loom)]
+fn zeroed_words(count: usize) -> Box<[AtomicU32]> {
+    (0..count).map(|_| AtomicU32::new(0)).collect()
+}
+
 /// Words of zeros. As integers first: the allocator has zeroed memory without touching it, and
 /// there may be millions of words.
+#[cfg(not(loom))]
 fn zeroed_words(count: usize) -> Box<[AtomicU32]> {
     let words = Box::into_raw(vec![0_u32; count].into_boxed_slice());
     // SAFETY: the box was just taken apart, and nothing else points to it. An atomic integer has

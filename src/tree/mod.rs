@@ -7,13 +7,13 @@
 
 mod cursor;
 mod leaf;
+#[cfg(all(test, loom))]
+mod loom;
 mod spine;
 mod tail;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use revtree_format::{BranchPage, ChangeId, Child, FrameKind, LeafRun, PageRef, Position, Root};
 
 pub(crate) use cursor::{Direction, LeafCursor};
@@ -23,6 +23,7 @@ pub(crate) use tail::Tail;
 
 use crate::error::{Error, Result};
 use crate::pager::Medium;
+use crate::sync::{ArcSwap, AtomicU64, Ordering};
 
 /// The tree of an open store. Readers take a [`TreeState`]; the writer appends to its newest tail.
 #[derive(Debug)]

@@ -8,11 +8,10 @@
 //! and only `extent` changes afterwards: number of records and bytes in one word, so that a reader
 //! sees both of one moment. The records below that number were published before (see `Region`).
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
 use revtree_format::{ChangeId, LeafRun, Position, Revision};
 
 use crate::pager::Growing;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// A list of leaves that grows at its end while others read it.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ mod pages;
 mod records;
 mod retained;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
 use revtree_format::{ChangeId, LeafRun, Position, Revision, SUPERBLOCK_BYTES};
@@ -33,6 +33,7 @@ use super::store::Store;
 use crate::engine::{State, lock};
 use crate::error::Result;
 use crate::pager::{BlobWriter, ImageLog, Log, Reach, SegmentStart};
+use crate::sync::Mutex;
 use crate::sys::Window;
 
 /// The plan of an image, and the piece of it made last.

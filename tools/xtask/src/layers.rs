@@ -13,15 +13,15 @@ use crate::{Result, examples, words};
 
 /// Who may use whom. Who is not listed may use nothing; `lib.rs` alone may use all.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("sys", &[]),
+    ("sys", &["sync"]),
     ("sync", &[]),
     ("index", &["sync"]),
-    ("pager", &["sys", "error"]),
-    ("tree", &["pager", "sys", "error"]),
+    ("pager", &["sync", "sys", "error"]),
+    ("tree", &["pager", "sync", "sys", "error"]),
     (
         "engine",
         &[
-            "tree", "pager", "sys", "error", "options", "metrics", "trace",
+            "tree", "pager", "sync", "sys", "error", "options", "metrics", "trace",
         ],
     ),
     (
@@ -41,14 +41,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         "db",
         &[
             "import", "stats", "mvcc", "index", "engine", "tree", "pager", "sys", "error",
-            "options", "lessor", "trace",
+            "options", "lessor", "sync", "trace",
         ],
     ),
     ("cookbook", &["db", "mvcc", "error", "options", "lessor"]),
     (
         "stats",
         &[
-            "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options",
+            "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options", "sync",
         ],
     ),
     // They are told numbers; what they may know below is how time is taken.
