@@ -769,7 +769,8 @@ impl WriteTxn {
     ///
     /// # Errors
     /// [`Error::NoSpace`] and [`Error::StoreFull`]: nothing happened. [`Error::CommitUnknown`]: written,
-    /// but the sync failed. [`Error::Poisoned`], [`Error::Closed`].
+    /// but the sync failed. [`Error::Io`]: a write failed before all of it was written, so nothing of it will
+    /// be there, and later writes are [`Error::Poisoned`]. [`Error::Closed`].
     ///
     /// # Panics
     /// With the panic of a lessor's hook, once the commit is complete.
