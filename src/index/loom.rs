@@ -1,11 +1,9 @@
 //! Models of the index's three lock-free moves, explored by loom: a slot told after its head, a
 //! table grown under a probe, a root replaced under a walk.
 //!
-//! Run with
-//! `RUSTFLAGS="--cfg loom --cfg crossbeam_loom" cargo test --release --lib index::loom`.
 //! Under loom tables, leaves and nodes are tiny, every publish offers its garbage to be freed, and
 //! what is freed carries a canary. Each model is explored with at most two preemptions, three for
-//! those small enough; `LOOM_MAX_PREEMPTIONS` overrides that.
+//! those small enough.
 
 use std::convert::Infallible;
 use std::ops::Bound;
@@ -43,10 +41,7 @@ fn find(index: &KeyIndex, key: u8) -> Option<Position> {
 }
 
 fn model(preemptions: usize, explore: impl Fn(Arc<KeyIndex>, IndexWriter) + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    builder.max_branches = 20_000;
-    builder.check(move || {
+    crate::sync::model(preemptions, move || {
         let (index, writer) = create([7; 16]);
         explore(index, writer);
     });

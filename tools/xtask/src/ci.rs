@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::step::Steps;
-use crate::{Result, cargo, conformance, layers, planted, report, root, supply, target};
+use crate::{Result, cargo, conformance, layers, loom, planted, report, root, supply, target};
 
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
@@ -90,7 +90,7 @@ pub(crate) fn run() -> Result<()> {
     if built {
         run_programs(&mut steps);
     }
-    steps.tests("loom models of the index", loom());
+    steps.tests("loom models of the hand-overs", loom::models());
     steps.finish()
 }
 
@@ -263,24 +263,4 @@ fn examples() -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// The models need a flag for every crate, so they are built in a folder of their own; what makes
-/// a release small is left out, it only makes the build long.
-fn loom() -> Command {
-    let mut command = cargo(&[
-        "test",
-        "--release",
-        "--package",
-        "revtree",
-        "--lib",
-        "index::loom",
-    ]);
-    command
-        .env("RUSTFLAGS", "--cfg loom --cfg crossbeam_loom")
-        .env("CARGO_TARGET_DIR", target().join("loom"))
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
-    command
 }

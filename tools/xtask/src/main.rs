@@ -6,6 +6,7 @@
 //!   may use which, where `unsafe`, locks and clocks may stand, and that each public item has an example.
 //! * [`supply`]: rules for dependencies.
 //! * [`fuzz`]: libFuzzer on the harness's targets.
+//! * [`loom`]: models of hand-overs between threads.
 //! * [`sanitize`]: tests under Miri and the sanitizers.
 //! * [`planted`]: bugs made on purpose, and which test finds each.
 //! * [`report`], on [`runs`]: what campaigns printed, and the page that is made of it.
@@ -22,6 +23,7 @@ mod conformance;
 mod examples;
 mod fuzz;
 mod layers;
+mod loom;
 mod planted;
 mod report;
 mod runs;
@@ -60,6 +62,7 @@ cargo xtask <command>
   long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
                                   at the size of a night
   fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
+  loom                            models of all hand-overs between threads
   miri, asan, tsan                tests under what sees undefined behaviour, bad memory and races
   planted [NAME …] [--check]      bugs planted on purpose, each to be found by CI's tests
   report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         ("fuzz", options) => recorded(command, options, || fuzz::run(options)),
         ("planted", ["--check"]) => planted::check(),
         ("planted", only) => recorded(command, only, || planted::run(only)),
+        ("loom", []) => recorded(command, &[], loom::run),
         ("miri", []) => recorded(command, &[], sanitize::miri),
         ("asan", []) => recorded(command, &[], sanitize::asan),
         ("tsan", []) => recorded(command, &[], sanitize::tsan),
@@ -108,6 +112,7 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("power", &["--fs", "xfs", "--cuts", "10000"]))
             .and_then(|()| campaign("inject", &["--runs", "20000"]))
             .and_then(|()| campaign("memory", &["--runs", "50000"]))
+            .and_then(|()| recorded("loom", &[], loom::run))
             .and_then(|()| recorded("miri", &[], sanitize::miri))
             .and_then(|()| recorded("asan", &[], sanitize::asan))
             .and_then(|()| recorded("tsan", &[], sanitize::tsan))

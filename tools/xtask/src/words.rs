@@ -51,6 +51,7 @@ const RULES: &[Rule] = &[
             "src/index/tests.rs",
             "src/index/tests/",
             "src/index/loom.rs",
+            "src/tree/loom.rs",
         ],
         reason: "reads never wait",
     },
