@@ -13,7 +13,7 @@ pub mod import;
 pub mod memory;
 pub mod open;
 pub mod ops;
-pub(crate) mod repair;
+pub mod repair;
 pub mod salvage;
 
 pub(crate) use image::{Image, Spot};
@@ -56,13 +56,19 @@ pub fn feed(name: &str, data: &[u8]) -> Result<(), String> {
 /// What a target says is wrong, with its name and the bytes.
 pub fn fuzz(seed: u64) -> Result<u64, String> {
     for (name, _) in TARGETS {
-        let mut random = Random::new(seed ^ u64::from(name.as_bytes()[0]) << 56);
-        let bytes: Vec<u8> = (0..8 + random.index(64))
-            .map(|_| random.bits().to_le_bytes()[0])
-            .collect();
+        let bytes = bytes_of(name, seed);
         feed(name, &bytes).map_err(|error| format!("{error}\n  target {name}, bytes {bytes:?}"))?;
     }
     Ok(TARGETS.len() as u64)
+}
+
+/// The bytes that a seed says for a target.
+#[must_use]
+pub fn bytes_of(name: &str, seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed ^ u64::from(name.as_bytes()[0]) << 56);
+    (0..8 + random.index(64))
+        .map(|_| random.bits().to_le_bytes()[0])
+        .collect()
 }
 
 /// A store that was changed.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::{Result, cargo, root, target};
 
-const TARGETS: &[&str] = &["open", "decode", "import", "ops"];
+const TARGETS: &[&str] = &["open", "decode", "import", "ops", "salvage"];
 #[cfg(target_arch = "x86_64")]
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 #[cfg(not(target_arch = "x86_64"))]

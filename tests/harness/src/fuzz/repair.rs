@@ -20,7 +20,11 @@ fn field(what: &str) -> Option<(usize, usize)> {
 
 /// Repairs the structure that begins these bytes until the parser wants nothing but what they say; gives its
 /// last word.
-pub(crate) fn repaired<T>(
+///
+/// # Errors
+///
+/// What the parser says of more than magic numbers and checksums.
+pub fn repaired<T>(
     bytes: &mut [u8],
     parse: impl Fn(&[u8]) -> Result<T, FormatError>,
 ) -> Result<T, FormatError> {
