@@ -164,6 +164,7 @@ impl Kills {
         }
         let acknowledged = self.expected.acks;
         let mut process = Process::start(self.seed, number, &life, &self.path)?;
+        let mut cut = false;
         if let End::Parent { acks, micros } = life.end {
             // In the middle of making the store, or of what is done with one.
             let making = self.medium.is_some() && number.is_multiple_of(lives);
@@ -172,12 +173,20 @@ impl Kills {
             }
             // Somewhere in what it does next, and no matter where.
             std::thread::sleep(Duration::from_micros(micros));
+            for line in process.said() {
+                self.expected.hear(&line)?;
+            }
+            cut = self.medium.is_some();
             self.cut()?;
             process.kill()?;
         }
         let mut lines = Vec::new();
-        while let Some(line) = process.next()? {
-            self.expected.hear(&line)?;
+        while let Some(line) = process.next() {
+            if cut {
+                self.expected.hear_after_the_cut(&line)?;
+            } else {
+                self.expected.hear(&line)?;
+            }
             lines.push(line);
         }
         let signal = process.died(&life)?;
@@ -215,7 +224,7 @@ impl Kills {
         let mut heard = 0;
         let mut open = false;
         while !open || heard < acks {
-            let Some(line) = process.next()? else {
+            let Some(line) = process.next() else {
                 return Err("wrong: the process ended before it was killed".to_owned());
             };
             self.expected.hear(&line)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use revtree::{Applied, Commit, Db, Error, WriteTxn};
 
-use super::disk::{KillDisk, die};
+use super::disk::{KillDisk, die, has_power};
 use super::entry::{After, Entry, NUMBER, Step, TABLE};
 use super::plan::{Campaign, End, Life};
 use super::starve::{has_starved, starve};
@@ -34,7 +34,10 @@ pub(super) fn live(campaign: Campaign, seed: u64, number: u64, store: &Path) -> 
         _ => None,
     };
     let folder = store.parent().filter(|_| campaign == Campaign::Power);
-    let power = folder.map(|folder| File::open(folder).expect("the store's folder is there"));
+    let power = folder.map(|folder| {
+        // Cut before it was born.
+        File::open(folder).unwrap_or_else(|_| die())
+    });
     let disk = KillDisk::new(kill, power);
     let child = Child {
         seed,
@@ -68,6 +71,9 @@ pub(super) fn live(campaign: Campaign, seed: u64, number: u64, store: &Path) -> 
 }
 
 fn say(line: &str) {
+    if !has_power() && !line.starts_with("try") {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use revtree::storage::{Access, Disk, Extent, FileIdentity, LockByte, LockMode, RealDisk, Storage};
 
@@ -135,6 +135,14 @@ impl Call {
     }
 }
 
+/// The power is being cut by this process, or has been: what its other threads have to tell now comes too late.
+static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+/// Whether the power is still there.
+pub(super) fn has_power() -> bool {
+    !IS_CUT.load(Ordering::SeqCst)
+}
+
 /// Which call kills.
 #[derive(Debug)]
 struct Trigger {
@@ -203,6 +211,9 @@ impl Trigger {
             Some(Side::After) => {
                 let _ = make();
             }
+        }
+        if self.power.is_some() {
+            IS_CUT.store(true, Ordering::SeqCst);
         }
         if let Some(Err(error)) = self.power.as_ref().map(shutdown) {
             eprintln!("the power cannot be cut: {error}");

@@ -335,7 +335,9 @@ impl Life {
         );
         match self.campaign {
             Campaign::Kill => false,
-            Campaign::Power | Campaign::Inject => of_machine,
+            // ext4 is read-only after a cut.
+            Campaign::Power => of_machine || matches!(error, Error::ReadOnly),
+            Campaign::Inject => of_machine,
             Campaign::Starve => of_machine || matches!(error, Error::OutOfMemory { .. }),
         }
     }

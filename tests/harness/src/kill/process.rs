@@ -2,11 +2,12 @@
 //!
 //! It is this program again, under a tracer where one is to act in it.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, channel};
 
 use super::CHILD;
 use super::plan::{Campaign, End, Life};
@@ -23,7 +24,7 @@ pub(super) static TRACER: LazyLock<bool> = LazyLock::new(|| {
 /// A started process; killed when it is dropped.
 pub(super) struct Process {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Process {
@@ -66,14 +67,25 @@ impl Process {
             command.stderr(Stdio::inherit());
         }
         let mut child = command.spawn().map_err(failed)?;
-        let lines = child.stdout.take().map(BufReader::new).map(BufRead::lines);
-        let lines = lines.ok_or("the process has no pipe")?;
+        let pipe = child.stdout.take().ok_or("the process has no pipe")?;
+        let (heard, lines) = channel();
+        // A thread of its own, so that one can ask what has been said until now.
+        std::thread::spawn(move || {
+            let said = BufReader::new(pipe).lines().map_while(Result::ok);
+            said.take_while(|line| heard.send(line.clone()).is_ok())
+                .for_each(drop);
+        });
         Ok(Process { child, lines })
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<String>, String> {
-        let line = self.lines.next().transpose();
-        line.map_err(|error| format!("the pipe cannot be read: {error}"))
+    /// The next line; `None` once it has ended.
+    pub(super) fn next(&mut self) -> Option<String> {
+        self.lines.recv().ok()
+    }
+
+    /// What it has said and nobody has asked for yet, without waiting for more.
+    pub(super) fn said(&mut self) -> Vec<String> {
+        self.lines.try_iter().collect()
     }
 
     pub(super) fn kill(&mut self) -> Result<(), String> {
