@@ -11,6 +11,7 @@ const UNSAFE: &[&str] = &[
     "src/index/node.rs",
     "src/index/tests/memory.rs",
     "tests/harness/src/kill/shutdown.rs",
+    "tests/harness/src/fuzz/memory.rs",
     "tests/harness/src/kill/starve.rs",
     "tests/size/memory.rs",
     "src/sys/extent.rs",
