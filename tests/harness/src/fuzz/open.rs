@@ -182,7 +182,8 @@ struct Shown {
     rev: Revision,
     /// What it knows not to be durable, or not to be whole, is not shown.
     dropped: u64,
-    state: Result<State, String>,
+    /// If all of it can be read: what is read of a damaged record depends on the way.
+    state: Option<State>,
     hash: Result<u32, String>,
     by_rev: Result<u32, String>,
     clean: Result<bool, String>,
@@ -190,7 +191,7 @@ struct Shown {
 
 impl Shown {
     fn of(store: &mut Store) -> Shown {
-        let state = state_of(store);
+        let state = state_of(store).ok();
         let (hash, by_rev) = (store.db().hash(&[]), store.db().hash_by_rev(0));
         let report = store.db().check();
         let _ = store.db().stats();
