@@ -24,6 +24,7 @@ mod examples;
 mod fuzz;
 mod layers;
 mod loom;
+mod mutants;
 mod planted;
 mod report;
 mod runs;
@@ -61,6 +62,8 @@ cargo xtask <command>
   memory [--runs N] [--seed S]    allocations of a process that writes fail
   long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
                                   at the size of a night
+  mutants [--area format|log|index|mvcc] [--shard K/N]
+                                  are the tests blind? small changes to the code, which they have to notice
   fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
   loom                            models of all hand-overs between threads
   miri, asan, tsan                tests under what sees undefined behaviour, bad memory and races
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
             .and_then(|()| recorded("fuzz", &AN_HOUR, || fuzz::run(&AN_HOUR)))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),
+        ("mutants", options) => recorded("mutants", options, || mutants::run(options)),
         ("bench", options) => bench(options),
         _ => Err(format!("no such command\n\n{USAGE}")),
     };
