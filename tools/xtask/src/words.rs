@@ -10,6 +10,7 @@ const UNSAFE: &[&str] = &[
     "src/index/map.rs",
     "src/index/node.rs",
     "src/index/tests/memory.rs",
+    "tests/harness/src/fuzz/memory.rs",
     "tests/size/memory.rs",
     "src/sys/extent.rs",
     "src/sys/region.rs",
