@@ -554,3 +554,38 @@ fn a_range_goes_on_behind_a_damaged_head() {
         assert_eq!(backward, expected(false), "{damaged} of 300, from the back");
     }
 }
+
+/// what no read looks at, the header of a frame before the log's head, a record's hint and its padding, is
+/// told by a check, with its place; every read is right.
+#[test]
+fn a_check_tells_of_headers_hints_and_padding() {
+    let mut file = File::new(|db| {
+        for n in 0..9 {
+            db.put("key", format!("the value {n}")).unwrap();
+        }
+    });
+    let value = b"the value 7";
+    let mut records = file.bytes.windows(value.len());
+    let value_at = records.position(|bytes| bytes == value).unwrap();
+    let magic = |at: &usize| file.bytes[*at..].starts_with(b"RVFM");
+    let frame = (0..value_at).rev().find(magic).unwrap();
+    let hint = frame + FRAME_HEADER_BYTES + 8;
+    assert_ne!(file.bytes[hint..hint + 8], [0; 8]);
+    let padding = value_at + value.len();
+    assert_eq!(file.bytes[padding], 0);
+    for at in [frame + 9, frame + 60, hint, padding] {
+        file.bytes[at] ^= 1;
+        let db = file.open_to_read().unwrap();
+        let found = db.get("key").unwrap().unwrap();
+        assert_eq!((&found.value[..], found.version), (&b"the value 8"[..], 9));
+        assert_eq!(db.history("key", ..).unwrap().count(), 9);
+        let report = db.check().unwrap();
+        assert!(
+            matches!(&report.damage[..], [Error::Corrupt { offset, .. }] if *offset == frame as u64),
+            "{at:#x}: {:?}",
+            report.damage
+        );
+        file.bytes[at] ^= 1;
+    }
+    assert!(file.open_to_read().unwrap().check().unwrap().is_clean());
+}

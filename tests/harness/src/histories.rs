@@ -1,7 +1,7 @@
 //! Histories of several threads on one store, each call with its moments, checked as a whole.
 //!
 //! * [`record`]: calls and answers as plain values.
-//! * [`replay`], [`order`], [`check`](mod@check): what such a history must be. They know nothing of the store.
+//! * [`replay`], `order`, [`check`](mod@check): what such a history must be. They know nothing of the store.
 //! * [`run`](mod@run): threads on a store that make one. It is short, so that many different ones are had.
 
 use revtree::storage::sim::{SimDisk, SimOptions};

@@ -286,8 +286,8 @@ fn opened(bytes: &[u8], trusted: bool) -> Result<(), String> {
         {
             Ok(())
         }
-        // Its counters may be at their end.
-        (_, Err(Error::LimitReached { .. })) => Ok(()),
+        // Its counters may be at their end, and a segment of the table beyond what it reserves.
+        (_, Err(Error::LimitReached { .. } | Error::OutOfMemory { .. })) => Ok(()),
         // It also writes a bad slot again, before the check sees it.
         (Ok(reader), Ok(writer)) if reader.clean == Ok(false) && writer.clean == Ok(true) => {
             if (reader.rev, &reader.state) == (writer.rev, &writer.state) {

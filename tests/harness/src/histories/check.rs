@@ -2,10 +2,10 @@
 //!
 //! Three things are asked, in this order: the writes in order of revision explain each other
 //! ([`Replay`]); all that was read at a revision is what was there; and whoever began after another had
-//! its answer sees no less than that one ([`order`]). Nothing is searched for, since each write says its
+//! its answer sees no less than that one (`order`). Nothing is searched for, since each write says its
 //! place: a history of n calls is checked in n log n steps and some copies of its few keys.
 //!
-//! It knows nothing of the store, and may be wrong itself: [`super::refusals`] gives it bad histories of
+//! It knows nothing of the store, and may be wrong itself: `refusals` gives it bad histories of
 //! each kind.
 
 use std::fmt;

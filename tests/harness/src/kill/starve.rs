@@ -16,7 +16,7 @@ static STARVES: AtomicBool = AtomicBool::new(false);
 static STICKY: AtomicBool = AtomicBool::new(false);
 static LEFT: AtomicI64 = AtomicI64::new(0);
 
-/// The system's allocator, until [`starve`].
+/// The system's allocator, until `starve`.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocator<A>(pub A);
 
