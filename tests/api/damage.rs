@@ -578,7 +578,7 @@ fn a_check_tells_of_headers_hints_and_padding() {
         let db = file.open_to_read().unwrap();
         let found = db.get("key").unwrap().unwrap();
         assert_eq!((&found.value[..], found.version), (&b"the value 8"[..], 9));
-        assert_eq!(db.history("key", ..).unwrap().count(), 9);
+        assert_eq!(db.read().unwrap().history("key").unwrap().count(), 9);
         let report = db.check().unwrap();
         assert!(
             matches!(&report.damage[..], [Error::Corrupt { offset, .. }] if *offset == frame as u64),
