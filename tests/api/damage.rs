@@ -381,6 +381,22 @@ fn a_frame_that_breaks_a_rule_does_not_end_the_log() {
     for change in changes {
         with_frame(8192, change).refused(is_corrupt);
     }
+    // Whole, but not the one that follows: it is none of the log, which ends before it (B-23).
+    let db = with_frame(8192, |_| {}).open().unwrap();
+    assert_eq!(
+        (db.recovery().frames_replayed, db.recovery().clean),
+        (1, false)
+    );
+    let strangers: [fn(&mut [u8]); 2] = [
+        |header| header[12] ^= 1, // the frame before it is another
+        |header| header[16] += 1, // its number is another
+    ];
+    for change in strangers {
+        let db = with_frame(8192, change).open().unwrap();
+        let recovery = db.recovery();
+        assert_eq!(recovery.frames_replayed, 0, "{recovery:?}");
+        check_keys(&db.read().unwrap(), 3);
+    }
 }
 
 /// Use numbers never repeat: an open beyond their range is refused (B-13). To read, none is needed.
