@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use revtree_format::{
-    FRAME_HEADER_BYTES, FormatError, FrameHeader, LeafRun, Place, Position, Revision,
+    FRAME_HEADER_BYTES, FormatError, FrameHeader, LeafRun, Position, Revision,
     SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 
@@ -106,11 +106,7 @@ impl<'a> FrameCheck<'a> {
     }
 
     fn frame(&mut self, at: Position, walked: &mut Walked) -> Result<()> {
-        let place = Place {
-            seed: self.engine.medium.seed,
-            segment_use: walked.segment_use,
-            position: at,
-        };
+        let place = self.engine.medium.place(walked.segment_use, at);
         let mut raw = [0; FRAME_HEADER_BYTES];
         self.read(&mut raw, at)?;
         let body = at.plus(FRAME_HEADER_BYTES as u64);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use revtree_format::{
-    ChangeId, IndexEntry, IndexLeaf, LeafRun, Place, RecordKind, Revision, Root, parse_record,
+    ChangeId, IndexEntry, IndexLeaf, LeafRun, RecordKind, Revision, Root, parse_record,
 };
 
 use super::store::{Store, StoreParts};
@@ -235,11 +235,7 @@ fn scan_leaf(engine: &Engine, hasher: &KeyIndex, leaf: LeafRun) -> Result<Vec<Sc
     let len = leaf.len as usize;
     let raw = engine.medium.bytes(leaf.position, len)?;
     let mut scanned = Vec::with_capacity(leaf.records as usize);
-    let place = Place {
-        seed: engine.medium.seed,
-        segment_use: leaf.segment_use,
-        position: leaf.position,
-    };
+    let place = engine.medium.place(leaf.segment_use, leaf.position);
     let mut at = leaf.position;
     let mut rest = &raw[..];
     while !rest.is_empty() {

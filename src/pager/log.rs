@@ -472,11 +472,7 @@ impl Log {
     }
 
     fn place(&self, position: Position) -> Place {
-        Place {
-            seed: self.medium.seed,
-            segment_use: self.active.segment_use,
-            position,
-        }
+        self.medium.place(self.active.segment_use, position)
     }
 
     /// Moves on behind a frame that has just been completed.

@@ -94,11 +94,11 @@ impl Medium {
         segment_use.map_or(0, |segment_use| segment_use.load(Ordering::Acquire))
     }
 
-    /// The place of the record at `position`, by the use that its segment has now.
-    fn place(&self, position: Position) -> Place {
+    /// Where a frame or record of this store lies.
+    pub(crate) fn place(&self, segment_use: u64, position: Position) -> Place {
         Place {
             seed: self.seed,
-            segment_use: self.use_at(position),
+            segment_use,
             position,
         }
     }
@@ -163,7 +163,9 @@ impl Medium {
         let fixed = self.bytes(position, RECORD_HEAD_BYTES)?;
         let len = head_and_key_len(&fixed, position)?;
         let raw = self.bytes(position, len)?;
-        let (head, key) = parse_record(&raw, self.place(position))?;
+        // By the use that its segment has now.
+        let place = self.place(self.use_at(position), position);
+        let (head, key) = parse_record(&raw, place)?;
         #[cfg(feature = "unstable-storage")]
         self.heads_read.fetch_add(1, Ordering::Relaxed);
         Ok(with(&head, key))
@@ -178,11 +180,7 @@ impl Medium {
     pub(crate) fn page(&self, page: &PageRef, kind: FrameKind) -> Result<Raw<'_>> {
         let at = page.position;
         let header_bytes = self.bytes(at, FRAME_HEADER_BYTES)?;
-        let place = Place {
-            seed: self.seed,
-            segment_use: page.segment_use,
-            position: at,
-        };
+        let place = self.place(page.segment_use, at);
         let (header, _) = FrameHeader::parse(&header_bytes, place)?;
         let wrong = |what, expected: u64, found: u64| Error::Corrupt {
             offset: at.0,

@@ -26,11 +26,7 @@ impl<'a> LeafRecords<'a> {
             Err(error) => (None, Some(error)),
         };
         LeafRecords {
-            start: Place {
-                seed: medium.seed,
-                segment_use: leaf.segment_use,
-                position: leaf.position,
-            },
+            start: medium.place(leaf.segment_use, leaf.position),
             first: leaf.first,
             bytes,
             failed,
