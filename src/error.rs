@@ -112,7 +112,8 @@ pub enum Error {
         /// The limit, see [`Options::store_bytes_max`](crate::Options::store_bytes_max).
         max: u64,
     },
-    /// The disk is full; nothing was written.
+    /// The disk is full, or this user or process may have no more of it; nothing was written. What compactions, a
+    /// close and the next open need was kept, and is left.
     NoSpace {
         /// Bytes that were asked for.
         needed: u64,
@@ -404,6 +405,12 @@ impl From<EtcdError> for Error {
             what: error.what.to_string(),
         }
     }
+}
+
+/// The disk has no more, or this user or process may have no more of it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 impl From<Error> for io::Error {

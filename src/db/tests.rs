@@ -1,6 +1,7 @@
 //! Syncs that end without success, and closes beside other work: with the store's own thread over the
 //! simulated disk, which the door does not offer.
 
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,7 +15,7 @@ use crate::engine::IndexRun;
 use crate::error::{Error, Result};
 use crate::mvcc::{Commit, Store, Submitted};
 use crate::options::{Durability, Options};
-use crate::sys::sim::{Call, FaultPlan, SimDisk, SimOptions};
+use crate::sys::sim::{SimDisk, SimOptions};
 
 /// Wakes a thread, and counts.
 struct Unpark {
@@ -49,31 +50,76 @@ fn block_on(submitted: Submitted) -> Result<Commit> {
     }
 }
 
-/// A store on a full disk, and a commit behind which a page ends so near to the end of the segment that the
+/// A store on a full disk, of which upkeep has taken all, too, up to the end of a segment; and a commit whose
 /// group needs another one to end in.
 fn without_room() -> (crate::Db, SimDisk, Submitted) {
-    for len in (40_000..46_000).step_by(32) {
+    for more in 0..20 {
         let disk = SimDisk::new(SimOptions::default());
-        let mut options = Options::new()
-            .disk(Arc::new(disk.clone()))
-            .durability(Durability::Flushed)
-            .segment_bytes(64 << 10);
-        options.threads = true;
-        let db = options.open("store").expect("an empty disk");
+        disk.set_capacity(Some(10 * SEGMENT));
+        let db = small_segments(&disk).open("store").expect("an empty disk");
         let mut txn = db.write().expect("nobody else writes");
         txn.require_sync();
         txn.put("k", "1").expect("a legal value");
         let submitted = txn.submit().expect("there is room for it");
-        let page = db.store().engine.append_lost_page(len);
-        page.expect("there is room for it");
-        disk.fail(FaultPlan::sticky(Call::Allocate, 1, 28));
+        for len in [16_000 + 32 * more, 4000, 1000, 250, 60, 8] {
+            while append_lost(&db, len) {}
+        }
         match db.sync() {
             Ok(_) => {}
             Err(Error::NoSpace { .. }) => return (db, disk, submitted),
             Err(other) => panic!("{other}"),
         }
     }
-    panic!("no length fills a segment");
+    panic!("nothing fills a segment");
+}
+
+const SEGMENT: u64 = 64 << 10;
+
+fn small_segments(disk: &SimDisk) -> Options {
+    let mut options = Options::new()
+        .disk(Arc::new(disk.clone()))
+        .durability(Durability::Flushed)
+        .segment_bytes(64 << 10);
+    options.threads = true;
+    options
+}
+
+/// Appends a page that nobody reads; whether there was room.
+fn append_lost(db: &crate::Db, len: usize) -> bool {
+    match db.store().engine.append_lost_page(len) {
+        Ok(()) => true,
+        Err(Error::NoSpace { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The segment table of a checkpoint begins a segment with its own frames, at whichever of its bytes the one
+/// before ends: the head does not lie where the table knows of nothing (B-86).
+#[test]
+fn a_table_that_begins_a_segment() {
+    let mut begun = 0;
+    for len in (30_000..47_000).step_by(32) {
+        let disk = SimDisk::new(SimOptions::default());
+        let db = small_segments(&disk).open("store").expect("an empty disk");
+        db.put("k", "1").expect("a legal value");
+        append_lost(&db, len);
+        db.close().expect("the disk is whole");
+        let file = disk.bytes(Path::new("store")).expect("it was made");
+        begun += u64::from(file.len() as u64 > SEGMENT);
+        let db = small_segments(&disk).open("store").expect("it was closed");
+        for n in 0..9u8 {
+            db.put([n], vec![n; 10_000]).expect("a legal value");
+        }
+        db.close().expect("the disk is whole");
+        let db = small_segments(&disk).open("store").expect("it was closed");
+        let view = db.read().expect("nothing is compacted");
+        for n in 0..9u8 {
+            let record = view.get([n]).expect("readable").expect("it was put");
+            assert_eq!(record.value(), vec![n; 10_000], "{len}");
+        }
+        assert!(db.check().expect("readable").is_clean(), "{len}");
+    }
+    assert!(begun > 100, "{begun}");
 }
 
 /// The error that `wait` gives; there is no room, but nothing is lost.
@@ -93,7 +139,7 @@ fn a_task_is_told_of_a_full_disk() {
     check_refused(submitted.wait());
     let (db, disk, submitted) = without_room();
     check_refused(block_on(submitted));
-    disk.clear_faults();
+    disk.set_capacity(None);
     assert_eq!(db.sync().expect("there is room again").get(), 2);
     assert!(db.get("k").expect("readable").is_some());
 }
@@ -108,7 +154,7 @@ fn a_task_is_told_of_a_failed_close() {
     drop((db, disk));
     let (db, disk, submitted) = without_room();
     db.clone().close().expect_err("there is no room");
-    disk.clear_faults();
+    disk.set_capacity(None);
     assert!(block_on(submitted).expect("there is room again").durable);
 }
 

@@ -76,11 +76,12 @@ impl Engine {
         // 1.
         let (head, state, tails, commits) = {
             let mut append = self.append()?;
-            append.log.reserve(std::iter::once(64), Room::Upkeep)?;
+            append.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             let (fresh, tails) = self.tree.freeze();
             append.tail = fresh;
+            append.frozen = tails.iter().map(|tail| tail.len()).sum();
             append.checkpointed = append.log.appended();
             let commits = self.counters.commits.load(Ordering::Relaxed);
             (group.head, append.accepted.clone(), tails, commits)
@@ -88,7 +89,8 @@ impl Engine {
         // 2.
         let generation = checkpoint.superblock.generation + 1;
         let mut spine = checkpoint.spine.clone();
-        let mut append_page = |kind: FrameKind, body: &[u8]| self.append_page(kind, body);
+        let mut append_page =
+            |kind: FrameKind, body: &[u8]| self.append_page(kind, body, Room::Upkeep);
         for tail in &tails {
             for n in 0..tail.len() {
                 spine.push(tail.get(n), generation, &mut append_page)?;
@@ -103,8 +105,7 @@ impl Engine {
         roots.extend(tree_root);
         roots.extend(self.write_tables(&checkpoint, &state)?);
         if let Some(run) = run {
-            let limit = self.append()?.log.chunk_bytes();
-            roots.push(write_index(run, state.rev.get(), limit, &mut append_page)?);
+            roots.extend(self.write_index(run, &state)?);
         }
         let idle = || commits == self.counters.commits.load(Ordering::Relaxed);
         let mut noted = self.append()?.log.head().segment_use;
@@ -122,7 +123,7 @@ impl Engine {
         // 3.
         let end = {
             let mut append = self.append()?;
-            append.log.reserve(std::iter::once(64), Room::Upkeep)?;
+            append.reserve(std::iter::once(64), Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             if idle() {
@@ -157,6 +158,11 @@ impl Engine {
         self.sync_file()?;
         // 6.
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut append = self.append()?;
+            append.frozen -= tails.iter().map(|tail| tail.len()).sum::<usize>();
+            append.tables = state.tables.clone();
+        }
         self.tree
             .adopt(tree_root.map(|root| (root.page, root.levels)), tails.len());
         checkpoint.spine = spine;
@@ -174,12 +180,10 @@ impl Engine {
     }
 
     /// Appends one page: space is asked for first, so that a full disk only ends the checkpoint.
-    fn append_page(&self, kind: FrameKind, body: &[u8]) -> Result<PageRef> {
+    fn append_page(&self, kind: FrameKind, body: &[u8], room: Room) -> Result<PageRef> {
         self.check_writable()?;
         let mut append = self.append()?;
-        append
-            .log
-            .reserve(std::iter::once(body.len()), Room::Upkeep)?;
+        append.reserve(std::iter::once(body.len()), room)?;
         // Its own pages do not bring the next checkpoint nearer, as the commits beside it do.
         let flushed = append.log.flush();
         self.poisons(flushed)?;
@@ -192,7 +196,7 @@ impl Engine {
     /// Appends a page of `len` bytes that nobody will read, as a checkpoint that is given up leaves.
     #[cfg(test)]
     pub(crate) fn append_lost_page(&self, len: usize) -> Result<()> {
-        self.append_page(FrameKind::Chunk, &vec![0; len])
+        self.append_page(FrameKind::Chunk, &vec![0; len], Room::Upkeep)
             .map(|_| ())
     }
 
@@ -210,15 +214,32 @@ impl Engine {
         }
         let limit = self.append()?.log.chunk_bytes();
         write_tables(&state.tables, limit, &mut |kind, body| {
-            self.append_page(kind, body)
+            self.append_page(kind, body, Room::Upkeep)
         })
         .map(Some)
+    }
+
+    /// The key index, where there is room for it: the next open can make it again.
+    fn write_index(&self, run: &dyn IndexRun, state: &State) -> Result<Option<Root>> {
+        let limit = self.append()?.log.chunk_bytes();
+        let mut append_page =
+            |kind: FrameKind, body: &[u8]| self.append_page(kind, body, Room::IndexRun);
+        match write_index(run, state.rev.get(), limit, &mut append_page) {
+            Ok(root) => Ok(Some(root)),
+            Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
+                trace::event!(WARN, error = %_full, "key index left out");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The table as it is now: segments that its own frames still take are in the chain behind the head.
     fn write_segments(&self) -> Result<(Root, u32)> {
         let entries = self.append()?.log.space().entries().to_vec();
-        write_segments(&entries, &mut |kind, body| self.append_page(kind, body))
+        write_segments(&entries, &mut |kind, body| {
+            self.append_page(kind, body, Room::Upkeep)
+        })
     }
 
     /// Ends the store: everything durable, a checkpoint with the key index, the file cut behind the log.
@@ -240,20 +261,28 @@ impl Engine {
     fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
         self.check_writable()?;
         self.retire();
-        let unchanged = {
+        let (unchanged, has_run) = {
             let checkpoint = self.enter_checkpoint()?;
             let append = self.append()?;
             let appended = append.log.appended() > 0;
-            (!appended || append.log.head() == checkpoint.superblock.head)
-                && append.accepted_sequence < append.log.sequence()
-                && checkpoint.superblock.root(RootKind::Index).is_some()
+            let unchanged = (!appended || append.log.head() == checkpoint.superblock.head)
+                && append.accepted_sequence < append.log.sequence();
+            let run = checkpoint.superblock.root(RootKind::Index);
+            (unchanged, run.is_some())
         };
-        if !unchanged && let Err(error) = self.checkpoint(Some(run)) {
-            // Without room for a checkpoint the next open replays the log; but what was accepted must be
-            // in it, also where commits did not wait for a sync.
-            let accepted = self.append()?.accepted_sequence;
-            self.sync_to(accepted)?;
-            return Err(error);
+        if !(unchanged && has_run) {
+            match self.checkpoint(Some(run)) {
+                // Nothing was missing but the run, which the next open can make.
+                Err(Error::NoSpace { .. } | Error::StoreFull { .. }) if unchanged => {}
+                Err(error) => {
+                    // Without room for a checkpoint the next open replays the log; but what was accepted must
+                    // be in it, also where commits did not wait for a sync.
+                    let accepted = self.append()?.accepted_sequence;
+                    self.sync_to(accepted)?;
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
         }
         let mut append = self.append()?;
         let end = append.log.head().position;

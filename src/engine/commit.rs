@@ -72,7 +72,7 @@ impl Engine {
         let mut append = self.append()?;
         // Looked at again under the lock: nothing is appended behind a failure.
         self.check_writable()?;
-        append.log.reserve(pieces, room)?;
+        append.reserve(pieces, room)?;
         Ok(Appender {
             engine: self,
             append,

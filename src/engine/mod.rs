@@ -52,7 +52,7 @@ pub(crate) use crate::sync::lock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Durability;
-use crate::pager::{Log, Medium};
+use crate::pager::{Log, Medium, PAGE_BYTES_A_LEAF};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::sys::{LockByte, Stopwatch, Storage};
 use crate::trace;
@@ -113,6 +113,25 @@ struct Append {
     checkpointed: u64,
     /// An append failed half-way: the log's end is not known.
     torn: bool,
+    /// Leaves before those of `tail` that no checkpoint has adopted.
+    frozen: usize,
+    /// The tables as the newest checkpoint has them.
+    tables: Tables,
+}
+
+impl Append {
+    /// The log's space is asked for: for pieces of these lengths, and what upkeep needs behind them.
+    fn reserve(&mut self, pieces: impl Iterator<Item = usize>, room: Room) -> Result<()> {
+        let leaves = (self.frozen + self.tail.len()) as u64;
+        let tables = &self.accepted.tables;
+        let tables = if tables.same(&self.tables) {
+            0
+        } else {
+            tables.encoded_bytes()
+        };
+        let pages = leaves * PAGE_BYTES_A_LEAF + tables;
+        self.log.reserve(pieces, room, pages)
+    }
 }
 
 /// What the next checkpoint builds on: behind the checkpoint lock.

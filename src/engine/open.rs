@@ -375,6 +375,8 @@ fn open_to_write(
             unsynced_changes: 0,
             checkpointed: 0,
             torn: false,
+            frozen: 0,
+            tables: recovered.tables.clone(),
             tail: tail_list,
             accepted: recovered.state.clone(),
             log,

@@ -18,6 +18,8 @@ pub(crate) type TableMap = RedBlackTreeMapSync<Bytes, Bytes>;
 pub(crate) struct Tables {
     maps: RedBlackTreeMapSync<Arc<str>, TableMap>,
     bytes: u64,
+    /// What the items take that make them again.
+    encoded: u64,
     /// Raised by each change: along the line of commits equal numbers mean equal tables.
     version: u64,
 }
@@ -47,9 +49,15 @@ impl Tables {
         self.bytes
     }
 
+    /// Bytes of the items that make them again, as a checkpoint writes them.
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        self.encoded
+    }
+
     pub(crate) fn create(&mut self, name: &str) {
         if self.maps.get(name).is_none() {
             self.version += 1;
+            self.encoded += create_bytes(name);
             self.bytes += name.len() as u64;
             self.maps.insert_mut(name.into(), TableMap::new_sync());
         }
@@ -77,6 +85,13 @@ impl Tables {
                 max: TABLES_BYTES_MAX,
             });
         }
+        if new_table > 0 {
+            self.encoded += create_bytes(name);
+        }
+        if let Some(old) = map.get(&key) {
+            self.encoded -= put_bytes(name, &key, old);
+        }
+        self.encoded += put_bytes(name, &key, &value);
         map.insert_mut(key, value);
         self.version += 1;
         self.bytes = bytes;
@@ -93,6 +108,7 @@ impl Tables {
         };
         self.version += 1;
         self.bytes -= (key.len() + old.len()) as u64;
+        self.encoded -= put_bytes(name, key, old);
         let map = map.remove(key);
         self.maps.insert_mut(name.into(), map);
         true
@@ -121,4 +137,12 @@ impl Tables {
     pub(crate) fn same(&self, other: &Tables) -> bool {
         self.version == other.version
     }
+}
+
+fn create_bytes(table: &str) -> u64 {
+    Control::TableCreate { table }.encoded_len() as u64
+}
+
+fn put_bytes(table: &str, key: &[u8], value: &[u8]) -> u64 {
+    Control::TablePut { table, key, value }.encoded_len() as u64
 }

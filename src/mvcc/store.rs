@@ -605,7 +605,7 @@ impl Store {
         trace::span!("compact", revision = rev.get());
         let time = Stopwatch::start();
         let ticket = {
-            let mut appender = self.engine.begin(std::iter::once(64), Room::Upkeep)?;
+            let mut appender = self.engine.begin(std::iter::once(64), Room::Compaction)?;
             let mut state = appender.accepted().clone();
             let current = self.engine.rev();
             if rev > current {

@@ -9,17 +9,18 @@
 
 use std::sync::Arc;
 
-use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES, LEAF_BYTES_MAX};
+use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES, LEAF_BYTES_MAX, TABLES_BYTES_MAX};
 use revtree_format::{
     Control, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, Geometry, LogHead, NewRecord,
-    PageRef, Place, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+    PageRef, Place, Position, Revision, SEGMENT_HEADER_BYTES, SegmentEntryBytes, SegmentHeader,
+    SegmentKind,
 };
 
 use super::ahead::Ahead;
 use super::medium::Medium;
-use super::space::{Room, Space, Wanted};
+use super::space::{Room, Space, Taken, Wanted};
 use crate::error::{Error, Result};
-use crate::sys::{Extent, page_size};
+use crate::sys::{Extent, Storage, page_size};
 
 /// The appending end of a log. One per open store, under the append lock.
 #[derive(Debug)]
@@ -46,8 +47,12 @@ pub(crate) struct Log {
     sealed: Vec<Sealed>,
     /// Bytes appended since the log was opened.
     appended: u64,
-    /// The same at the end of the last group.
+    /// The same at the end of the last group, and the number of the frame behind it.
     grouped: u64,
+    sequence_grouped: u64,
+    /// The same at the end of what the newest sync covered, and the one before it: until a later group carries
+    /// its mark, recovery does not know of the newest.
+    synced: [u64; 2],
     /// The store's revision after the commit whose pieces are being appended.
     revision: Revision,
     /// The same after the frame closed last: what pages and closing frames carry.
@@ -134,6 +139,8 @@ impl Log {
             sealed: Vec::new(),
             appended: 0,
             grouped: 0,
+            sequence_grouped: 0,
+            synced: [0; 2],
         }
     }
 
@@ -165,7 +172,7 @@ impl Log {
         synced_up_to: u64,
     ) -> Result<Log> {
         let geometry = medium.geometry;
-        let taken = space.take(&*medium.storage, 1, 4 * BLOCK_BYTES)?;
+        let taken = take_afresh(&mut space, &*medium.storage, before.position)?;
         let (index, segment_use) = (taken.index, taken.segment_use);
         let extent = claim(&medium, index, 1)?;
         let start = geometry.start(index);
@@ -221,11 +228,13 @@ impl Log {
     }
 
     /// Makes sure that pieces (records and control items) of these lengths can be appended without a
-    /// call that can fail for want of space. Nothing has been written when it fails (C-4).
+    /// call that can fail for want of space. Nothing has been written when it fails (C-4). `pages` are the bytes
+    /// of pages that a checkpoint would write now; what upkeep needs stays free behind (C-6).
     pub(crate) fn reserve(
         &mut self,
         pieces: impl Iterator<Item = usize>,
         room: Room,
+        pages: u64,
     ) -> Result<()> {
         let open = self.frame.as_ref();
         let mut at = open.map_or(self.next, |frame| frame.end);
@@ -234,9 +243,11 @@ impl Log {
         // Segments that are still to be taken; `at` then counts in the last of them.
         let mut wanted = Wanted::default();
         let geometry = self.medium.geometry;
+        let mut bytes = 0;
         for len in pieces {
             // A header and a border of a block for each piece is more than ever needed.
             let need = len as u64 + FRAME_HEADER_BYTES as u64 + 8;
+            bytes += need;
             if at.0 + need > limit.0 {
                 let units = units_for(geometry, len);
                 wanted.last_is_short = units == 1;
@@ -249,19 +260,31 @@ impl Log {
             }
             at = at.plus(need);
         }
+        // Long records leave up to half of a segment empty, so twice as much with what `keep` adds.
+        let copy = (self.appended - self.synced[1] + bytes).min(COPY_BYTES_MAX) / 3 * 4;
+        let kept = room.kept(self.checkpoint_bytes(pages, bytes), copy);
         let storage = &*self.medium.storage;
         if wanted.short + wanted.long_units == 0 {
             let end = (at.0 + 2 * BLOCK_BYTES).min(self.active.end.0);
             return self
                 .space
-                .reserve_within(storage, self.active.end.0, end, room);
+                .reserve_within(storage, self.active.end.0, end, room, kept);
         }
         if wanted.last_is_short {
             // Behind what is asked for here `take` wants four blocks at most; a long one it wants whole.
             wanted.unused = limit.0.saturating_sub(at.0 + 4 * BLOCK_BYTES);
         }
-        self.space.reserve(storage, wanted, room)?;
+        self.space.reserve(storage, wanted, room, kept)?;
         self.space.allocate(storage, self.active.end.0)
+    }
+
+    /// At most so much is written by a checkpoint once `bytes` more have been appended; `pages` are without these.
+    fn checkpoint_bytes(&self, pages: u64, bytes: u64) -> u64 {
+        // A leaf at least for each half leaf of bytes, and all of them may be entries of side tables.
+        let leaves = bytes / (LEAF_BYTES_MAX as u64 / 2) + 1;
+        let pages = pages + leaves * PAGE_BYTES_A_LEAF + bytes.min(TABLES_BYTES_MAX);
+        let segments = (self.space.entries().len() * size_of::<SegmentEntryBytes>()) as u64;
+        SPINE_BYTES + pages + TABLE_COPIES * segments
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.
@@ -528,6 +551,7 @@ impl Log {
             ..FrameFlags::default()
         })?;
         let bytes = self.appended - std::mem::replace(&mut self.grouped, self.appended);
+        self.sequence_grouped = self.sequence;
         let limit = self.space.allocated().min(self.active.end.0);
         self.ahead
             .after_group(&*self.medium.storage, bytes, self.next, limit)
@@ -544,6 +568,10 @@ impl Log {
     /// Records that a sync covered all frames before `sequence`.
     pub(crate) fn synced(&mut self, sequence: u64) {
         self.synced_up_to = self.synced_up_to.max(sequence);
+        // Of the newest group only: of one that was sealed meanwhile it may not have covered all.
+        if sequence >= self.sequence_grouped && self.synced[0] < self.grouped {
+            self.synced = [self.grouped, self.synced[0]];
+        }
     }
 
     /// Takes the full segments that are durable.
@@ -667,6 +695,16 @@ impl Sealed {
     }
 }
 
+/// Bytes of branch pages for one leaf, with what the levels above and the headers take.
+pub(crate) const PAGE_BYTES_A_LEAF: u64 = 64;
+/// What a checkpoint takes at most besides: one page of each level, and the borders of two groups, of what
+/// is never full and of a segment that a copy begins.
+const SPINE_BYTES: u64 = 96 << 10;
+/// How often a checkpoint writes the segment table at most.
+const TABLE_COPIES: u64 = 3;
+/// What is kept for a copy of what no sync covers: a longer one finds room or waits for it.
+const COPY_BYTES_MAX: u64 = 16 << 20;
+
 /// The right to write the segment of `units` units at `index`.
 pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
     let geometry = medium.geometry;
@@ -676,6 +714,20 @@ pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
         what: "address space",
         bytes: start + len,
     })
+}
+
+/// A segment for what recovery writes. What lies behind the log's end is not needed any more: on a full disk
+/// its blocks are.
+fn take_afresh(space: &mut Space, storage: &dyn Storage, end: Position) -> Result<Taken> {
+    space.leave_hole();
+    match space.take(storage, 1, 4 * BLOCK_BYTES) {
+        Err(Error::NoSpace { .. }) => {
+            space.cut(storage, end)?;
+            space.leave_hole();
+            space.take(storage, 1, 4 * BLOCK_BYTES)
+        }
+        other => other,
+    }
 }
 
 /// Length in segments of the segment for a piece of `len` bytes.

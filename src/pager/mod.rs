@@ -16,7 +16,7 @@ mod superblocks;
 pub(crate) use blob::{BlobWriter, read_blob};
 pub(crate) use growing::Growing;
 pub(crate) use image::{ImageLog, Reach, SegmentStart};
-pub(crate) use log::{Appended, Log, claim};
+pub(crate) use log::{Appended, Log, PAGE_BYTES_A_LEAF, claim};
 pub(crate) use medium::{Medium, Raw};
 pub(crate) use recover::{Replayed, Tail, TailFrame, replay, walk};
 pub(crate) use space::{Room, Space, bytes_with_upkeep};

@@ -1,12 +1,15 @@
 //! Which segments of the file are in use, and how much of the file is allocated.
 //!
 //! Nothing here reads or writes data; it hands out segments and asks the storage for space ahead of
-//! the log, so that no write ever extends the file (SPEC.md, C-4).
+//! the log, so that no write ever extends the file (SPEC.md, C-4), and for what upkeep will need on a disk
+//! that others have filled meanwhile (C-6).
+
+use std::io;
 
 use revtree_format::limits::STORE_BYTES_MAX;
 use revtree_format::{Geometry, Position, SegmentEntry, SegmentState};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 use crate::sys::{LockByte, LockMode, Storage};
 
 /// The segment table in memory, and the file's allocated length.
@@ -27,6 +30,8 @@ pub(crate) struct Space {
     uses: u32,
     /// Segments that were in no use when the store was opened, and are not mapped.
     free: Vec<u32>,
+    /// So many at the end of these have blocks everywhere; others may have holes.
+    backed: usize,
     /// No other process has read the file at some time since: they may be used again.
     reusable: bool,
 }
@@ -57,10 +62,28 @@ pub(super) struct Taken {
 pub(crate) enum Room {
     /// Changes of users: up to the limit that they gave.
     Changes,
-    /// Checkpoints, compactions, recovery: a full store can still do them, and so be closed, opened and
-    /// compacted.
+    /// The key index at a close, which can be left out.
+    IndexRun,
+    /// Compactions: a full store can still be compacted, and then closed.
+    Compaction,
+    /// Checkpoints and recovery: a full store can still be closed and opened.
     Upkeep,
 }
+
+impl Room {
+    /// What must be left behind it, when a checkpoint takes so much, and a copy of what no sync covers so much:
+    /// room for a kill, the recovery behind it, compactions and a close.
+    pub(super) fn kept(self, checkpoint: u64, copy: u64) -> u64 {
+        match self {
+            Room::Changes | Room::IndexRun => copy + 2 * checkpoint + COMPACTIONS_BYTES,
+            Room::Compaction => checkpoint,
+            Room::Upkeep => 0,
+        }
+    }
+}
+
+/// Kept for compactions on a full disk, each a block and what closes a segment.
+const COMPACTIONS_BYTES: u64 = 64 << 10;
 
 /// How large a file may become with its upkeep, when changes may fill `store_bytes_max`.
 pub(crate) fn bytes_with_upkeep(store_bytes_max: u64, segment_bytes: u64) -> u64 {
@@ -97,6 +120,7 @@ impl Space {
             opens,
             uses: 0,
             free,
+            backed: 0,
             reusable: false,
         }
     }
@@ -114,6 +138,7 @@ impl Space {
             opens: u32::try_from(segment_use >> 32).expect("shifted"),
             uses: u32::try_from(segment_use & u64::from(u32::MAX)).expect("masked"),
             free: Vec::new(),
+            backed: 0,
             reusable: false,
         };
         space.set_entries(index, units, segment_use);
@@ -165,18 +190,25 @@ impl Space {
     /// Puts `units` contiguous segments to use as a piece of the log; allocates the first `bytes` of
     /// them.
     pub(super) fn take(&mut self, storage: &dyn Storage, units: u32, bytes: u64) -> Result<Taken> {
-        let index = match (units, self.free.last().copied()) {
-            (1, Some(index)) if self.can_reuse(storage) => index,
-            _ => self.end(),
+        let reused = match self.free.last().copied() {
+            // One with holes that the disk cannot fill is no use now.
+            Some(index) if units == 1 && self.can_reuse(storage) => match self.back(storage, 1) {
+                Ok(()) => Some(index),
+                Err(Error::NoSpace { .. }) => None,
+                Err(error) => return Err(error),
+            },
+            _ => None,
         };
+        let index = reused.unwrap_or(self.end());
         let end = self.geometry.end(index, units).0;
         // Whether changes may go on has been decided before their first byte, by `reserve`.
         self.check_room(end, Room::Upkeep)?;
         let start = self.geometry.start(index).0;
         self.allocate(storage, (start + bytes).min(end))?;
-        let recycled = index < self.end();
+        let recycled = reused.is_some();
         if recycled {
             self.free.pop();
+            self.backed -= 1;
         }
         self.uses += 1;
         let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
@@ -223,7 +255,7 @@ impl Space {
                     self.allocated = wanted;
                     return Ok(());
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+                Err(error) if is_full(&error) => {}
                 Err(error) => return Err(Error::io("allocate", error)),
             }
         }
@@ -232,12 +264,66 @@ impl Space {
         })
     }
 
-    /// Makes sure that these segments can be taken: free ones where there are, the others behind the last.
+    /// Nothing is written any more between what is allocated and the next fresh segment: it needs no blocks.
+    pub(super) fn leave_hole(&mut self) {
+        let start = self.geometry.start(self.end()).0;
+        self.allocated = self.allocated.max(start);
+    }
+
+    /// Gets blocks for the `count` free segments that are taken next.
+    fn back(&mut self, storage: &dyn Storage, count: usize) -> Result<()> {
+        while self.backed < count.min(self.free.len()) {
+            let index = self.free[self.free.len() - 1 - self.backed];
+            let (start, end) = (self.geometry.start(index).0, self.geometry.end(index, 1).0);
+            let within = end.min(self.allocated).saturating_sub(start);
+            if within > 0 {
+                storage
+                    .allocate(start, within)
+                    .map_err(|error| no_space(error, within))?;
+            }
+            self.allocate(storage, end)?;
+            self.backed += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there are blocks for `bytes` more behind a log that goes on at `end`, in a segment that
+    /// ends at `segment_end` (or at the start of one that is not taken yet: 0 and 0); fresh ones begin at
+    /// `file_end`.
+    fn keep(
+        &mut self,
+        storage: &dyn Storage,
+        bytes: u64,
+        (end, segment_end): (u64, u64),
+        file_end: u64,
+    ) -> Result<()> {
+        if bytes == 0 || end + bytes <= segment_end {
+            return self.allocate(storage, end + bytes);
+        }
+        self.allocate(storage, segment_end)?;
+        // No piece crosses a border: up to a third of a segment stays empty at its end.
+        let mut beyond = bytes + bytes / 2;
+        let segment_bytes = self.geometry.segment_bytes();
+        if self.can_reuse(storage) {
+            let count = usize::try_from(beyond.div_ceil(segment_bytes)).unwrap_or(usize::MAX);
+            self.back(storage, count)?;
+            beyond = beyond.saturating_sub(self.backed as u64 * segment_bytes);
+        }
+        if beyond > 0 {
+            let most = (file_end + beyond).min(self.upkeep_bytes_max);
+            self.allocate(storage, most)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that these segments can be taken: free ones where there are, the others behind the last; and
+    /// that `kept` bytes more can be written behind.
     pub(super) fn reserve(
         &mut self,
         storage: &dyn Storage,
         wanted: Wanted,
         room: Room,
+        kept: u64,
     ) -> Result<()> {
         let segment_bytes = self.geometry.segment_bytes();
         let reused = if wanted.short > 0 && self.can_reuse(storage) {
@@ -245,23 +331,25 @@ impl Space {
         } else {
             0
         };
-        // `take` begins with the last.
-        let taken = self.free.iter().rev().take(reused);
-        let end = taken.map(|index| self.geometry.end(*index, 1).0).max();
+        self.back(storage, reused)?;
         let fresh = u64::from(wanted.short) - reused as u64;
         let units = fresh + u64::from(wanted.long_units);
+        let behind = (u64::from(self.end()) + units) * segment_bytes;
         if units > 0 {
             // Free ones are taken first: the last short one lies at the end of the file if any does.
             let unused = if fresh > 0 { wanted.unused } else { 0 };
-            let behind = (u64::from(self.end()) + units) * segment_bytes;
             self.check_room(behind - unused, room)?;
-            return self.allocate_up_to(
-                storage,
-                end.max(Some(behind - unused)).unwrap_or(0),
-                behind,
-            );
+            self.allocate_up_to(storage, behind - unused, behind)?;
         }
-        self.allocate(storage, end.unwrap_or(0))
+        if kept == 0 {
+            return Ok(());
+        }
+        if fresh > 0 {
+            return self.keep(storage, kept, (behind - wanted.unused, behind), behind);
+        }
+        // Those that are taken now are not there for upkeep.
+        let taken = reused as u64 * segment_bytes;
+        self.keep(storage, kept + taken, (0, 0), behind)
     }
 
     /// Makes sure that the log can go on to `end` in its segment, which ends at `segment_end`. Changes may
@@ -273,12 +361,14 @@ impl Space {
         segment_end: u64,
         end: u64,
         room: Room,
+        kept: u64,
     ) -> Result<()> {
         let file_end = u64::from(self.end()) * self.geometry.segment_bytes();
         // The rest of the segment is as free as the free ones are, wherever in the file it lies.
         let furthest = file_end.saturating_sub(segment_end.saturating_sub(end));
         self.check_room(furthest.saturating_sub(self.free_bytes()), room)?;
-        self.allocate(storage, end)
+        self.allocate(storage, end)?;
+        self.keep(storage, kept, (end, segment_end), file_end)
     }
 
     /// Whether free segments may be used again. Once it has been so it stays so: a reader process that comes
@@ -293,7 +383,7 @@ impl Space {
     fn check_room(&self, end: u64, room: Room) -> Result<()> {
         let max = match room {
             Room::Changes => self.store_bytes_max,
-            Room::Upkeep => self.upkeep_bytes_max,
+            Room::IndexRun | Room::Compaction | Room::Upkeep => self.upkeep_bytes_max,
         };
         if end > max {
             return Err(Error::StoreFull { needed: end, max });
@@ -319,6 +409,15 @@ impl Space {
         cut.map_err(Error::on("cut the file"))?;
         self.allocated = end.0;
         Ok(())
+    }
+}
+
+/// What a failure to get `needed` bytes is.
+fn no_space(error: io::Error, needed: u64) -> Error {
+    if is_full(&error) {
+        Error::NoSpace { needed }
+    } else {
+        Error::io("allocate", error)
     }
 }
 

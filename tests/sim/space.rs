@@ -10,28 +10,126 @@ fn open(disk: &SimDisk, options: Options) -> Db {
     options.disk(Arc::new(disk.clone())).open("store").unwrap()
 }
 
+/// Puts until the disk is full; how many there were.
+fn fill(db: &Db, prefix: &str, len: usize) -> u64 {
+    let mut count = 0;
+    loop {
+        match db.put(format!("{prefix}/{count:05}"), vec![0; len]) {
+            Ok(_) => count += 1,
+            Err(Error::NoSpace { .. }) => return count,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(count < 1_000_000, "the disk has no end");
+    }
+}
+
 /// The file is allocated in steps of an eighth of it. When a step does not fit the disk, what a commit needs
 /// still may.
 #[test]
 fn the_last_of_a_disk_is_used() {
     let disk = SimDisk::new(SimOptions::default());
     let db = open(&disk, Options::new());
-    for n in 0..350 {
-        db.put(format!("k{n}"), vec![0; 10_000]).unwrap();
-    }
+    fill_to(&db, 350);
     let left = 150_000;
     disk.set_capacity(Some(db.stats().allocated_bytes + left));
-    let mut more = 0;
-    let error = loop {
-        match db.put(format!("more {more}"), vec![0; 10_000]) {
-            Ok(_) => more += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    let more = fill(&db, "more", 10_000);
     assert!(more >= 8, "{more} puts into {left} bytes");
     disk.set_capacity(None);
     db.put("after", "1").unwrap();
+}
+
+fn fill_to(db: &Db, count: u64) {
+    for n in 0..count {
+        db.put(format!("k{n}"), vec![0; 10_000]).unwrap();
+    }
+}
+
+/// On a disk that changes have filled, where no byte is free, upkeep still has what was kept for it: compactions,
+/// a close, an open behind it; and so again and again.
+#[test]
+fn a_full_disk_can_be_compacted_and_closed() {
+    for (segment, durability) in [
+        (64 << 10, Durability::Sync),
+        (4 << 20, Durability::Sync),
+        (64 << 10, Durability::Flushed),
+        (1 << 20, lazy()),
+    ] {
+        for len in [10, 3000, 50_000] {
+            let disk = SimDisk::new(SimOptions::default());
+            let options = || Options::new().durability(durability).segment_bytes(segment);
+            let db = open(&disk, options());
+            disk.set_capacity(Some(3 << 20));
+            let mut count = fill(&db, "first", len);
+            let what = format!("{segment} {durability:?} {len}: {count} puts");
+            eprintln!("{what}");
+            assert!(db.stats().allocated_bytes > 2 << 20, "{what}");
+            for n in 1..=6u64 {
+                db.compact(n).expect(&what);
+            }
+            db.close().expect(&what);
+            for again in 0..5u64 {
+                let db = open(&disk, options());
+                count += fill(&db, &format!("again {again}"), len);
+                db.compact(7 + again).expect(&what);
+                assert_eq!(db.read().unwrap().range(..).count().unwrap(), count);
+                assert!(db.check().unwrap().is_clean(), "{what}");
+                db.close().expect(&what);
+            }
+            disk.set_capacity(None);
+            let db = open(&disk, options());
+            assert!(db.recovery().clean, "{what}");
+            db.put("after", "1").unwrap();
+        }
+    }
+}
+
+/// The same after a kill: what was kept is in the file, and recovery finds it.
+#[test]
+fn a_full_disk_can_be_recovered() {
+    for (segment, durability) in [
+        (64 << 10, Durability::Sync),
+        (4 << 20, Durability::Sync),
+        (64 << 10, Durability::Flushed),
+        (1 << 20, lazy()),
+    ] {
+        for len in [10, 3000, 50_000] {
+            let disk = SimDisk::new(SimOptions::default());
+            let options = || Options::new().durability(durability).segment_bytes(segment);
+            let db = open(&disk, options());
+            disk.set_capacity(Some(3 << 20));
+            let mut count = fill(&db, "first", len);
+            let what = format!("{segment} {durability:?} {len}: {count} puts");
+            let mut db = db;
+            let mut disk = disk;
+            for round in 0..2u64 {
+                // What is not written is lost by a kill.
+                if matches!(durability, Durability::Batched { .. }) {
+                    db.sync().expect(&what);
+                }
+                let killed = disk.kill(disk.operations());
+                killed.set_capacity(Some(3 << 20));
+                drop(db);
+                db = open(&killed, options());
+                assert_eq!(
+                    db.read().unwrap().range(..).count().unwrap(),
+                    count,
+                    "{what}"
+                );
+                assert!(!db.recovery().clean, "{what}");
+                db.compact(round + 1).expect(&what);
+                count += fill(&db, &format!("round {round}"), len);
+                disk = killed;
+            }
+            db.close().expect(&what);
+        }
+    }
+}
+
+fn lazy() -> Durability {
+    Durability::Batched {
+        changes: u32::MAX,
+        interval: Duration::from_secs(100_000),
+    }
 }
 
 /// Free segments are room for writes, also where the file has reached its limit.
