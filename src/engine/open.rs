@@ -801,8 +801,38 @@ fn read_segments(medium: &Medium, superblock: &Superblock) -> Result<Vec<Segment
             });
         }
         check_units(&segments, root.page.position)?;
+        let file_len = medium.storage.len();
+        check_inside(
+            &segments,
+            medium.geometry,
+            root.page.position,
+            file_len.map_err(Error::on("read the file's length"))?,
+        )?;
     }
     Ok(segments)
+}
+
+/// Every segment in use begins in the file: its header was written before the table was (B-86).
+fn check_inside(
+    segments: &[SegmentEntry],
+    geometry: Geometry,
+    table: Position,
+    file_len: u64,
+) -> Result<()> {
+    let used = (0u32..).zip(segments);
+    let last = used
+        .filter(|(_, entry)| entry.units > 0 && entry.state != SegmentState::Free)
+        .last();
+    let start = last.map_or(0, |(index, _)| geometry.start(index).0);
+    if last.is_some() && start >= file_len {
+        return Err(Error::Corrupt {
+            offset: table.0,
+            what: "segment in use behind the end of the file",
+            expected: file_len,
+            found: start,
+        });
+    }
+    Ok(())
 }
 
 /// Checks that each entry stands for as many units as it says (B-85).

@@ -158,6 +158,38 @@ impl File {
         }
     }
 
+    /// Writes a page like another, but with this body, behind the end of the log.
+    fn add(&mut self, like: &PageRef, body: &[u8]) -> PageRef {
+        let superblock = self.newest();
+        let old = Place {
+            seed: StoreSeed::new(&superblock.store_id),
+            segment_use: like.segment_use,
+            position: like.position,
+        };
+        let at = place(like.position);
+        let (mut header, _) = FrameHeader::parse(&self.bytes[at..], old).unwrap();
+        header.body_len = u32::try_from(body.len()).unwrap();
+        header.body_crc = crc32c::crc32c(body);
+        let at = self.bytes.len().next_multiple_of(4096) + 4096;
+        let new = Place {
+            segment_use: superblock.head.segment_use,
+            position: Position(at as u64),
+            ..old
+        };
+        self.bytes.resize(at, 0);
+        self.bytes.extend(header.encode(new).0);
+        self.bytes.extend(body);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(4096), 0);
+        PageRef {
+            position: new.position,
+            segment_use: new.segment_use,
+            body_len: header.body_len,
+            body_crc: header.body_crc,
+            ..*like
+        }
+    }
+
     /// The same for the page that a root names.
     fn replace_root(&mut self, kind: RootKind, body: &[u8]) {
         let page = self.root(kind).page;
@@ -464,6 +496,35 @@ fn a_crafted_segment_table_is_refused() {
         directory.chunks[0] = file.replace(&chunk, &encode_segments(&entries));
         file.replace_root(RootKind::Segments, &directory.encode());
         file.refused(is_corrupt);
+    }
+}
+
+/// A table that has segments in use where there is no file is refused, however many; with free ones it opens.
+#[test]
+fn a_segment_table_beyond_the_file_is_refused() {
+    for (count, used) in [(1, false), (1, true), (2000, true)] {
+        let mut file = File::of_commits(60);
+        let page = file.root(RootKind::Segments).page;
+        let mut directory = Directory::parse(file.body(&page), page.position).unwrap();
+        let chunk = directory.chunks[0];
+        let mut entries = parse_segments(file.body(&chunk), chunk.position).unwrap();
+        let last = *entries.last().unwrap();
+        let more = SegmentEntry {
+            segment_use: last.segment_use + 1,
+            units: 1,
+            ..last
+        };
+        let free = SegmentEntry::FREE;
+        entries.extend((1..=count).map(|n| if used && n == count { more } else { free }));
+        directory.items = entries.len() as u64;
+        directory.chunks[0] = file.add(&chunk, &encode_segments(&entries));
+        file.replace_root(RootKind::Segments, &directory.encode());
+        file.change(|superblock| superblock.segment_count = entries.len().try_into().unwrap());
+        if used {
+            file.refused(|error| error.to_string().contains("behind the end of the file"));
+        } else {
+            check_keys(&file.open_to_read().unwrap().read().unwrap(), 60);
+        }
     }
 }
 

@@ -344,7 +344,10 @@ fn a_limit_inside_a_segment() {
         db.close().unwrap();
         // Without what was kept for it, and with the little that a close writes.
         let len = std::fs::metadata(&path).unwrap().len();
-        assert!(len <= max + max / 32 + (48 << 10), "{len} bytes with a limit of {max}");
+        assert!(
+            len <= max + max / 32 + (48 << 10),
+            "{len} bytes with a limit of {max}"
+        );
         let db = Options::new().store_bytes_max(max).open(&path).unwrap();
         assert!(db.recovery().clean);
         assert_eq!(db.read().unwrap().range(..).count().unwrap(), stored);
