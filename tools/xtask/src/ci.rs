@@ -36,6 +36,8 @@ const KILLS: &str = "2000";
 /// minute in all.
 const CUTS: &str = "300";
 const CALLS: &str = "500";
+/// Two short lives, each of whose system calls fails or ends the process: a quarter of a minute.
+const CALL_PARTS: &str = "8";
 const ALLOCATIONS: &str = "1000";
 
 /// Runs all steps, also behind one that fails, and sums up in a last line.
@@ -141,6 +143,8 @@ fn run_programs(steps: &mut Steps) {
         "failing system calls",
         campaign(&["inject", "--runs", CALLS]),
     );
+    let calls = ["calls", "--parts", CALL_PARTS];
+    steps.command("each system call of a life", campaign(&calls));
     steps.command("no memory", campaign(&["memory", "--runs", ALLOCATIONS]));
     have("mkfs.ext4", "e2fsprogs");
     have("mkfs.xfs", "xfsprogs");

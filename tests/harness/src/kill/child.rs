@@ -104,11 +104,16 @@ impl Child {
                 let _ = failed.set(error);
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 0..self.life.threads {
-                scope.spawn(work);
-            }
-        });
+        if self.life.campaign == Campaign::Each {
+            // On this thread, whose calls the tracer counts.
+            work();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..self.life.threads {
+                    scope.spawn(work);
+                }
+            });
+        }
         if let Some(error) = failed.into_inner() {
             // What failed is over: reads go on, and what they show is the whole of some entry.
             self.read(&db)?;
