@@ -26,6 +26,8 @@ const THREAD_IMAGES: &str = "100000";
 const THREAD_HISTORIES: &str = "30000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
+/// All that is done to the first store, and samples of the others and of the lengths: half a minute.
+const DAMAGE_PARTS: &str = "135";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
 const FAULT_HISTORIES: &str = "80";
@@ -129,7 +131,7 @@ fn run_programs(steps: &mut Steps) {
     steps.command("small worlds", campaign(&["worlds", "--worlds", WORLDS]));
     let failing = ["faults", "--histories", FAULT_HISTORIES];
     let threads = ["histories", "--histories", THREAD_HISTORIES];
-    steps.command("damage", campaign(&["damage"]));
+    steps.command("damage", campaign(&["damage", "--parts", DAMAGE_PARTS]));
     steps.command(
         "crafted inputs",
         campaign(&["fuzz", "--inputs", FUZZ_INPUTS]),

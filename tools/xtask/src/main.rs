@@ -49,7 +49,8 @@ cargo xtask <command>
   crash-threads [--images N] [--seed S]
                                   the same in histories of several threads, and of what they were told
   worlds [--worlds N] [--seed S]  all that power cuts leave of all histories of up to four transactions
-  damage                          every bit of a store of 64 KiB, lost blocks, bytes behind the end
+  damage [--parts N]              every bit of a store of 64 KiB, lost blocks, bytes behind the end; then bytes of
+                                  stores of other shapes, and all lengths
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   histories [--histories N] [--seed S]
