@@ -29,6 +29,11 @@ pub(super) fn live(campaign: Campaign, seed: u64, number: u64, store: &Path) -> 
         die();
     });
     let life = Life::draw(campaign, seed, number);
+    if campaign == Campaign::Each {
+        // What the store does in parallel stays on this thread, whose calls the tracer counts.
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let _ = alone.use_current_thread().build_global();
+    }
     let kill = match life.end {
         End::Call { call, side, nth } => Some((call, side, nth)),
         _ => None,

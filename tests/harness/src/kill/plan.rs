@@ -436,7 +436,7 @@ impl Each {
             } else {
                 ReadMode::Pread
             },
-            entries: if is_short { 3 } else { 12 },
+            entries: if is_short { 3 } else { 8 },
         }
     }
 
