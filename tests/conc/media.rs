@@ -96,6 +96,7 @@ fn the_other_process() {
         "limited" => limited(&store),
         "short write" => short(&store, Durability::Sync),
         "short write, flushed" => short(&store, Durability::Flushed),
+        "little memory" => starving(&store),
         "read-only mount" => refused(&store, std::io::ErrorKind::ReadOnlyFilesystem),
         "foreign folder" => refused(&store, std::io::ErrorKind::PermissionDenied),
         "cut under a map" => cut(&store, ReadMode::Map),
@@ -213,6 +214,35 @@ fn limited(store: &Path) {
     verify(&db, count);
     // It may want to write.
     let _ = db.close();
+}
+
+/// Puts, and takes memory that it keeps, until a call says that there is none or the process ends.
+fn starving(store: &Path) {
+    let opened = options().open(store);
+    let mut kept = Vec::new();
+    let mut error = opened.as_ref().err().cloned();
+    for n in 0..20_000 {
+        let Ok(db) = &opened else { break };
+        match db.put(key(n), value(n)) {
+            Ok(_) => println!("\nput {}", n + 1),
+            Err(failed) => {
+                error = Some(failed);
+                break;
+            }
+        }
+        kept.push(vec![1_u8; 200_000]);
+    }
+    say(&format!("little memory: {error:?}"));
+    let expected = matches!(
+        error,
+        Some(
+            Error::OutOfMemory { .. }
+                | Error::Io { .. }
+                | Error::Poisoned { .. }
+                | Error::CommitUnknown { .. }
+        )
+    );
+    assert!(expected, "{error:?}");
 }
 
 /// A write that is really short: the process gets a limit on the length of files that lies inside of what the next
@@ -378,6 +408,41 @@ fn a_limit_on_the_length_of_files() {
         let count = said.lines().find_map(|line| line.strip_prefix("put "));
         let db = options().open(dir.path().join("store")).unwrap();
         verify(&db, count.unwrap().parse().unwrap());
+    }
+}
+
+/// A process whose address space has an end says so, or is aborted; what it acknowledged is there. With the least no
+/// thread can be started: an open then ended in a panic of `rayon`, and so did all others of that process.
+#[test]
+fn a_limit_on_memory() {
+    const SIGABRT: i32 = 6;
+    for kib in [10_000, 12_000, 40_000, 150_000, 300_000, 400_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let around = format!("ulimit -v {kib}; exec \"$@\"");
+        let Some(output) = run("little memory", dir.path(), &around) else {
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let aborted = output.status.signal() == Some(SIGABRT);
+        let ended = output.status.success() && said.contains("done");
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(aborted || ended, "{kib}: {}\n{complained}", output.status);
+        eprint!("{complained}");
+        let last = said
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("put "));
+        let count: u64 = last.map_or(0, |last| last.parse().unwrap());
+        say(&format!("{kib} KiB: {}, {count} puts", output.status));
+        let store = dir.path().join("store");
+        if count == 0 && !store.exists() {
+            continue;
+        }
+        let db = options().open(&store).unwrap();
+        // One more may have been committed, and not told.
+        let found = db.rev().get() - 1;
+        assert!((count..=count + 1).contains(&found), "{found}");
+        verify(&db, found);
     }
 }
 
