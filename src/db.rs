@@ -23,7 +23,7 @@ use crate::mvcc::{
 use crate::options::{Applied, Create, Options};
 use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sync::{ArcSwap, AtomicBool, Mutex, Ordering};
-use crate::sys::Disk;
+use crate::sys::{Disk, start_threads};
 use crate::trace;
 
 /// An open store. Cheap to clone; all clones are the same store.
@@ -138,6 +138,7 @@ impl Db {
         options: Options,
     ) -> Result<Db> {
         trace::span!("open", path = %path.display(), read_only = options.read_only);
+        start_threads().map_err(Error::on("starting threads"))?;
         let (store, found) = open_store(&disk, path, path, &options)?;
         store.attach_leases()?;
         let recovery = Recovery::of(&found, store.engine.rev());

@@ -27,7 +27,7 @@ pub use clock::{Clock, ManualClock, RealClock};
 pub use extent::Extent;
 pub use file::RealDisk;
 pub use memory::MemoryDisk;
-pub(crate) use process::memory_bytes;
+pub(crate) use process::{memory_bytes, start_threads};
 pub use region::Region;
 pub(crate) use stopwatch::Stopwatch;
 pub use storage::{Access, Disk, FileIdentity, LockByte, LockMode, Storage};

@@ -16,6 +16,8 @@ use revtree::{Create, Db, Durability, Error, ErrorKind, Options, ReadMode};
 /// What the other process is to do, and where.
 const ROLE: &str = "REVTREE_TEST_MEDIUM";
 const FOLDER: &str = "REVTREE_TEST_FOLDER";
+/// How many bytes a write may be long.
+const PLACE: &str = "REVTREE_TEST_PLACE";
 /// The user that owns nothing.
 const NOBODY: &str = "65534";
 /// The signal for a page of the map that is not there.
@@ -92,6 +94,9 @@ fn the_other_process() {
         "full tmpfs" | "full ext4" => full(&store, Durability::Sync),
         "full tmpfs, flushed" => full(&store, Durability::Flushed),
         "limited" => limited(&store),
+        "short write" => short(&store, Durability::Sync),
+        "short write, flushed" => short(&store, Durability::Flushed),
+        "little memory" => starving(&store),
         "read-only mount" => refused(&store, std::io::ErrorKind::ReadOnlyFilesystem),
         "foreign folder" => refused(&store, std::io::ErrorKind::PermissionDenied),
         "cut under a map" => cut(&store, ReadMode::Map),
@@ -192,6 +197,78 @@ fn limited(store: &Path) {
     verify(&db, count);
     db.compact(db.rev()).unwrap();
     db.close().unwrap();
+}
+
+/// Puts, and takes memory that it keeps, until a call says that there is none or the process ends.
+fn starving(store: &Path) {
+    let opened = options().open(store);
+    let mut kept = Vec::new();
+    let mut error = opened.as_ref().err().cloned();
+    for n in 0..20_000 {
+        let Ok(db) = &opened else { break };
+        match db.put(key(n), value(n)) {
+            Ok(_) => println!("\nput {}", n + 1),
+            Err(failed) => {
+                error = Some(failed);
+                break;
+            }
+        }
+        kept.push(vec![1_u8; 200_000]);
+    }
+    say(&format!("little memory: {error:?}"));
+    let expected = matches!(
+        error,
+        Some(
+            Error::OutOfMemory { .. }
+                | Error::Io { .. }
+                | Error::Poisoned { .. }
+                | Error::CommitUnknown { .. }
+        )
+    );
+    assert!(expected, "{error:?}");
+}
+
+/// A write that is really short: the process gets a limit on the length of files that lies inside of what the next
+/// commit writes into space that it has. So the system takes the bytes up to there, says how many, and refuses the
+/// rest.
+fn short(store: &Path, durability: Durability) {
+    let place: usize = std::env::var(PLACE).unwrap().parse().unwrap();
+    let db = options().durability(durability).open(store).unwrap();
+    let mut count = 0;
+    // Until the next one needs no allocation.
+    let end = loop {
+        db.put(key(count), value(count)).unwrap();
+        count += 1;
+        let bytes = fs::read(store).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        // Behind a sync a group begins with a block of its own.
+        let is_sync = matches!(durability, Durability::Sync);
+        let end = end.next_multiple_of(if is_sync { 4096 } else { 8 });
+        if count > 8 && bytes.len() - end > 8192 {
+            break end;
+        }
+    };
+    let limit = end + place;
+    let limited = Command::new("prlimit")
+        .args(["--pid", &std::process::id().to_string()])
+        .arg(format!("--fsize={limit}:"))
+        .status();
+    assert!(limited.unwrap().success());
+    let error = db.put(key(count), value(count)).unwrap_err();
+    let unknown = matches!(&error, Error::CommitUnknown { .. } | Error::Poisoned { .. });
+    assert!(unknown, "{error:?}");
+    // The rest was not written, and what was before it is.
+    let bytes = fs::read(store).unwrap();
+    assert!(bytes[limit..].iter().all(|byte| *byte == 0), "at {limit}");
+    let written = bytes[end..limit].iter().filter(|byte| **byte != 0).count();
+    assert!(written > 0, "not short, but nothing");
+    // Among the bytes of a value all of them.
+    assert!(place < 1000 || bytes[limit - 500..limit] == value(count)[..500]);
+    let again = db.put(key(count), value(count)).unwrap_err();
+    assert!(matches!(again, Error::Poisoned { .. }), "{again:?}");
+    verify(&db, count);
+    assert!(db.close().is_err());
+    println!("\nput {count}");
 }
 
 /// Opening to write is refused by name, reading works, and nothing is written or made.
@@ -314,6 +391,68 @@ fn a_limit_on_the_length_of_files() {
         let count = said.lines().find_map(|line| line.strip_prefix("put "));
         let db = options().open(dir.path().join("store")).unwrap();
         verify(&db, count.unwrap().parse().unwrap());
+    }
+}
+
+/// A process whose address space has an end says so, or is aborted; what it acknowledged is there. With the least no
+/// thread can be started: an open then ended in a panic of `rayon`, and so did all others of that process.
+#[test]
+fn a_limit_on_memory() {
+    const SIGABRT: i32 = 6;
+    for kib in [10_000, 12_000, 40_000, 150_000, 300_000, 400_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let around = format!("ulimit -v {kib}; exec \"$@\"");
+        let Some(output) = run("little memory", dir.path(), &around) else {
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let aborted = output.status.signal() == Some(SIGABRT);
+        let ended = output.status.success() && said.contains("done");
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(aborted || ended, "{kib}: {}\n{complained}", output.status);
+        eprint!("{complained}");
+        let last = said
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("put "));
+        let count: u64 = last.map_or(0, |last| last.parse().unwrap());
+        say(&format!("{kib} KiB: {}, {count} puts", output.status));
+        let store = dir.path().join("store");
+        if count == 0 && !store.exists() {
+            continue;
+        }
+        let db = options().open(&store).unwrap();
+        // One more may have been committed, and not told.
+        let found = db.rev().get() - 1;
+        assert!((count..=count + 1).contains(&found), "{found}");
+        verify(&db, found);
+    }
+}
+
+/// What was written of the short one is passed over, and written over.
+#[test]
+fn a_write_that_is_short() {
+    for role in ["short write", "short write, flushed"] {
+        for place in [24, 63, 64, 65, 200, 1000, 2000, 2999] {
+            let dir = tempfile::tempdir().unwrap();
+            let around = format!("trap '' XFSZ; {PLACE}={place} exec \"$@\"");
+            let output = succeeds(role, dir.path(), &around).expect("a limit may always be set");
+            let said = String::from_utf8_lossy(&output.stdout);
+            let count = said.lines().find_map(|line| line.strip_prefix("put "));
+            let count: u64 = count.unwrap().parse().unwrap();
+            let store = dir.path().join("store");
+            // Without a writer the last ones are not known to be durable.
+            let read_only = options().read_only().open(&store).unwrap();
+            let known = read_only.rev().get() - 1;
+            assert!(known <= count, "{known}");
+            verify(&read_only, known);
+            drop(read_only);
+            let db = options().open(&store).unwrap();
+            verify(&db, count);
+            db.put(key(count), value(count)).unwrap();
+            db.close().unwrap();
+            verify(&options().open(&store).unwrap(), count + 1);
+        }
     }
 }
 

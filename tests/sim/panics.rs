@@ -220,6 +220,7 @@ impl Lessor for FuseLessor {
 struct Setup {
     durability: Durability,
     read_mode: ReadMode,
+    history: fn(&Setup, &SimDisk) -> Acknowledged,
     disk: Arc<Fuse>,
     hooks: Arc<Fuse>,
 }
@@ -229,6 +230,7 @@ impl Setup {
         Setup {
             durability,
             read_mode,
+            history,
             disk: Fuse::at(None),
             hooks: Fuse::at(None),
         }
@@ -376,6 +378,42 @@ fn history(setup: &Setup, disk: &SimDisk) -> Acknowledged {
     told
 }
 
+/// Three threads on one store: puts of their own keys, compactions, syncs and reads; each catches its panics and goes
+/// on, and so do the others, whose commit the panic may have been in.
+fn beside(setup: &Setup, disk: &SimDisk) -> Acknowledged {
+    let Some(db) = caught(setup, || setup.open(disk)) else {
+        return Acknowledged::default();
+    };
+    let puts = Mutex::new(Vec::new());
+    let work = |thread: u64| {
+        for n in 100 * thread..100 * thread + 12 {
+            if caught(setup, || put(&db, n)).is_some() {
+                puts.lock().unwrap().push(n);
+            }
+            match (thread, n % 4) {
+                (0, 3) => drop(caught(setup, || db.compact(db.rev()))),
+                (1, 3) => drop(caught(setup, || db.sync())),
+                (2, _) => drop(caught(setup, || db.read()?.range(..).count())),
+                _ => {}
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads = (0..3).map(|thread| scope.spawn(move || work(thread)));
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().unwrap();
+        }
+    });
+    caught(setup, || db.close());
+    let puts = puts.into_inner().unwrap();
+    // It is for stores that sync each commit.
+    Acknowledged {
+        durable: puts.len(),
+        puts,
+        compacted: 0,
+    }
+}
+
 /// The store has the first so many of what was acknowledged, each with its value, and is whole.
 fn verify(setup: &Setup, disk: &SimDisk, told: &Acknowledged, least: usize) {
     let options = setup.options().disk(Arc::new(disk.clone()));
@@ -416,7 +454,7 @@ fn run(setup: &Setup) {
     let watched = setup.clone();
     let thread = std::thread::spawn(move || {
         let disk = SimDisk::new(SimOptions::default());
-        let told = history(&watched, &disk);
+        let told = (watched.history)(&watched, &disk);
         let looked = catch_unwind(AssertUnwindSafe(|| look(&watched, &disk, &told)));
         let _ = done.send(());
         looked.unwrap_or_else(|_| panic!("{told:?}"));
@@ -444,8 +482,19 @@ fn quiet() {
 
 /// Panics before and after each call, or each `step`-th, of a history.
 fn each_site(durability: Durability, read_mode: ReadMode, hooks: bool, step: usize) {
+    each_site_of(&Setup::new(durability, read_mode), hooks, step);
+}
+
+/// The same with the history of this setup. With several threads the calls are not the same each time: the last may
+/// not come.
+fn each_site_of(like: &Setup, hooks: bool, step: usize) {
+    let (durability, read_mode) = (like.durability, like.read_mode);
+    let new = || Setup {
+        history: like.history,
+        ..Setup::new(durability, read_mode)
+    };
     quiet();
-    let setup = Setup::new(durability, read_mode);
+    let setup = new();
     run(&setup);
     let calls = |setup: &Setup| {
         let fuse = if hooks { &setup.hooks } else { &setup.disk };
@@ -456,7 +505,7 @@ fn each_site(durability: Durability, read_mode: ReadMode, hooks: bool, step: usi
     for nth in (1..=sites).step_by(step) {
         for after in [false, true] {
             let fuse = Fuse::at(Some(Site { nth, after }));
-            let mut setup = Setup::new(durability, read_mode);
+            let mut setup = new();
             *(if hooks {
                 &mut setup.hooks
             } else {
@@ -502,4 +551,28 @@ fn a_panic_in_any_call_of_a_batched_store_loses_a_suffix() {
 fn a_panic_in_any_callback_loses_nothing_acknowledged() {
     each_site(Durability::Sync, ReadMode::Map, true, 1);
     each_site(Durability::Flushed, ReadMode::Map, true, 3);
+}
+
+/// Several threads on a store that syncs each commit.
+fn threads() -> Setup {
+    Setup {
+        history: beside,
+        ..Setup::new(Durability::Sync, ReadMode::Map)
+    }
+}
+
+#[test]
+fn a_panic_beside_other_threads_loses_nothing_acknowledged() {
+    each_site_of(&threads(), false, 3);
+    each_site_of(&threads(), true, 3);
+}
+
+/// Which thread comes first is another one each time.
+#[test]
+#[ignore = "minutes"]
+fn a_panic_beside_other_threads_twenty_times() {
+    for _ in 0..20 {
+        each_site_of(&threads(), false, 1);
+        each_site_of(&threads(), true, 1);
+    }
 }

@@ -4,6 +4,7 @@
 //! [`every_mask`] all of a few sectors, [`edge_masks`] the corners of many, [`Sampled`] chance with
 //! garbage and torn sectors.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -220,6 +221,34 @@ impl Choice for Sampled {
 
     fn names(&mut self, pending: usize) -> usize {
         self.random.below(pending + 1)
+    }
+}
+
+/// One power cut: which of the choices it is, so that it can be said and made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// A subset.
+    Subset(Mask),
+    /// Chance, from a seed.
+    Sampled(u64),
+}
+
+impl Cut {
+    /// The choice itself.
+    pub fn choice(&self) -> Box<dyn Choice> {
+        match self {
+            Cut::Subset(mask) => Box::new(mask.clone()),
+            Cut::Sampled(seed) => Box::new(Sampled::new(*seed)),
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::Subset(mask) => write!(f, "{mask:?}"),
+            Cut::Sampled(seed) => write!(f, "sampled with seed {seed}"),
+        }
     }
 }
 

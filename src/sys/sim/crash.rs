@@ -4,7 +4,7 @@
 //! *during* an operation needs no image of its own: a write that is interrupted is a write whose
 //! sectors have not all arrived, and an interrupted sync is the state before it.
 
-use super::choice::{Choice, EXHAUSTIVE_SECTORS_MAX, Mask, Sampled, edge_masks, every_mask};
+use super::choice::{Choice, Cut, EXHAUSTIVE_SECTORS_MAX, Mask, edge_masks, every_mask};
 use super::model::Model;
 use super::operation::Operation;
 use super::{Machine, SimDisk, SimOptions};
@@ -96,6 +96,14 @@ impl SimDisk {
         after_operation: u64,
         samples: u64,
     ) -> impl Iterator<Item = (String, SimDisk)> {
+        self.cuts(after_operation, samples).map(move |cut| {
+            let image = self.image(after_operation, &mut *cut.choice());
+            (format!("after operation {after_operation}, {cut}"), image)
+        })
+    }
+
+    /// What makes the disks of [`SimDisk::images`].
+    pub fn cuts(&self, after_operation: u64, samples: u64) -> impl Iterator<Item = Cut> + use<> {
         let (sectors, metadata) = {
             let mut machine = self.machine();
             let model = machine.at(after_operation);
@@ -108,23 +116,10 @@ impl SimDisk {
         };
         // With no length or name pending, four masks in a row say the same.
         let masks = masks.filter(move |mask| metadata > 0 || mask.lengths && mask.names);
-        let masks = masks.map(move |mut mask| {
-            let image = self.image(after_operation, &mut mask);
-            (
-                format!("after operation {after_operation}, {mask:?}"),
-                image,
-            )
-        });
         let seeds = if sectors + metadata == 0 { 0 } else { samples };
-        let sampled = (0..seeds).map(move |nth| {
-            let seed = self.options.seed ^ after_operation << 32 ^ nth;
-            let image = self.image(after_operation, &mut Sampled::new(seed));
-            (
-                format!("after operation {after_operation}, sampled with seed {seed}"),
-                image,
-            )
-        });
-        masks.chain(sampled)
+        let seed = self.options.seed ^ after_operation << 32;
+        let sampled = (0..seeds).map(move |nth| Cut::Sampled(seed ^ nth));
+        masks.map(Cut::Subset).chain(sampled)
     }
 
     /// An image draws its own entropy, which follows from the seed too.

@@ -57,7 +57,8 @@ use model::Model;
 use operation::{Inode, Operation, directory_of};
 
 pub use choice::{
-    Choice, EXHAUSTIVE_SECTORS_MAX, Mask, PendingSector, Sampled, Survival, edge_masks, every_mask,
+    Choice, Cut, EXHAUSTIVE_SECTORS_MAX, Mask, PendingSector, Sampled, Survival, edge_masks,
+    every_mask,
 };
 pub use fault::FaultPlan;
 pub use operation::Call;

@@ -269,7 +269,7 @@ pub fn run(kind: &Kind<'_>, units: u64, seed: u64) -> Result<Summary, String> {
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     match failed {
         Some((seed, sentence)) => Err(format!(
-            "{sentence}\n{}: seed {seed} failed; replay with REVTREE_SEED={seed}",
+            "{sentence}\n{0}: seed {seed} failed; replay with `cargo xtask {0}` and REVTREE_SEED={seed}",
             kind.name
         )),
         None => Ok(Summary {

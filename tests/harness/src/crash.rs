@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use revtree::storage::sim::{EXHAUSTIVE_SECTORS_MAX, Mask, Sampled, SimDisk};
+use revtree::storage::sim::{Choice, Cut, EXHAUSTIVE_SECTORS_MAX, Mask, SimDisk};
 
 use crate::keys::Keys;
 use crate::model::{RangeQuery, Reader, Subject};
@@ -23,6 +23,7 @@ mod history;
 mod old;
 mod ops;
 mod run;
+mod smallest;
 mod threads;
 mod worlds;
 
@@ -34,6 +35,7 @@ pub(crate) use history::batched;
 pub use history::{History, Mark, STORE, Setup, end_process, state_of};
 pub use ops::{short, writes};
 pub use run::Seen;
+use smallest::Case;
 pub use threads::threads;
 pub use worlds::{WORLDS_MAX, world};
 
@@ -82,14 +84,37 @@ const SECTORS_ALL: usize = 3;
 ///
 /// # Errors
 ///
-/// The first image that is lost or wrong, as a text that says how to see it again.
+/// The first image that is lost or wrong, and the smallest history found with one like it.
 pub fn crash(seed: u64) -> Result<CrashSummary, String> {
     let mut random = Random::new(seed);
     let length = HISTORY_OPS.0 + random.index(HISTORY_OPS.1);
-    let history = History::run(seed, length)?;
-    let mut crashes = Crashes::new(&history, random, Reach::Some);
-    crashes.all()?;
-    Ok(crashes.summary)
+    let (setup, ops) = History::drawn(seed, length);
+    Case {
+        seed,
+        setup,
+        ops,
+        random,
+        reach: Reach::Some,
+        run: History::of,
+    }
+    .crash()
+}
+
+/// An image that is lost or wrong.
+#[derive(Debug)]
+struct Failure {
+    error: String,
+    /// After which operation of the disk.
+    operation: u64,
+    how: How,
+}
+
+/// What made an image.
+#[derive(Clone, Debug)]
+enum How {
+    Cut(Cut),
+    Killed,
+    OldBlocks,
 }
 
 struct Crashes<'h> {
@@ -118,44 +143,51 @@ impl Crashes<'_> {
         }
     }
 
-    fn all(&mut self) -> Result<(), String> {
+    fn all(&mut self) -> Result<(), Failure> {
         for operation in 0..=self.history.operations() {
-            let cut = self.history.after_power_cut(operation);
-            let disk = self.history.disk.clone();
-            let report = |history: &History, label: &str, error: String| {
-                format!(
-                    "{error}\n  after operation {operation} of the disk: {label}\n  {}",
-                    history.describe(operation)
-                )
+            let failure = |how: How| {
+                move |error| Failure {
+                    error,
+                    operation,
+                    how,
+                }
             };
-            for (label, image) in self.images(&disk, operation) {
-                let allowed = Allowed { now: cut, cut };
+            let disk = self.history.disk.clone();
+            for cut in self.cuts(&disk, operation) {
                 self.summary.count("after a power cut");
-                self.guarded(|crashes| crashes.check(&image, allowed, 0))
-                    .map_err(|error| report(self.history, &label, error))?;
+                self.cut(operation, &mut *cut.choice())
+                    .map_err(failure(How::Cut(cut)))?;
             }
+            let cut = self.history.after_power_cut(operation);
             let now = self.history.after_kill(operation);
             let killed = disk.kill(operation);
             self.summary.count("after a kill");
             self.guarded(|crashes| crashes.check(&killed, Allowed { now, cut }, 0))
-                .map_err(|error| report(self.history, "killed", error))?;
+                .map_err(failure(How::Killed))?;
             if self.random.once_in(OLD_BLOCKS_IN) {
                 self.guarded(|crashes| crashes.old_blocks(&disk, operation))
-                    .map_err(|error| report(self.history, "old blocks", error))?;
+                    .map_err(failure(How::OldBlocks))?;
             }
         }
         Ok(())
     }
 
-    /// Some of the disks that a power cut after this operation leaves.
-    fn images(&mut self, disk: &SimDisk, operation: u64) -> Vec<(String, SimDisk)> {
+    /// Checks what this power cut leaves.
+    fn cut(&mut self, operation: u64, choice: &mut dyn Choice) -> Result<(), String> {
+        let cut = self.history.after_power_cut(operation);
+        let image = self.history.disk.image(operation, choice);
+        self.guarded(|crashes| crashes.check(&image, Allowed { now: cut, cut }, 0))
+    }
+
+    /// Some of the power cuts after this operation.
+    fn cuts(&mut self, disk: &SimDisk, operation: u64) -> Vec<Cut> {
         let sectors = disk.pending(operation);
         let all = sectors <= SECTORS_ALL || sectors <= 8 && self.random.once_in(40);
         let every = self.reach == Reach::Every && sectors <= EXHAUSTIVE_SECTORS_MAX;
         if all || every {
-            return disk.images(operation, 3).collect();
+            return disk.cuts(operation, 3).collect();
         }
-        let mut images = Vec::new();
+        let mut cuts = Vec::new();
         let mut masks = vec![vec![false; sectors], vec![true; sectors]];
         for _ in 0..3 {
             let odd = self.random.index(sectors);
@@ -166,16 +198,10 @@ impl Crashes<'_> {
         }
         for new in masks {
             let (lengths, names) = (self.random.once_in(2), self.random.once_in(2));
-            let mut mask = Mask::new(new, lengths, names);
-            let image = disk.image(operation, &mut mask);
-            images.push((format!("{mask:?}"), image));
+            cuts.push(Cut::Subset(Mask::new(new, lengths, names)));
         }
-        for _ in 0..6 {
-            let seed = self.random.bits();
-            let image = disk.image(operation, &mut Sampled::new(seed));
-            images.push((format!("sampled with {seed}"), image));
-        }
-        images
+        cuts.extend((0..6).map(|_| Cut::Sampled(self.random.bits())));
+        cuts
     }
 
     /// Checks an image; a panic is an error like others.
@@ -261,14 +287,15 @@ impl Crashes<'_> {
             } else {
                 allowed.now
             };
-            let images = self.images(disk, operation);
-            let chosen = self.random.index(images.len());
-            if let Some((label, image)) = images.get(chosen) {
+            let cuts = self.cuts(disk, operation);
+            let chosen = self.random.index(cuts.len());
+            if let Some(which) = cuts.get(chosen) {
+                let image = disk.image(operation, &mut *which.choice());
                 self.summary.count("after a power cut in a recovery");
-                self.check(image, Allowed { now: cut, cut }, depth + 1)
+                self.check(&image, Allowed { now: cut, cut }, depth + 1)
                     .map_err(|error| {
                         let calls = recovery(disk, before..=opened);
-                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {label}{calls}")
+                        format!("{error}\n  in recovery, after its operation {operation} of {before}..{opened}: {which}{calls}")
                     })?;
             }
             self.summary.count("after a kill in a recovery");

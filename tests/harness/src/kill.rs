@@ -1,9 +1,9 @@
 //! Processes that end in the middle of their writing, again and again on one store in real files.
 //!
-//! The process is this program again. Four campaigns end it: `kill` at a random moment by its parent, in
+//! The process is this program again. Five campaigns end it: `kill` at a random moment by its parent, in
 //! the n-th call of a kind through the storage seam, or at a system call by a tracer, if there is one;
 //! `power` at such a moment too, with the power of the filesystem under it; `inject` lets a system call fail
-//! or end it, by the tracer; `memory` lets an allocation fail. Then the
+//! or end it, by the tracer, and `calls` each one of a short life in turn; `memory` lets an allocation fail. Then the
 //! parent opens the store for reading, then it or a copy for writing, and it must be the model of the
 //! log at one entry: not before the last one told, with nothing invented. Where only the copy was
 //! repaired, the next process recovers the store, and may be killed while it does.
@@ -23,6 +23,7 @@ use crate::subject::Store;
 mod check;
 mod child;
 mod disk;
+mod each;
 mod entry;
 mod medium;
 mod plan;
@@ -30,6 +31,7 @@ mod process;
 mod shutdown;
 mod starve;
 
+pub use each::{CALL_PARTS_MAX, calls};
 pub use medium::{FileSystem, power_can_be_cut, with_own_mounts};
 pub use starve::Allocator;
 
@@ -113,28 +115,12 @@ pub fn memory(seed: u64) -> Result<Tally, String> {
 }
 
 fn history(campaign: Campaign, seed: u64, medium: Option<Medium>) -> Result<Tally, String> {
-    let dir = tempfile::tempdir().map_err(|error| format!("no directory: {error}"))?;
-    let mut kills = Kills {
-        campaign,
-        seed,
-        random: Random::new(seed ^ 0x0C1D),
-        folder: (medium.as_ref()).map_or_else(|| dir.path().to_owned(), Medium::folder),
-        path: PathBuf::new(),
-        medium,
-        expected: Expected::new(seed),
-        tally: Tally::default(),
-    };
+    let mut kills = Kills::new(campaign, seed, medium)?;
     for number in 0..LIVES {
         if let Err(error) = kills.life(number) {
-            let kept = dir.keep();
-            if let Some(medium) = &kills.medium {
-                medium.keep(&kept);
-            }
             let life = Life::draw(campaign, seed, number);
-            return Err(format!(
-                "{error}\n  after life {number} of seed {seed}: {life:?}\n  kept in {}",
-                kept.display()
-            ));
+            let says = format!("{error}\n  after life {number} of seed {seed}: {life:?}");
+            return Err(kills.keep(&says));
         }
     }
     Ok(kills.tally)
@@ -144,6 +130,8 @@ struct Kills {
     campaign: Campaign,
     seed: u64,
     random: Random,
+    /// A directory of its own.
+    dir: tempfile::TempDir,
     /// Where the stores lie.
     folder: PathBuf,
     path: PathBuf,
@@ -154,6 +142,31 @@ struct Kills {
 }
 
 impl Kills {
+    fn new(campaign: Campaign, seed: u64, medium: Option<Medium>) -> Result<Kills, String> {
+        let dir = tempfile::tempdir().map_err(|error| format!("no directory: {error}"))?;
+        Ok(Kills {
+            campaign,
+            seed,
+            random: Random::new(seed ^ 0x0C1D),
+            folder: (medium.as_ref()).map_or_else(|| dir.path().to_owned(), Medium::folder),
+            dir,
+            path: PathBuf::new(),
+            medium,
+            expected: Expected::new(seed),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Keeps the files, and says where.
+    fn keep(&mut self, error: &str) -> String {
+        self.dir.disable_cleanup(true);
+        let kept = self.dir.path();
+        if let Some(medium) = &self.medium {
+            medium.keep(kept);
+        }
+        format!("{error}\n  kept in {}", kept.display())
+    }
+
     /// One process from its start to what it leaves.
     fn life(&mut self, number: u64) -> Result<(), String> {
         let life = Life::draw(self.campaign, self.seed, number);
@@ -202,6 +215,7 @@ impl Kills {
             End::Trace { .. } if !*TRACER => "when its work was done (there is no tracer)",
             End::Trace { name, .. } if self.campaign == Campaign::Inject => name,
             End::Trace { .. } => "at a system call, traced",
+            End::Written => "when its work was done",
             End::Starve { .. } if heard("error") => "an error",
             End::Starve { .. } if signal == 9 => "done without it",
             End::Starve { .. } => "the end of the process",

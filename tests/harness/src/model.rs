@@ -20,10 +20,14 @@ use crate::op::{Op, TABLES};
 use crate::oracle::Oracle;
 use crate::outcome::Outcome;
 use crate::shrink::shrink;
+use crate::simpler::simpler;
 use crate::state::State;
 
 /// The longest key.
 pub const KEY_LEN_MAX: u64 = 65_535;
+
+/// How often a history that differs is run again to make it smaller.
+const RUNS_MAX: usize = 2000;
 
 /// Who reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -283,11 +287,14 @@ pub fn run<S: Subject>(
 ) -> Result<Stats, Box<Difference>> {
     let _note = PanicNote(seed);
     compare(ops, new_subject()).map_err(|mut difference| {
-        difference.shrunk = shrink(ops, difference.number, |ops| {
+        let matter = |difference: &Difference| difference.number + 1;
+        let ops = &ops[..ops.len().min(matter(&difference))];
+        let shrunk = shrink(ops, RUNS_MAX, simpler, |ops| {
             compare(ops, new_subject())
                 .err()
-                .map(|difference| difference.number)
+                .map(|found| matter(&found))
         });
+        difference.shrunk = shrunk.items;
         difference.smaller = compare(&difference.shrunk, new_subject()).err();
         difference.with_seed(seed)
     })

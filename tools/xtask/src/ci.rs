@@ -26,6 +26,8 @@ const THREAD_IMAGES: &str = "100000";
 const THREAD_HISTORIES: &str = "30000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
+/// All that is done to the first store, and samples of the others and of the lengths: half a minute.
+const DAMAGE_PARTS: &str = "135";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
 const FAULT_HISTORIES: &str = "80";
@@ -36,6 +38,8 @@ const KILLS: &str = "2000";
 /// minute in all.
 const CUTS: &str = "300";
 const CALLS: &str = "500";
+/// Two short lives, each of whose system calls fails or ends the process: a quarter of a minute.
+const CALL_PARTS: &str = "8";
 const ALLOCATIONS: &str = "1000";
 
 /// Runs all steps, also behind one that fails, and sums up in a last line.
@@ -127,7 +131,7 @@ fn run_programs(steps: &mut Steps) {
     steps.command("small worlds", campaign(&["worlds", "--worlds", WORLDS]));
     let failing = ["faults", "--histories", FAULT_HISTORIES];
     let threads = ["histories", "--histories", THREAD_HISTORIES];
-    steps.command("damage", campaign(&["damage"]));
+    steps.command("damage", campaign(&["damage", "--parts", DAMAGE_PARTS]));
     steps.command(
         "crafted inputs",
         campaign(&["fuzz", "--inputs", FUZZ_INPUTS]),
@@ -141,6 +145,8 @@ fn run_programs(steps: &mut Steps) {
         "failing system calls",
         campaign(&["inject", "--runs", CALLS]),
     );
+    let calls = ["calls", "--parts", CALL_PARTS];
+    steps.command("each system call of a life", campaign(&calls));
     steps.command("no memory", campaign(&["memory", "--runs", ALLOCATIONS]));
     have("mkfs.ext4", "e2fsprogs");
     have("mkfs.xfs", "xfsprogs");

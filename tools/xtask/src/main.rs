@@ -49,7 +49,8 @@ cargo xtask <command>
   crash-threads [--images N] [--seed S]
                                   the same in histories of several threads, and of what they were told
   worlds [--worlds N] [--seed S]  all that power cuts leave of all histories of up to four transactions
-  damage                          every bit of a store of 64 KiB, lost blocks, bytes behind the end
+  damage [--parts N]              every bit of a store of 64 KiB, lost blocks, bytes behind the end; then bytes of
+                                  stores of other shapes, and all lengths
   faults [--histories N] [--seed S]
                                   every call of short histories fails, and some of long ones
   histories [--histories N] [--seed S]
@@ -59,6 +60,7 @@ cargo xtask <command>
   power [--cuts N] [--fs ext4|xfs] [--seed S]
                                   real power cuts under a process that writes, on a filesystem in a file
   inject [--runs N] [--seed S]    system calls of a process that writes fail, or it is killed inside them
+  calls [--parts N]               the same for each single system call on the files of short and longer lives
   memory [--runs N] [--seed S]    allocations of a process that writes fail
   long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
                                   at the size of a night
@@ -100,7 +102,7 @@ fn main() -> ExitCode {
         ("conformance", []) => conformance::run(),
         (
             "crash" | "crash-threads" | "worlds" | "damage" | "faults" | "histories" | "model"
-            | "kill" | "power" | "inject" | "memory",
+            | "kill" | "power" | "inject" | "calls" | "memory",
             options,
         ) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("power", &["--fs", "ext4", "--cuts", "20000"]))
             .and_then(|()| campaign("power", &["--fs", "xfs", "--cuts", "10000"]))
             .and_then(|()| campaign("inject", &["--runs", "20000"]))
+            .and_then(|()| campaign("calls", &[]))
             .and_then(|()| campaign("memory", &["--runs", "50000"]))
             .and_then(|()| recorded("loom", &[], loom::run))
             .and_then(|()| recorded("miri", &[], sanitize::miri))

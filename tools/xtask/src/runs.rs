@@ -14,6 +14,7 @@ use crate::{Result, root, target};
 
 /// The campaigns: the word before the colon in their last line. On record: never renamed.
 pub(crate) const CAMPAIGNS: &[&str] = &[
+    "calls",
     "crash",
     "crash-threads",
     "damage",

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             kill::with_own_mounts();
             kill::power_can_be_cut(fs)
         }
-        "inject" => kill::calls_can_fail(),
+        "inject" | "calls" => kill::calls_can_fail(),
         _ => Ok(()),
     };
     if let Err(why) = possible {
@@ -116,6 +116,12 @@ fn main() -> ExitCode {
             unit: "runs",
             units: 500,
             history: &kill::inject,
+        },
+        Kind {
+            name: "calls",
+            unit: "parts",
+            units: kill::CALL_PARTS_MAX,
+            history: &kill::calls,
         },
         Kind {
             name: "memory",

@@ -15,8 +15,12 @@ use revtree::{Durability, ReadMode};
 use super::history::{Setup, batched};
 use super::ops::{short, writes};
 use super::run::{EIO, ENOSPC, Fault, Run, Seen};
+use super::smallest::{first_words, plainer};
 use crate::op::Op;
+use crate::quiet::quietly;
 use crate::random::Random;
+use crate::shrink::shrink;
+use crate::simpler::simpler;
 
 /// Operations of a short history's own: thirteen more are in each.
 const SHORT_OPS: usize = 14;
@@ -24,6 +28,9 @@ const SHORT_OPS: usize = 14;
 const LONG_OPS: usize = 60;
 /// Calls of one kind that fail in a long one.
 const SAMPLES: u64 = 8;
+
+/// How often a history that fails is run again to make it smaller.
+const RUNS_MAX: usize = 5000;
 
 /// All kinds of calls.
 const CALLS: [Call; 15] = [
@@ -109,7 +116,7 @@ pub fn every_call(seed: u64) -> Result<FaultSummary, String> {
         let (name, is_written_down) = kind(call);
         for nth in 1..=calls[&call] {
             for plan in ways(call, nth) {
-                history.fails(Fault::Call(plan))?;
+                history.stands(Fault::Call(plan))?;
                 summary.runs += 1;
             }
             *summary.kinds.entry(name).or_default() += 1;
@@ -153,7 +160,7 @@ pub fn some_calls(seed: u64) -> Result<FaultSummary, String> {
         .sum();
     for _ in 0..SAMPLES {
         let capacity = random.below(space as u64 + 20_000);
-        history.fails(Fault::Full(capacity))?;
+        history.stands(Fault::Full(capacity))?;
         summary.runs += 1;
     }
     for call in CALLS {
@@ -161,7 +168,7 @@ pub fn some_calls(seed: u64) -> Result<FaultSummary, String> {
         let chosen = (0..SAMPLES.min(count)).map(|_| 1 + random.below(count));
         for nth in chosen.collect::<BTreeSet<u64>>() {
             let plan = *random.pick(&ways(call, nth));
-            history.fails(Fault::Call(plan))?;
+            history.stands(Fault::Call(plan))?;
             summary.runs += 1;
             *summary.kinds.entry(kind(call).0).or_default() += 1;
         }
@@ -191,7 +198,10 @@ pub(crate) fn one_call(
         return Ok(());
     };
     let ways = ways(call, 1 + nth);
-    history.fails(Fault::Call(ways[way % ways.len()]))
+    let fault = Fault::Call(ways[way % ways.len()]);
+    history
+        .fails(fault)
+        .map_err(|failed| history.says(fault, &failed))
 }
 
 /// The durabilities that short histories have by turns.
@@ -254,8 +264,16 @@ impl FaultyHistory {
         Ok((disk, BTreeMap::from(calls), seen))
     }
 
+    /// Runs it with this fault; what goes wrong is told, and the smallest history found in which it does.
+    fn stands(&self, fault: Fault) -> Result<(), String> {
+        self.fails(fault).map_err(|failed| {
+            let smallest = quietly(|| self.smallest(fault, &failed));
+            format!("{}\n{smallest}", self.says(fault, &failed))
+        })
+    }
+
     /// Runs it with this fault.
-    fn fails(&self, fault: Fault) -> Result<(), String> {
+    fn fails(&self, fault: Fault) -> Result<(), Failed> {
         let disk = self.disk();
         let mut run = Run::new(self.seed, self.setup, &disk, fault);
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -268,14 +286,89 @@ impl FaultyHistory {
             run.afterwards()
         }));
         let result = result.unwrap_or_else(|_| Err("wrong: panicked".to_owned()));
-        result.map_err(|error| {
-            let (seed, setup) = (self.seed, self.setup);
-            let done = self.ops.iter().enumerate().take(run.done + 1);
-            let shown: String = done
-                .map(|(number, op)| format!("    {number}: {op:?}\n"))
-                .collect();
-            let number = run.done;
-            format!("{error}\n  seed {seed}, {setup:?}, {fault:?}, in operation {number}\n{shown}")
-        })
+        let done = run.done;
+        result.map_err(|error| Failed { error, done })
     }
+
+    fn says(&self, fault: Fault, Failed { error, done }: &Failed) -> String {
+        let (seed, setup) = (self.seed, self.setup);
+        let ops = self.ops.iter().enumerate().take(done + 1);
+        let shown: String = ops
+            .map(|(number, op)| format!("    {number}: {op:?}\n"))
+            .collect();
+        format!("{error}\n  seed {seed}, {setup:?}, {fault:?}, in operation {done}\n{shown}")
+    }
+
+    /// Makes the history smaller for as long as the same goes wrong when some call of the kind fails in this way.
+    fn smallest(&self, fault: Fault, failed: &Failed) -> String {
+        let words = first_words(&failed.error);
+        let mut runs = 0;
+        let mut last = None;
+        let mut fails = |history: FaultyHistory, faults: &[Fault]| {
+            let found = faults.iter().find_map(|fault| {
+                runs += 1;
+                let failed = history.fails(*fault).err()?;
+                (runs <= RUNS_MAX && first_words(&failed.error) == words)
+                    .then_some((*fault, failed))
+            })?;
+            let ops = history.ops.len().min(found.1.done + 1);
+            last = Some((history, found));
+            Some(ops)
+        };
+        let mut setup = self.setup;
+        let ops = &self.ops[..self.ops.len().min(failed.done + 1)];
+        let with = |setup, ops: &[Op]| FaultyHistory {
+            seed: self.seed,
+            setup,
+            ops: ops.to_vec(),
+        };
+        for plain in plainer(setup) {
+            let history = with(plain, ops);
+            let faults = history.like(fault);
+            if fails(history, &faults).is_some() {
+                setup = plain;
+            }
+        }
+        let shrunk = shrink(ops, RUNS_MAX, simpler, |ops| {
+            let history = with(setup, ops);
+            let faults = history.like(fault);
+            fails(history, &faults)
+        });
+        let head = "the smallest history found in which the same goes wrong";
+        match last {
+            Some((mut history, (fault, failed))) => {
+                history.ops = shrunk.items;
+                format!(
+                    "{head}, after {runs} runs: {}",
+                    history.says(fault, &failed)
+                )
+            }
+            None => format!("{head}, after {runs} runs, is this one"),
+        }
+    }
+
+    /// The same fault in each call of its kind that this history makes; or the disk with room for less and less.
+    fn like(&self, fault: Fault) -> Vec<Fault> {
+        match fault {
+            Fault::Nothing => vec![fault],
+            Fault::Full(bytes) => (0..16)
+                .map(|n| Fault::Full(bytes - bytes / 16 * n))
+                .collect(),
+            Fault::Call(plan) => {
+                let counted = catch_unwind(AssertUnwindSafe(|| self.count()));
+                let Ok(Ok((_, calls, _))) = counted else {
+                    return Vec::new();
+                };
+                let plans = (1..=calls[&plan.call]).map(|nth| FaultPlan { nth, ..plan });
+                plans.map(Fault::Call).collect()
+            }
+        }
+    }
+}
+
+/// What went wrong, and how many operations had been done.
+#[derive(Debug)]
+struct Failed {
+    error: String,
+    done: usize,
 }

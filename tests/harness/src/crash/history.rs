@@ -148,21 +148,17 @@ pub struct History {
 }
 
 impl History {
-    /// Runs the history of a seed.
-    ///
-    /// # Errors
-    ///
-    /// When the store answers other than the oracle, without any fault.
-    pub fn run(seed: u64, count: usize) -> Result<History, String> {
+    /// How the history of a seed opens the store, and its operations.
+    pub(super) fn drawn(seed: u64, count: usize) -> (Setup, Vec<Op>) {
         let mut random = Random::new(seed ^ 0x0D15C);
-        History::of(seed, Setup::draw(&mut random), writes(seed, count))
+        (Setup::draw(&mut random), writes(seed, count))
     }
 
     /// Runs these operations; the seed is for the disk.
     ///
     /// # Errors
     ///
-    /// As [`History::run`].
+    /// When the store answers other than the oracle, without any fault.
     pub fn of(seed: u64, setup: Setup, ops: Vec<Op>) -> Result<History, String> {
         let disk = SimDisk::new(SimOptions {
             seed,
@@ -224,6 +220,21 @@ impl History {
         self.marks.last().map_or(0, |mark| mark.end)
     }
 
+    /// How many operations had begun after so many of the disk.
+    pub(super) fn operations_begun(&self, operations: u64) -> usize {
+        let done = self.marks.partition_point(|mark| mark.end <= operations);
+        self.ops.len().min(done)
+    }
+
+    /// As if all that was accepted had been synced: for a test of who looks for what is lost.
+    #[cfg(test)]
+    pub(super) fn promising_sync(mut self) -> History {
+        for mark in &mut self.marks {
+            mark.durable = mark.accepted;
+        }
+        self
+    }
+
     /// The states that a power cut after so many operations of the disk may leave: from the first to
     /// the second.
     #[must_use]
@@ -262,8 +273,7 @@ impl History {
     /// The operations up to the one that was in flight, for a report.
     #[must_use]
     pub fn describe(&self, operations: u64) -> String {
-        let done = self.marks.partition_point(|mark| mark.end <= operations);
-        let shown = self.ops.len().min(done);
+        let shown = self.operations_begun(operations);
         let mut text = format!("seed {}, {:?}\n", self.seed, self.setup);
         for (number, op) in self.ops[..shown].iter().enumerate() {
             let mark = self.marks[number + 1];

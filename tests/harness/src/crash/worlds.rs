@@ -11,7 +11,7 @@ use revtree::{Durability, ReadMode};
 use revtree_format::LeaseId;
 
 use super::history::{History, Setup};
-use super::{CrashSummary, Crashes, Reach};
+use super::{Case, CrashSummary, Reach};
 use crate::answer::Applied;
 use crate::keys::Keys;
 use crate::model::{Begin, Finish};
@@ -45,12 +45,16 @@ const fn count(length: u32) -> u64 {
 ///
 /// As [`super::crash`].
 pub fn world(number: u64) -> Result<CrashSummary, String> {
-    let history = History::of(number, setup(number % SETUPS), ops(number / SETUPS))?;
-    let mut crashes = Crashes::new(&history, Random::new(number), Reach::Every);
-    crashes
-        .all()
-        .map_err(|error| format!("small world {number}: {error}"))?;
-    Ok(crashes.summary)
+    Case {
+        seed: number,
+        setup: setup(number % SETUPS),
+        ops: ops(number / SETUPS),
+        random: Random::new(number),
+        reach: Reach::Every,
+        run: History::of,
+    }
+    .crash()
+    .map_err(|error| format!("small world {number}: {error}"))
 }
 
 /// A checkpoint after each commit and none, positioned reads too.

@@ -6,7 +6,9 @@
 //! stays as it is.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
+use bytes::Bytes;
 use revtree_format::limits::SEGMENTS_START;
 use revtree_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, Geometry, Place, Position, SEGMENT_HEADER_BYTES,
@@ -100,6 +102,31 @@ impl Image {
             frames.push((header.sequence, spot));
             position = header.next_position(position);
         }
+    }
+
+    /// The records of all frames, each with its key.
+    pub(crate) fn records(&self) -> Vec<(Range<usize>, Bytes)> {
+        let mut records = Vec::new();
+        for spot in self
+            .frames
+            .iter()
+            .filter(|spot| spot.kind == FrameKind::Records)
+        {
+            let mut at = spot.position + FRAME_HEADER_BYTES;
+            let end = (at + spot.records_len).min(self.bytes.len());
+            while at < end {
+                let Ok(len) = head_and_key_len(&self.bytes[at..end], Position(at as u64)) else {
+                    break;
+                };
+                let key_len = u16::from_le_bytes([self.bytes[at + 28], self.bytes[at + 29]]);
+                let key = &self.bytes[at + len - usize::from(key_len)..at + len];
+                let value_len = self.number(at + 24) as usize;
+                let all = at..(at + len + value_len).min(end);
+                records.push((all, Bytes::copy_from_slice(key)));
+                at += (len + value_len).next_multiple_of(8);
+            }
+        }
+        records
     }
 
     fn number(&self, at: usize) -> u32 {

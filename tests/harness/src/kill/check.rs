@@ -15,6 +15,7 @@ use crate::oracle::Oracle;
 use crate::subject::Store;
 
 /// The parent's knowledge.
+#[derive(Clone)]
 pub(super) struct Expected {
     /// What a writer finds.
     whole: Model,

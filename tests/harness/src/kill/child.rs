@@ -29,6 +29,11 @@ pub(super) fn live(campaign: Campaign, seed: u64, number: u64, store: &Path) -> 
         die();
     });
     let life = Life::draw(campaign, seed, number);
+    if campaign == Campaign::Each {
+        // What the store does in parallel stays on this thread, whose calls the tracer counts.
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let _ = alone.use_current_thread().build_global();
+    }
     let kill = match life.end {
         End::Call { call, side, nth } => Some((call, side, nth)),
         _ => None,
@@ -104,11 +109,16 @@ impl Child {
                 let _ = failed.set(error);
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 0..self.life.threads {
-                scope.spawn(work);
-            }
-        });
+        if self.life.campaign == Campaign::Each {
+            // On this thread, whose calls the tracer counts.
+            work();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..self.life.threads {
+                    scope.spawn(work);
+                }
+            });
+        }
         if let Some(error) = failed.into_inner() {
             // What failed is over: reads go on, and what they show is the whole of some entry.
             self.read(&db)?;

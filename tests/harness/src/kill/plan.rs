@@ -12,6 +12,7 @@ use revtree::{Durability, Options, ReadMode};
 
 use super::LIVES;
 use super::disk::{Call, Side};
+use super::entry::{After, Entry};
 use crate::crash::batched;
 use crate::random::Random;
 
@@ -28,6 +29,8 @@ pub(super) enum Campaign {
     Inject,
     /// An allocation fails.
     Starve,
+    /// Each system call in turn fails, or kills the process.
+    Each,
 }
 
 /// What kills the process.
@@ -45,6 +48,8 @@ pub(super) enum End {
     },
     /// Nothing but that the n-th allocation fails, or all from there on.
     Starve { nth: u64, sticky: bool },
+    /// Its own end: the tracer only writes down its calls.
+    Written,
 }
 
 /// What the tracer does at a system call.
@@ -176,6 +181,9 @@ pub(super) struct Life {
 impl Life {
     /// The life of that number in the history of a seed.
     pub(super) fn draw(campaign: Campaign, seed: u64, life: u64) -> Life {
+        if campaign == Campaign::Each {
+            return Each::planned(life);
+        }
         let mut random = Random::new(seed ^ (life + 1).wrapping_mul(0xA076_1D64_78BD_642F));
         let stages = if random.once_in(3) { 2 } else { 1 };
         let entries = *random.pick(&[5, 20, 40, 80]);
@@ -216,10 +224,10 @@ impl Life {
             restores: rare || random.once_in(4),
         };
         match campaign {
-            Campaign::Kill | Campaign::Power => drawn,
             Campaign::Inject | Campaign::Starve => {
                 drawn.of_failures(seed, life, making, &mut random)
             }
+            _ => drawn,
         }
     }
 
@@ -310,6 +318,7 @@ impl Life {
         match self.campaign {
             Campaign::Kill | Campaign::Power => 16,
             Campaign::Inject | Campaign::Starve => 8,
+            Campaign::Each => 4,
         }
     }
 
@@ -337,7 +346,7 @@ impl Life {
             Campaign::Kill => false,
             // ext4 is read-only after a cut.
             Campaign::Power => of_machine || matches!(error, Error::ReadOnly),
-            Campaign::Inject => of_machine,
+            Campaign::Inject | Campaign::Each => of_machine,
             Campaign::Starve => of_machine || matches!(error, Error::OutOfMemory { .. }),
         }
     }
@@ -348,7 +357,7 @@ impl Life {
         const BUS: i32 = 7;
         const KILL: i32 = 9;
         match self.campaign {
-            Campaign::Kill | Campaign::Inject => signal == KILL,
+            Campaign::Kill | Campaign::Inject | Campaign::Each => signal == KILL,
             // A page of the map that the filesystem cannot read any more.
             Campaign::Power => signal == KILL || (signal == BUS && self.read_mode == ReadMode::Map),
             Campaign::Starve => signal == KILL || signal == ABRT,
@@ -357,11 +366,12 @@ impl Life {
 }
 
 impl Campaign {
-    const ALL: [(Campaign, &str); 4] = [
+    const ALL: [(Campaign, &str); 5] = [
         (Campaign::Kill, "kill"),
         (Campaign::Power, "power"),
         (Campaign::Inject, "inject"),
         (Campaign::Starve, "memory"),
+        (Campaign::Each, "calls"),
     ];
 
     /// Its name on the command line.
@@ -382,8 +392,102 @@ impl Campaign {
         match self {
             Campaign::Kill => LIVES,
             // Whatever a creation meets is met often.
-            Campaign::Power | Campaign::Inject | Campaign::Starve => 4,
+            Campaign::Power | Campaign::Inject | Campaign::Starve | Campaign::Each => 4,
         }
+    }
+}
+
+/// A life each of whose calls is hit in turn: on one thread, so that it is the same each time. It makes the store
+/// or finds one that was not closed, and closes it, opens it again, compacts it and restores a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Each {
+    pub(super) number: u64,
+    pub(super) finds_a_store: bool,
+    durability: Durability,
+    checkpoint_bytes: u64,
+    read_mode: ReadMode,
+    entries: u64,
+}
+
+impl Each {
+    /// Two short ones, and longer ones in every durability.
+    pub(super) const LIVES: u64 = 8;
+    /// The number of a life that is before another one.
+    const BEFORE: u64 = 100;
+
+    /// The life of that number.
+    pub(super) fn number(number: u64) -> Each {
+        let is_short = number < 2;
+        Each {
+            number,
+            finds_a_store: number % 2 == 1,
+            durability: match number {
+                0..4 => Durability::Sync,
+                4 | 5 => Durability::Flushed,
+                _ => batched(5),
+            },
+            checkpoint_bytes: match number % 3 {
+                0 => 1,
+                1 => 16 << 10,
+                _ => 4 << 10,
+            },
+            read_mode: if (number / 2).is_multiple_of(2) {
+                ReadMode::Map
+            } else {
+                ReadMode::Pread
+            },
+            entries: if is_short { 3 } else { 8 },
+        }
+    }
+
+    /// What the child is told to live.
+    fn planned(number: u64) -> Life {
+        if number >= Each::BEFORE {
+            Each::number(number - Each::BEFORE).before()
+        } else {
+            Each::number(number).life(End::Written)
+        }
+    }
+
+    /// The first log with a compaction among the entries of this life, of more than nothing.
+    pub(super) fn seed(&self) -> u64 {
+        let before = if self.finds_a_store { self.entries } else { 0 };
+        let compacts = |seed: &u64| {
+            let mut entries = before + 1..=before + 2 * self.entries;
+            entries.any(
+                |n| matches!(Entry::of(*seed, n, 0).after, After::Compact(kept) if kept + 2 < n),
+            )
+        };
+        (1000 * self.number..).find(compacts).unwrap_or_default()
+    }
+
+    /// The life itself.
+    pub(super) fn life(&self, end: End) -> Life {
+        Life {
+            campaign: Campaign::Each,
+            end,
+            durability: self.durability,
+            checkpoint_bytes: self.checkpoint_bytes,
+            read_mode: self.read_mode,
+            threads: 1,
+            stages: 2,
+            entries: self.entries,
+            restores: true,
+        }
+    }
+
+    /// The life that leaves the store that this one finds: it does not close it.
+    pub(super) fn before(&self) -> Life {
+        Life {
+            stages: 1,
+            restores: false,
+            ..self.life(End::Written)
+        }
+    }
+
+    /// The number of [`Each::before`].
+    pub(super) fn number_before(&self) -> u64 {
+        Each::BEFORE + self.number
     }
 }
 

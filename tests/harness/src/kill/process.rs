@@ -10,16 +10,31 @@ use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::CHILD;
-use super::plan::{Campaign, End, Life};
+use super::plan::{Campaign, End, Fault, Life};
 
-/// Whether there is a tracer that may trace.
+/// Whether there is a tracer that may trace, and that kills when it is told to.
 pub(super) static TRACER: LazyLock<bool> = LazyLock::new(|| {
-    let mut tracer = Command::new("strace");
-    tracer.args(["-qq", "-o", "/dev/null", "true"]);
+    let mut tracer = tracer("exit_group", 1, Fault::Kill);
+    tracer.args(["-o", "/dev/null", "true"]);
     quiet(&mut tracer)
         .status()
-        .is_ok_and(|status| status.success())
+        .is_ok_and(|status| status.signal() == Some(KILL))
 });
+
+/// The signal that nobody survives.
+const KILL: i32 = 9;
+
+/// The tracer, told what to do at the `nth` call of a name.
+fn tracer(name: &str, nth: u64, fault: Fault) -> Command {
+    let mut tracer = Command::new("strace");
+    tracer.args(["-f", "-qq", "-e", &format!("trace={name}")]);
+    tracer.args(["-e", &fault.injection(name, nth)]);
+    if fault != Fault::Kill {
+        // With this only the calls of that name stop the process. A signal would be lost with it.
+        tracer.arg("--seccomp-bpf");
+    }
+    tracer
+}
 
 /// A started process; killed when it is dropped.
 pub(super) struct Process {
@@ -38,10 +53,8 @@ impl Process {
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = match life.end {
             End::Trace { name, nth, fault } if *TRACER => {
-                let mut tracer = Command::new("strace");
-                tracer.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e"]);
-                tracer.arg(format!("trace={name}"));
-                tracer.args(["-e", &fault.injection(name, nth)]);
+                let mut tracer = tracer(name, nth, fault);
+                tracer.args(["-o", "/dev/null"]);
                 let elsewhere = ["openat", "mmap", "pread64", "statx"].contains(&name);
                 if life.campaign == Campaign::Inject && elsewhere {
                     // What is around the store, such as the program's own libraries, does not fail.
@@ -54,19 +67,53 @@ impl Process {
             }
             _ => Command::new(program),
         };
-        let campaign = life.campaign.name();
-        command.env(
-            CHILD,
-            format!("{campaign} {seed} {number} {}", store.display()),
-        );
-        quiet(&mut command).stdout(Stdio::piped());
         if life.campaign == Campaign::Starve {
             // It ends with a message each time, and looking up the names of a trace takes longer than the life.
             command.env("RUST_BACKTRACE", "0");
+            quiet(&mut command);
         } else {
-            command.stderr(Stdio::inherit());
+            quiet(&mut command).stderr(Stdio::inherit());
         }
-        let mut child = command.spawn().map_err(failed)?;
+        Process::spawn(command, seed, number, life, store)
+    }
+
+    /// The same with its calls, or only those that fail, written down by the tracer.
+    pub(super) fn written(
+        seed: u64,
+        number: u64,
+        life: &Life,
+        store: &Path,
+        log: &Path,
+    ) -> Result<Process, String> {
+        let program = std::env::current_exe();
+        let program = program.map_err(|error| format!("the process cannot be started: {error}"))?;
+        let mut tracer = match life.end {
+            End::Trace { name, nth, fault } => tracer(name, nth, fault),
+            _ => {
+                let mut tracer = Command::new("strace");
+                tracer.args(["-f", "-qq"]);
+                tracer
+            }
+        };
+        tracer.args(["-y", "-s", "0", "-o"]).arg(log);
+        tracer.arg(program);
+        quiet(&mut tracer).stderr(Stdio::inherit());
+        Process::spawn(tracer, seed, number, life, store)
+    }
+
+    fn spawn(
+        mut command: Command,
+        seed: u64,
+        number: u64,
+        life: &Life,
+        store: &Path,
+    ) -> Result<Process, String> {
+        let campaign = life.campaign.name();
+        let told = format!("{campaign} {seed} {number} {}", store.display());
+        command.env(CHILD, told).stdout(Stdio::piped());
+        let spawned = command.spawn();
+        let mut child =
+            spawned.map_err(|error| format!("the process cannot be started: {error}"))?;
         let pipe = child.stdout.take().ok_or("the process has no pipe")?;
         let (heard, lines) = channel();
         // A thread of its own, so that one can ask what has been said until now.
