@@ -415,7 +415,8 @@ impl Options {
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = Some(disk);
-        self.threads = false;
+        // Shuttle's threads do not spoil that: they are as much a part of a schedule as all others.
+        self.threads = cfg!(shuttle);
         self
     }
 

@@ -31,18 +31,18 @@ pub(crate) fn pin() -> Guard {
     Guard(pinned.unwrap_or_else(|_| collector().register().pin()))
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn collector() -> &'static Collector {
     static COLLECTOR: std::sync::OnceLock<Collector> = std::sync::OnceLock::new();
     COLLECTOR.get_or_init(Collector::new)
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 thread_local! {
     static HANDLE: LocalHandle = collector().register();
 }
 
-// Loom needs its own statics, which it empties after each execution of a model.
+// Loom and shuttle need their own statics, which they empty after each execution of a model.
 #[cfg(loom)]
 fn collector() -> &'static Collector {
     loom::lazy_static! {
@@ -53,5 +53,18 @@ fn collector() -> &'static Collector {
 
 #[cfg(loom)]
 loom::thread_local! {
+    static HANDLE: LocalHandle = collector().register();
+}
+
+#[cfg(shuttle)]
+fn collector() -> &'static Collector {
+    shuttle::lazy_static! {
+        static ref COLLECTOR: Collector = Collector::new();
+    }
+    &COLLECTOR
+}
+
+#[cfg(shuttle)]
+shuttle::thread_local! {
     static HANDLE: LocalHandle = collector().register();
 }

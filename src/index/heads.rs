@@ -95,7 +95,7 @@ fn place(id: KeyId) -> (usize, usize) {
 /// Chunks of one size.
 const STEPS: usize = 8;
 /// The first chunks have 64 words, half a kilobyte; fewer under loom, which tracks each.
-const FIRST_BITS: usize = if cfg!(loom) { 0 } else { 6 };
+const FIRST_BITS: usize = if cfg!(any(loom, shuttle)) { 0 } else { 6 };
 const FIRST: usize = STEPS << FIRST_BITS;
 /// Enough chunks for every `u32`.
 const CHUNKS: usize = (32 - FIRST.ilog2() as usize + 1) * STEPS;

@@ -342,4 +342,4 @@ fn low_bits(bits: u128) -> u64 {
 }
 
 /// Entries of a leaf at most: one bit each in `live`.
-pub(super) const ENTRIES: usize = if cfg!(loom) { 2 } else { 64 };
+pub(super) const ENTRIES: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };

@@ -298,7 +298,7 @@ pub(super) const fn room(bits: u32) -> usize {
 
 /// Zeroed words straight from the allocator: a large array is mapped, not written, so the insert
 /// that needs it does not wait for it.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(super) fn zeroed(len: usize) -> Box<[AtomicU64]> {
     let words = Box::into_raw(vec![0_u64; len].into_boxed_slice());
     // SAFETY: `AtomicU64` has the size, alignment and bit validity of `u64` (alignment is 8 on the
@@ -306,17 +306,17 @@ pub(super) fn zeroed(len: usize) -> Box<[AtomicU64]> {
     unsafe { Box::from_raw(words as *mut [AtomicU64]) }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(align_of::<u64>() == align_of::<AtomicU64>());
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(super) fn zeroed(len: usize) -> Box<[AtomicU64]> {
     (0..len).map(|_| AtomicU64::new(0)).collect()
 }
 
-const FIRST_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
+const FIRST_BITS: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 6 };
 /// A slot stores 32 bits of the hash; a larger table could not be told where an entry goes.
 const BITS_MAX: u32 = 32;
 /// Slots copied per insert while growing. Two would do to be ready before the next growth; eight
 /// make it short, and are one cache line.
-const GROWTH_STEP: usize = if cfg!(loom) { 1 } else { 8 };
+const GROWTH_STEP: usize = if cfg!(any(loom, shuttle)) { 1 } else { 8 };

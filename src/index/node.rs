@@ -556,7 +556,11 @@ fn parents(level: Vec<(Box<[u8]>, Child)>, batch: u64, meter: &Meter) -> Vec<(Bo
 }
 
 /// Children of an inner node at most.
-pub(super) const FANOUT: usize = if cfg!(loom) { 2 } else { 64 };
+pub(super) const FANOUT: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
 /// Garbage that one thread may keep to itself; a node copy is a kilobyte, so about fifteen inserts.
 /// Under loom none, so that models see it freed.
-const UNFLUSHED_BYTES_MAX: usize = if cfg!(loom) { 0 } else { 64 << 10 };
+const UNFLUSHED_BYTES_MAX: usize = if cfg!(any(loom, shuttle)) {
+    0
+} else {
+    64 << 10
+};

@@ -111,5 +111,10 @@ impl Random {
     }
 }
 
+/// How much of a test is enough, and how much under Miri, which takes a thousand times as long.
+pub(super) const fn enough<T: Copy>(natively: T, under_miri: T) -> T {
+    if cfg!(miri) { under_miri } else { natively }
+}
+
 pub(super) const SHAPES: usize = 8;
 pub(super) const SECRET: [u8; 16] = *b"secret of a test";

@@ -33,7 +33,7 @@ use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey};
 use crate::lessor::{Lessor, NoLessor};
 use crate::metrics::Calls;
 use crate::options::Durability;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, thread_local};
 use crate::sys::Stopwatch;
 use crate::trace;
 
@@ -134,7 +134,7 @@ impl Store {
 
     /// Refuses to write from inside a callback.
     pub(crate) fn check_callback() -> Result<()> {
-        if IN_CALLBACK.get() {
+        if IN_CALLBACK.with(Cell::get) {
             Err(Error::InCallback)
         } else {
             Ok(())
@@ -148,9 +148,9 @@ impl Store {
 
     /// Calls what is the user's; a write from inside is refused.
     pub(crate) fn refuse_writes<R>(call: impl FnOnce() -> R) -> R {
-        let outer = IN_CALLBACK.replace(true);
+        let outer = IN_CALLBACK.with(|inside| inside.replace(true));
         let result = catch_unwind(AssertUnwindSafe(call));
-        IN_CALLBACK.set(outer);
+        IN_CALLBACK.with(|inside| inside.set(outer));
         match result {
             Ok(result) => result,
             Err(panic) => resume_unwind(panic),

@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 /// Elements in the first chunk; fewer under loom, which tracks each.
-const FIRST_CHUNK: usize = if cfg!(loom) { 2 } else { 256 };
+const FIRST_CHUNK: usize = if cfg!(any(loom, shuttle)) { 2 } else { 256 };
 /// 256 × (2^24 − 1) elements are more than any list here can have.
 const CHUNKS: usize = 24;
 

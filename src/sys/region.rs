@@ -301,14 +301,14 @@ fn reserve_memory(len: u64) -> io::Result<MmapRaw> {
 }
 
 /// Words of zeros.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn zeroed_words(count: usize) -> Box<[AtomicU32]> {
     (0..count).map(|_| AtomicU32::new(0)).collect()
 }
 
 /// Words of zeros. As integers first: the allocator has zeroed memory without touching it, and
 /// there may be millions of words.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn zeroed_words(count: usize) -> Box<[AtomicU32]> {
     let words = Box::into_raw(vec![0_u32; count].into_boxed_slice());
     // SAFETY: the box was just taken apart, and nothing else points to it. An atomic integer has

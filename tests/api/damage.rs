@@ -186,7 +186,6 @@ impl File {
             segment_use: new.segment_use,
             body_len: header.body_len,
             body_crc: header.body_crc,
-            ..*like
         }
     }
 

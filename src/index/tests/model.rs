@@ -7,7 +7,7 @@ use std::sync::Arc;
 use revtree_format::{Position, Revision};
 
 use super::super::{Entry, IndexWriter, KeyId, KeyIndex, create};
-use super::{Random, Records, SECRET, SHAPES};
+use super::{Random, Records, SECRET, SHAPES, enough};
 
 type Model = BTreeMap<Vec<u8>, (KeyId, Position, bool)>;
 
@@ -93,7 +93,7 @@ impl Pair {
             assert_eq!(found, Ok(Some((*id, *position))), "seed {seed}");
         }
         let random = Random::new(seed);
-        for round in 0..300 {
+        for round in 0..enough(300, 10) {
             let some = |random: &Random| match self.model.len() {
                 0 => random.key(round),
                 keys if random.below(2) == 0 => self
@@ -180,8 +180,8 @@ fn bound<'k>(random: &Random, key: &'k [u8]) -> Bound<&'k [u8]> {
 
 #[test]
 fn random_histories() {
-    for seed in 0..48 {
-        Pair::random(seed, 1500).check(seed);
+    for seed in 0..enough(48, 2) {
+        Pair::random(seed, enough(1500, 120)).check(seed);
     }
 }
 
@@ -190,7 +190,7 @@ fn random_histories() {
 fn ordered_keys() {
     for down in [false, true] {
         let mut pair = Pair::new();
-        for number in 0..12_000_u32 {
+        for number in 0..enough(12_000, 200) {
             let number = if down { u32::MAX - number } else { number };
             pair.write(
                 &[&b"events/"[..], &number.to_be_bytes()].concat(),
@@ -223,7 +223,7 @@ fn the_empty_index() {
 #[test]
 fn long_keys() {
     let mut pair = Pair::new();
-    for number in 0..200 {
+    for number in 0..enough(200, 3) {
         let mut key = vec![b'k'; 65_535 - number % 3];
         *key.last_mut().expect("long") = u8::try_from(number).expect("below 256");
         pair.write(&key, true);
@@ -238,7 +238,8 @@ fn a_batch_becomes_visible_as_one() {
     let mut pair = Pair::new();
     pair.write(b"a", true);
     pair.publish();
-    for key in 0..500_u16 {
+    let keys: u16 = enough(500, 130);
+    for key in 0..keys {
         pair.write(&key.to_be_bytes(), true);
         assert_eq!(pair.index.totals().all, 1);
     }
@@ -249,16 +250,17 @@ fn a_batch_becomes_visible_as_one() {
             .is_some()
     );
     pair.publish();
-    assert_eq!(pair.index.totals().all, 501);
+    assert_eq!(pair.index.totals().all, u64::from(keys) + 1);
 }
 
 /// A writer that is dropped with an unpublished batch leaves the tree that was published.
 #[test]
 fn a_batch_given_up() {
     let mut pair = Pair::new();
-    (0..300_u16).for_each(|key| pair.write(&key.to_be_bytes(), true));
+    let published: u16 = enough(300, 100);
+    (0..published).for_each(|key| pair.write(&key.to_be_bytes(), true));
     pair.publish();
-    (300..900_u16).for_each(|key| pair.write(&key.to_be_bytes(), true));
+    (published..3 * published).for_each(|key| pair.write(&key.to_be_bytes(), true));
     let Pair {
         index,
         writer,
@@ -269,7 +271,7 @@ fn a_batch_given_up() {
     let mut out = Vec::new();
     let all = (Bound::Unbounded, Bound::Unbounded);
     assert!(!index.chunk(all.0, all.1, false, usize::MAX, &records, &mut out));
-    assert_eq!(out.len(), 300);
+    assert_eq!(out.len(), usize::from(published));
 }
 
 /// The cleaner's exchange takes effect only if the key has not moved on.

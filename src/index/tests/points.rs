@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use super::super::map::Map;
 use super::super::meter::Meter;
 use super::super::{KeyId, pin};
-use super::Random;
+use super::{Random, enough};
 
 /// All ids that the map offers for a hash.
 fn offered(map: &Map, hash: u32) -> Vec<u32> {
@@ -26,7 +26,7 @@ fn offered(map: &Map, hash: u32) -> Vec<u32> {
 fn equal_hashes() {
     let (map, mut writer) = Map::with_room(0, Meter::default());
     let hashes = [0, 1, u32::MAX, u32::MAX - 1, 1 << 31];
-    for id in 0..1000_u32 {
+    for id in 0..enough(1000, 60) {
         writer.insert(hashes[id as usize % 5], KeyId(id));
         if id % 7 == 0 {
             for (at, hash) in (0..).zip(hashes) {
@@ -39,11 +39,11 @@ fn equal_hashes() {
 
 #[test]
 fn crowded_hashes() {
-    for seed in 0..8 {
+    for seed in 0..enough(8, 1) {
         let (map, mut writer) = Map::with_room(0, Meter::default());
         let random = Random::new(seed);
         let shift = random.below(32);
-        let hashes: Vec<u32> = (0..3000)
+        let hashes: Vec<u32> = (0..enough(3000, 200))
             .map(|_| u32::try_from(random.next() >> 32).expect("32 bits") << shift)
             .collect();
         for (id, hash) in (0..).zip(&hashes) {

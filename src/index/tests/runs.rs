@@ -4,7 +4,7 @@ use revtree_format::{Position, Revision};
 
 use super::super::{Builder, ImageFault, LeafImage, Scanned, from_leaves};
 use super::model::Pair;
-use super::{Random, Records, SECRET, SHAPES};
+use super::{Random, Records, SECRET, SHAPES, enough};
 
 fn dump(pair: &Pair) -> Vec<LeafImage> {
     let mut leaves = Vec::new();
@@ -22,8 +22,8 @@ fn adopt_ids(pair: &mut Pair) {
 
 #[test]
 fn dump_and_load() {
-    for seed in 0..24 {
-        let mut pair = Pair::random(seed, 1200);
+    for seed in 0..enough(24, 1) {
+        let mut pair = Pair::random(seed, enough(1200, 150));
         let leaves = dump(&pair);
         let loaded = from_leaves(SECRET, Revision::new(pair.revision), leaves.clone());
         (pair.index, pair.writer) = loaded.expect("a dump is sound");
@@ -32,7 +32,7 @@ fn dump_and_load() {
         assert_eq!(dump(&pair), leaves, "seed {seed}");
         // It goes on from there.
         let random = Random::new(seed);
-        for step in 0..600 {
+        for step in 0..enough(600, 80) {
             pair.write(&random.key(step), step % 3 != 0);
         }
         pair.publish();
@@ -42,14 +42,14 @@ fn dump_and_load() {
 
 #[test]
 fn built_from_a_scan() {
-    for seed in 0..24 {
+    for seed in 0..enough(24, 2) {
         let random = Random::new(seed);
         let mut pair = Pair::new();
         let mut builder = Builder::new();
         let shape = random.below(SHAPES);
         for _ in 0..random.below(8) {
             let mut wave = Vec::new();
-            for _ in 0..random.below(600) {
+            for _ in 0..random.below(enough(600, 100)) {
                 let (key, live) = (random.key(shape), random.below(3) != 0);
                 pair.write(&key, live);
                 let position = pair.index.find(&key, &pair.records).expect("readable");
@@ -102,7 +102,7 @@ fn colliding_hashes() {
 
 #[test]
 fn bad_images_are_refused() {
-    let pair = Pair::random(3, 1500);
+    let pair = Pair::random(3, enough(1500, 500));
     let leaves = dump(&pair);
     assert!(leaves.len() > 3);
     let check = |damage: &dyn Fn(&mut Vec<LeafImage>), fault: ImageFault| {

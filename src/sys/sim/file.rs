@@ -11,6 +11,7 @@ use super::super::memory::end_of;
 use super::super::storage::{Access, FileIdentity, LockByte, LockMode, Storage};
 use super::operation::{Call, Inode, Operation};
 use super::{Machine, SimDisk};
+use crate::sync::thread;
 
 /// A handle; its locks go with it.
 #[derive(Debug)]
@@ -39,9 +40,19 @@ impl SimFile {
     }
 
     fn sync(&self, call: Call) -> io::Result<()> {
+        self.let_others_go_on();
+        let synced = self.sync_now(call);
+        self.let_others_go_on();
+        synced
+    }
+
+    fn let_others_go_on(&self) {
         if self.disk.options.yields {
-            std::thread::yield_now();
+            thread::yield_now();
         }
+    }
+
+    fn sync_now(&self, call: Call) -> io::Result<()> {
         let mut machine = self.disk.machine();
         let inode = self.inode;
         let Some(plan) = machine.faults.enter(call) else {

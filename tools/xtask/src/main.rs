@@ -7,6 +7,7 @@
 //! * [`supply`]: rules for dependencies.
 //! * [`fuzz`]: libFuzzer on the harness's targets.
 //! * [`loom`]: models of hand-overs between threads.
+//! * [`shuttle`]: whole stores in chosen orders of their threads.
 //! * [`sanitize`]: tests under Miri and the sanitizers.
 //! * [`planted`]: bugs made on purpose, and which test finds each.
 //! * [`report`], on [`runs`]: what campaigns printed, and the page that is made of it.
@@ -29,6 +30,7 @@ mod planted;
 mod report;
 mod runs;
 mod sanitize;
+mod shuttle;
 mod source;
 mod step;
 mod supply;
@@ -68,6 +70,8 @@ cargo xtask <command>
                                   are the tests blind? small changes to the code, which they have to notice
   fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
   loom                            models of all hand-overs between threads
+  shuttle [--schedules N] [--seed S] [--only SCENARIO] [--replay SCHEDULE]
+                                  whole stores, their threads in orders drawn by chance
   miri, asan, tsan                tests under what sees undefined behaviour, bad memory and races
   planted [NAME …] [--check]      bugs planted on purpose, each to be found by CI's tests
   report [--check]                docs/RELIABILITY-REPORT.md from the campaigns' last lines
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         ("planted", ["--check"]) => planted::check(),
         ("planted", only) => recorded(command, only, || planted::run(only)),
         ("loom", []) => recorded(command, &[], loom::run),
+        ("shuttle", options) => shuttle::run(options),
         ("miri", []) => recorded(command, &[], sanitize::miri),
         ("asan", []) => recorded(command, &[], sanitize::asan),
         ("tsan", []) => recorded(command, &[], sanitize::tsan),
@@ -119,6 +124,7 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("calls", &[]))
             .and_then(|()| campaign("memory", &["--runs", "50000"]))
             .and_then(|()| recorded("loom", &[], loom::run))
+            .and_then(|()| shuttle::run(&["--schedules", "200000"]))
             .and_then(|()| recorded("miri", &[], sanitize::miri))
             .and_then(|()| recorded("asan", &[], sanitize::asan))
             .and_then(|()| recorded("tsan", &[], sanitize::tsan))
