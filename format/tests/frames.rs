@@ -265,6 +265,29 @@ fn geometry() {
     for (position, index) in cases {
         assert_eq!(geometry.index_of(Position(position)), index, "{position}");
     }
+    let cases = [
+        (0, 0),
+        (65_535, 0),
+        (3 * 65_536, 3),
+        (STORE_BYTES_MAX, 268_435_456),
+        (u64::MAX, u32::MAX),
+    ];
+    for (bytes, units) in cases {
+        assert_eq!(geometry.units_in(bytes), units, "{bytes} bytes");
+    }
+}
+
+/// B-12: the longest segment is the first of the file, with the longest frame and its padding.
+#[test]
+fn the_longest_segment() {
+    let longest = 16_384 + 64 + 64 + FRAME_BODY_BYTES_MAX + 4096;
+    for (segment_bytes, units) in [(longest, 1), (longest - 1, 2), (65_536, 4801)] {
+        assert_eq!(
+            Geometry::new(segment_bytes).units_max(),
+            units,
+            "{segment_bytes}"
+        );
+    }
 }
 
 fn items<'a>(long: &'a str, blob: &'a [u8]) -> Vec<Control<'a>> {
@@ -346,6 +369,58 @@ fn unknown_items() {
     bytes[2] = 0;
     bytes[15] = 1;
     assert_eq!(parse_items(&bytes), Err("control item padding"));
+}
+
+/// B-60 to B-66: fields that an item of its kind must not have, each alone and two alike, which a comparison
+/// of the two would not see.
+#[test]
+fn fields_that_an_item_has_not() {
+    let item = |item: Control<'_>| {
+        let mut bytes = Vec::new();
+        item.encode(&mut bytes);
+        bytes
+    };
+    let put = |table, key, value| item(Control::TablePut { table, key, value });
+    let mut cases = Vec::new();
+    for (key, value) in [(&b"k"[..], &b""[..]), (b"", b"v"), (b"k", b"v")] {
+        let mut create = put("t", key, value);
+        create[0] = 4;
+        cases.push((create, "table item key and value"));
+    }
+    let mut delete = put("t", b"k", b"v");
+    delete[0] = 3;
+    cases.push((delete, "table item value"));
+    cases.push((put("", b"k", b"v"), "table name length"));
+    let revision = Revision::new(17);
+    for (start, end) in [(5, 0), (0, 5), (5, 5)] {
+        let mut compact = item(Control::Compact { revision });
+        let lengths = compact.len() - 8;
+        compact[lengths] = start;
+        compact[lengths + 4] = end;
+        cases.push((compact, "compaction range (reserved)"));
+    }
+    for (bytes, what) in cases {
+        assert_eq!(parse_items(&bytes), Err(what), "{bytes:?}");
+    }
+}
+
+/// An error names the place of the item, also of one behind others.
+#[test]
+fn an_item_is_named_by_its_place() {
+    let mut bytes = Vec::new();
+    Control::TableCreate { table: "lease" }.encode(&mut bytes);
+    let second = bytes.len();
+    Control::Applied { index: 1, term: 2 }.encode(&mut bytes);
+    let third = bytes.len();
+    bytes.extend_from_slice(&[99, 0, 1, 0, 0, 0, 0, 0]);
+    let at = |bytes: &[u8]| {
+        Controls::new(bytes, 4096)
+            .find_map(Result::err)
+            .map(|error| error.offset)
+    };
+    assert_eq!(at(&bytes), Some(4096 + third as u64));
+    bytes[second + 2] = 2;
+    assert_eq!(at(&bytes), Some(4096 + second as u64));
 }
 
 /// Cut between items is a shorter list; cut elsewhere is an error. Flipped bits and garbage never panic, and

@@ -13,7 +13,7 @@ use revtree_format::limits::{BRANCH_ENTRIES_MAX, TREE_LEVELS_MAX};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Child, Directory, FrameFlags, FrameHeader, FrameKind,
     IndexEntry, IndexLeaf, LeafRun, PageRef, Place, Position, Revision, SegmentEntry, SegmentState,
-    StoreSeed, encode_segments, parse_segments,
+    StoreSeed, check_segments, encode_segments, parse_segments,
 };
 use rng::Rng;
 
@@ -255,12 +255,14 @@ fn cut_pages_are_refused() {
 #[test]
 fn rules_of_pages() {
     type Case = (&'static str, usize, &'static [u8], &'static str);
-    let cases: [Case; 18] = [
+    let cases: [Case; 19] = [
         ("leaves", 2, &[129], "branch entries"),
         ("leaves", 2, &[6], "branch length"),
         ("leaves", 0, &[TREE_LEVELS_MAX], "branch level"),
         ("leaves", 1, &[1], "branch reserved bytes"),
         ("leaves", 4, &[1], "branch reserved bytes"),
+        // Both reserved fields, with the same in them.
+        ("leaves", 1, &[1, 7, 0, 1], "branch reserved bytes"),
         ("leaves", 16, &[200], "branch order"),
         ("leaves", 24, &[1], "branch entry alignment"),
         ("leaves", 16 + 40, &[1], "leaf running CRC (reserved)"),
@@ -289,4 +291,43 @@ fn rules_of_pages() {
         };
         assert_eq!(error.expect_err(what).what, what, "{name} byte {at}");
     }
+}
+
+/// B-85: what the entries of a segment table say together, also where each is right alone.
+#[test]
+fn rules_of_a_segment_table() {
+    assert_eq!(check_segments(&segments(), AT), Ok(()));
+    type Case = (usize, fn(&mut SegmentEntry), &'static str);
+    let cases: [Case; 7] = [
+        (1, |free| free.segment_use = 1, "use of a free segment"),
+        (1, |free| free.units = 2, "length of a free segment"),
+        (0, |log| log.units = 0, "segment length in the table"),
+        (4, |last| last.units = 2, "segment length in the table"),
+        (3, |unit| unit.units = 1, "units of a long segment"),
+        (3, |unit| unit.segment_use += 1, "units of a long segment"),
+        (
+            3,
+            |unit| unit.state = SegmentState::Run,
+            "units of a long segment",
+        ),
+    ];
+    for (index, change, what) in cases {
+        let mut entries = segments();
+        change(&mut entries[index]);
+        let error = check_segments(&entries, AT).expect_err(what);
+        assert_eq!((error.what, error.offset), (what, AT.0), "entry {index}");
+    }
+}
+
+/// An error says what, where and both numbers in one line, as positions are printed: in hexadecimal.
+#[test]
+fn an_error_says_where() {
+    let error = Directory::parse(&[0; 15], AT).expect_err("it is too short");
+    let says = error.to_string();
+    assert!(says.contains("directory"), "{says}");
+    assert!(
+        says.contains(&format!("at offset {AT}: expected 0x")),
+        "{says}"
+    );
+    assert!(says.ends_with("found 0xf"), "{says}");
 }

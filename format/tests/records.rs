@@ -141,29 +141,37 @@ fn limits_round_trip() {
     });
 }
 
-/// Counters that fit need no wide word; one that does not moves all four there.
+/// B-49: counters that fit need no wide word, also the greatest; one that does not moves all four there.
 #[test]
 fn no_word_without_need() {
-    let lengths: Vec<usize> = [u64::from(u32::MAX), u64::from(u32::MAX) + 1]
-        .iter()
-        .map(|ordinal| {
-            let new = NewRecord {
-                kind: RecordKind::Put,
-                id: id(9, 0),
-                create: Revision::new(2),
-                version: 3,
-                lease: LeaseId::NONE,
-                ordinal: *ordinal,
-                prev: Some(link(4, 0, 64)),
-                skip: None,
-                key: b"key",
-                value: b"value",
-            };
-            encoded(&new).len()
-        })
-        .collect();
-    let narrow = (RECORD_HEAD_BYTES + 8).next_multiple_of(8);
-    assert_eq!(lengths, [narrow, narrow + 32]);
+    let most = u64::from(u32::MAX);
+    let len = |version: u64, create_delta: u64, prev_delta: u64, ordinal: u64| {
+        let main = 2 * most + 9;
+        let new = NewRecord {
+            kind: RecordKind::Put,
+            id: id(main, 0),
+            create: Revision::new(main - create_delta),
+            version,
+            lease: LeaseId::NONE,
+            ordinal,
+            prev: Some(link(main - prev_delta, 0, 64)),
+            skip: None,
+            key: b"key",
+            value: b"value",
+        };
+        encoded(&new).len()
+    };
+    let narrow = RECORD_HEAD_BYTES + 8;
+    assert_eq!(len(3, 7, 5, 3), narrow);
+    assert_eq!(len(most, most, most, most), narrow);
+    for wide in [
+        len(most + 1, 7, 5, 3),
+        len(3, most + 1, 5, 3),
+        len(3, 7, most + 1, 3),
+        len(3, 7, 5, most + 1),
+    ] {
+        assert_eq!(wide, narrow + 32);
+    }
 }
 
 /// B-41, B-46: each flipped bit is found by the head's or the value's checksum or by a rule, or it lies
@@ -407,6 +415,41 @@ fn rules_hold_behind_the_checksum() {
     };
     let error = parse_record(&forged(&dead, 4, &[]), place()).expect_err("a lease");
     assert_eq!(error.what, "tombstone lease");
+}
+
+/// B-49: where the word wide has the counters, the narrow ones are zero: each alone, and all with the same.
+#[test]
+fn no_counter_twice() {
+    let put = NewRecord {
+        kind: RecordKind::Put,
+        id: id(500, 2),
+        create: Revision::new(400),
+        version: 9,
+        lease: LeaseId::NONE,
+        ordinal: u64::MAX,
+        prev: Some(link(499, 1, 0)),
+        skip: None,
+        key: b"some key",
+        value: b"",
+    };
+    let none = [0; 4];
+    let mut cases = vec![[7; 4], [7, 7, 0, 0], [0, 0, 7, 7], [0, 7, 7, 0]];
+    cases.extend((0..4).map(|counter| {
+        let mut narrow = none;
+        narrow[counter] = 7_u32;
+        narrow
+    }));
+    let parsed = |narrow: [u32; 4]| {
+        let bytes: Vec<u8> = narrow.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let raw = forged(&put, 32, &bytes);
+        parse_record(&raw, place())
+            .map(drop)
+            .map_err(|error| error.what)
+    };
+    assert_eq!(parsed(none), Ok(()));
+    for narrow in cases {
+        assert_eq!(parsed(narrow), Err("record narrow fields"), "{narrow:?}");
+    }
 }
 
 /// B-50's words as a recurrence: a stack's element jumps where two equal jumps below it meet.

@@ -146,3 +146,84 @@ fn create_bytes(table: &str) -> u64 {
 fn put_bytes(table: &str, key: &[u8], value: &[u8]) -> u64 {
     Control::TablePut { table, key, value }.encoded_len() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that L-6 limits, counted anew.
+    fn recount(tables: &Tables) -> u64 {
+        let row = |(key, value): (&Bytes, &Bytes)| key.len() + value.len();
+        let rows = |map: &TableMap| map.iter().map(row).sum::<usize>();
+        let table = |(name, map): (&str, &TableMap)| name.len() + rows(map);
+        tables.iter().map(table).sum::<usize>() as u64
+    }
+
+    /// The bytes of the items that make the tables again.
+    fn encoded(tables: &Tables) -> u64 {
+        let each = tables.iter().map(|(table, map)| {
+            let rows = map.iter().map(|(key, value)| put_bytes(table, key, value));
+            create_bytes(table) + rows.sum::<u64>()
+        });
+        each.sum()
+    }
+
+    /// L-6: a table counts with its name, a row with key and value; a row that is replaced or deleted no longer
+    /// counts. B-62, B-63: a replayed item does what the call did, and each change is one.
+    #[test]
+    fn tables_count_what_they_hold() {
+        let put = |table, key, value| Control::TablePut { table, key, value };
+        let delete = |table, key| Control::TableDelete { table, key };
+        let steps: [(Control<'_>, u64, bool); 11] = [
+            (Control::TableCreate { table: "lease" }, 5, true),
+            (Control::TableCreate { table: "lease" }, 5, false),
+            (put("lease", b"key", b"value"), 13, true),
+            (put("meta", b"term", b"7"), 22, true),
+            (put("lease", b"key", b"longer value"), 29, true),
+            (put("lease", b"", b""), 29, true),
+            (delete("lease", b"ke"), 29, false),
+            (delete("none", b"key"), 29, false),
+            (delete("lease", b"key"), 14, true),
+            (delete("meta", b"term"), 9, true),
+            (Control::TableCreate { table: "x" }, 10, true),
+        ];
+        let mut tables = Tables::default();
+        for (item, bytes, changes) in steps {
+            let before = tables.clone();
+            tables.apply(&item).unwrap();
+            assert_eq!(tables.bytes(), bytes, "{item:?}");
+            assert_eq!(recount(&tables), bytes, "{item:?}");
+            assert_eq!(tables.encoded_bytes(), encoded(&tables), "{item:?}");
+            assert_eq!(!tables.same(&before), changes, "{item:?}");
+        }
+        let names: Vec<&str> = tables.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["lease", "meta", "x"]);
+    }
+
+    /// L-6: what fills the limit to the last byte is taken, one byte more is refused and changes nothing; a row
+    /// that takes the place of another counts for the difference.
+    #[test]
+    fn tables_end_at_their_limit() {
+        let value = |len: u64| Bytes::from(vec![0; usize::try_from(len).unwrap()]);
+        let key = || Bytes::from_static(b"key");
+        let mut tables = Tables::default();
+        tables.put("t", key(), value(TABLES_BYTES_MAX - 4)).unwrap();
+        assert_eq!(tables.bytes(), TABLES_BYTES_MAX);
+        let full = tables.clone();
+        let refused = |result| {
+            matches!(
+                result,
+                Err(Error::LimitReached {
+                    max: TABLES_BYTES_MAX,
+                    ..
+                })
+            )
+        };
+        assert!(refused(tables.put("t", Bytes::new(), value(1))));
+        assert!(refused(tables.put("u", Bytes::new(), Bytes::new())));
+        assert!(refused(tables.put("t", key(), value(TABLES_BYTES_MAX - 3))));
+        assert!(tables.same(&full));
+        tables.put("t", key(), value(TABLES_BYTES_MAX - 4)).unwrap();
+        assert_eq!(tables.bytes(), TABLES_BYTES_MAX);
+    }
+}

@@ -1,53 +1,41 @@
 //! `cargo xtask mutants`: small changes to the code, which the tests have to notice (F35).
 //!
-//! cargo-mutants makes them, in a copy of the tree, and runs the tests that are named here for each. There are
-//! thousands, at up to a minute each, so a run takes those of one area, or every n-th of them.
+//! cargo-mutants lists them; `tools/mutants` puts all of them into one build and runs on each the tests that
+//! meet it, since a build for each of thousands would take a week. Here stand which code it is, what is left
+//! out, and which score is enough.
 
-use std::path::Path;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::{Result, cargo, target};
+use crate::{Result, cargo, root, target};
 
-/// Code, and the tests that have to notice a change to it.
+/// Code that the tests have to notice changes of.
 struct Area {
     name: &'static str,
     files: &'static [&'static str],
-    tests: &'static [&'static str],
     /// The least score, in percent.
     least: u64,
 }
-
-const OF_THE_ENGINE: &[&str] = &[
-    "--package=revtree",
-    "--package=revtree-harness",
-    "--all-features",
-    "--lib",
-    "--tests",
-];
 
 const AREAS: &[Area] = &[
     Area {
         name: "format",
         files: &["format/src/**"],
-        tests: &["--package=revtree-format"],
         least: 95,
     },
     Area {
         name: "log",
         files: &["src/pager/**", "src/engine/**"],
-        tests: OF_THE_ENGINE,
         least: 95,
     },
     Area {
         name: "index",
         files: &["src/index/**"],
-        tests: OF_THE_ENGINE,
         least: 85,
     },
     Area {
         name: "mvcc",
         files: &["src/mvcc/**", "src/tree/**"],
-        tests: OF_THE_ENGINE,
         least: 85,
     },
 ];
@@ -64,7 +52,7 @@ struct Count {
 }
 
 impl Count {
-    /// In percent, of those that the tests ended by themselves.
+    /// In percent. As cargo-mutants has it, what ran out of time is neither caught nor missed.
     fn score(self) -> u64 {
         (self.caught * 100)
             .checked_div(self.caught + self.missed)
@@ -72,39 +60,33 @@ impl Count {
     }
 }
 
-/// Runs all areas, or those named, or of each the shard K of N; gives the last line.
+/// Runs all areas or one, all mutants of each or so many in equal distances; gives the last line.
 pub(crate) fn run(options: &[&str]) -> Result<Option<String>> {
-    const USAGE: &str = "mutants [--area format|log|index|mvcc] [--shard K/N]";
-    let (mut only, mut shard) = (None, None);
-    let mut options = options;
-    while let [option, value, rest @ ..] = options {
-        match *option {
-            "--area" => only = Some(*value),
-            "--shard" => shard = Some(*value),
+    const USAGE: &str = "mutants [--area format|log|index|mvcc] [--sample N] [--seed S] [--again]";
+    let mut tool = Vec::new();
+    let mut rest = options;
+    while let [option, others @ ..] = rest {
+        rest = match (*option, others) {
+            ("--again", _) => {
+                tool.push("--again");
+                others
+            }
+            ("--area", [area, others @ ..]) if AREAS.iter().any(|a| a.name == *area) => {
+                tool.extend(["--only", area]);
+                others
+            }
+            ("--sample" | "--seed", [number, others @ ..]) if number.parse::<u64>().is_ok() => {
+                tool.extend([option, number]);
+                others
+            }
             _ => return Err(USAGE.to_owned()),
-        }
-        options = rest;
-    }
-    let areas: Vec<&Area> = AREAS
-        .iter()
-        .filter(|area| only.is_none_or(|only| only == area.name))
-        .collect();
-    if !options.is_empty() || areas.is_empty() {
-        return Err(USAGE.to_owned());
+        };
     }
     install()?;
+    let counts = run_tool(&tool)?;
     let mut all = Count::default();
     let mut too_low = Vec::new();
-    for area in areas {
-        let count = area.run(shard)?;
-        println!(
-            "{}: {} caught, {} missed, {} ran out of time: {} %",
-            area.name,
-            count.caught,
-            count.missed,
-            count.timeout,
-            count.score()
-        );
+    for (area, count) in counts {
         if count.score() < area.least {
             too_low.push(format!("{} {} %", area.name, count.score()));
         }
@@ -122,45 +104,52 @@ pub(crate) fn run(options: &[&str]) -> Result<Option<String>> {
     )))
 }
 
-impl Area {
-    fn run(&self, shard: Option<&str>) -> Result<Count> {
-        let folder = target().join("mutants").join(self.name);
-        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        let mut mutants = cargo(&[
-            "mutants",
-            "--no-shuffle",
-            "--colors=never",
-            "--baseline=run",
-        ]);
-        mutants.arg("--output").arg(&folder);
-        // Of a debug build, since the checks of overflows are among what notices.
-        mutants.args(["--timeout-multiplier=5", "--minimum-test-timeout=60"]);
-        mutants.args(self.files.iter().flat_map(|glob| ["--file", glob]));
-        mutants.args(NOT.iter().flat_map(|glob| ["--exclude", glob]));
-        mutants.args(shard.iter().flat_map(|shard| ["--shard", shard]));
-        mutants.args(["--test-workspace=false", "--"]);
-        mutants.args(self.tests);
-        // 0: all were caught; 2 and 3: some were missed, or ran out of time.
-        let status = mutants.status().map_err(|error| error.to_string())?;
-        if !matches!(status.code(), Some(0 | 2 | 3)) {
-            return Err(format!(
-                "cargo-mutants ended with {status} on {}",
-                self.name
-            ));
-        }
-        let out = folder.join("mutants.out");
-        Ok(Count {
-            caught: lines(&out.join("caught.txt"))?,
-            missed: lines(&out.join("missed.txt"))?,
-            timeout: lines(&out.join("timeout.txt"))?,
-        })
+/// What came of the mutants of each area that was run.
+fn run_tool(options: &[&str]) -> Result<Vec<(&'static Area, Count)>> {
+    let manifest = root().join("tools/mutants/Cargo.toml");
+    let mut tool = cargo(&["run", "--quiet", "--manifest-path"]);
+    tool.arg(manifest).arg("--target-dir");
+    tool.arg(target().join("mutants/tool")).arg("--");
+    tool.arg("--root").arg(root());
+    tool.arg("--folder").arg(target().join("mutants"));
+    tool.args(NOT.iter().flat_map(|glob| ["--not", glob]));
+    for area in AREAS {
+        let files = area.files.iter();
+        tool.args(files.flat_map(|glob| ["--area", area.name, glob]));
+    }
+    tool.args(options).stdout(Stdio::piped());
+    let mut child = tool.spawn().map_err(|error| error.to_string())?;
+    let lines = child.stdout.take().into_iter().map(BufReader::new);
+    let mut counts = Vec::new();
+    for line in lines.flat_map(BufRead::lines) {
+        let line = line.map_err(|error| error.to_string())?;
+        println!("{line}");
+        counts.extend(count(&line));
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if status.success() {
+        Ok(counts)
+    } else {
+        Err(format!("the mutants ended with {status}"))
     }
 }
 
-fn lines(path: &Path) -> Result<u64> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(text.lines().count() as u64)
+/// Of a line `log: 1280 mutants, 1280 tried, 1100 caught, 20 missed, …`.
+fn count(line: &str) -> Option<(&'static Area, Count)> {
+    let (name, rest) = line.split_once(": ")?;
+    let area = AREAS.iter().find(|area| area.name == name)?;
+    let of = |what: &str| {
+        let part = rest.split(", ").find_map(|part| part.strip_suffix(what))?;
+        part.trim().parse().ok()
+    };
+    Some((
+        area,
+        Count {
+            caught: of("caught")?,
+            missed: of("missed")?,
+            timeout: of("out of time")?,
+        },
+    ))
 }
 
 fn install() -> Result<()> {
