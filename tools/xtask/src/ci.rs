@@ -25,8 +25,8 @@ const ALONE: [&str; 5] = ["", "serde", "metrics", "tracing", "unstable-storage"]
 const CRASH_IMAGES: &str = "1000000";
 /// The same in histories of several threads: half a minute.
 const THREAD_IMAGES: &str = "100000";
-/// Histories of several threads without a crash: half a minute.
-const THREAD_HISTORIES: &str = "30000";
+/// Histories of several threads without a crash: a quarter of a minute.
+const THREAD_HISTORIES: &str = "15000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
 /// All that is done to the first store, and samples of the others and of the lengths: half a minute.
