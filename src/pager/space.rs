@@ -367,7 +367,6 @@ impl Space {
         // The rest of the segment is as free as the free ones are, wherever in the file it lies.
         let furthest = file_end.saturating_sub(segment_end.saturating_sub(end));
         self.check_room(furthest.saturating_sub(self.free_bytes()), room)?;
-        self.allocate(storage, end)?;
         self.keep(storage, kept, (end, segment_end), file_end)
     }
 

@@ -16,8 +16,7 @@
 //! * [`mod@damage`]: every bit of a store, lost blocks, bytes behind the end.
 //! * [`mod@fuzz`]: what a fuzzer feeds, as functions of bytes.
 //! * [`mod@kill`]: a process that writes to real files and is killed, again and again.
-//! * [`mod@difference`], [`mod@shrink`] and [`mod@simpler`]: what is said when they differ, and the smallest
-//!   history for it, on [`mod@quiet`].
+//! * `difference`, `shrink` and `simpler`: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
 //! nothing here reads a clock or a random source: a seed says everything (`REVTREE_SEED` names one),

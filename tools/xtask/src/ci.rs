@@ -1,9 +1,9 @@
 //! `cargo xtask ci`: everything that CI does, on one page.
 //!
 //! The workspace is built once with all features in the profile `dev` (a little optimised, see
-//! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models and
-//! shuttle's stores are built apart, since they need a flag for all crates, and the library once more without
-//! features.
+//! `Cargo.toml`), and tests, programs and examples run from that build. Only loom's models are built
+//! apart, since they need a flag for all crates, and the library once more without features; shuttle's
+//! stores, which would need another such build, run in `cargo xtask long`.
 //! That each feature stands alone is looked at by clippy, which compiles nothing to the end; what it
 //! does is tested with the rest.
 
@@ -11,9 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::step::Steps;
-use crate::{
-    Result, cargo, conformance, layers, loom, planted, report, root, shuttle, supply, target,
-};
+use crate::{Result, cargo, conformance, layers, loom, planted, report, root, supply, target};
 
 /// Selects the same packages and features in each step, so that nothing is built twice.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
@@ -33,8 +31,6 @@ const WORLDS: &str = "168";
 const DAMAGE_PARTS: &str = "135";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
-/// Schedules of whole stores: some seconds.
-const SCHEDULES: &str = "5000";
 const FAULT_HISTORIES: &str = "80";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
@@ -100,10 +96,6 @@ pub(crate) fn run() -> Result<()> {
         run_programs(&mut steps);
     }
     steps.tests("loom models of the hand-overs", loom::models());
-    if steps.command("build whole stores for shuttle", shuttle::build()) {
-        let schedules = shuttle::schedules(&["--schedules", SCHEDULES]);
-        steps.command("whole stores in chosen orders", schedules);
-    }
     steps.finish()
 }
 
