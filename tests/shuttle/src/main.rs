@@ -4,8 +4,8 @@
 //! hand-overs at once, in orders drawn by chance, and every atomic is sequentially consistent. A schedule in
 //! which everybody waits is a lost wake-up and fails.
 //!
-//! * [`story`]: what a schedule's threads did and saw, and the check of it at the end.
-//! * [`scenarios`]: what runs beside what.
+//! * `story`: what a schedule's threads did and saw, and the check of it at the end.
+//! * `scenarios`: what runs beside what.
 //!
 //! Half of the schedules of each scenario are random walks, half are by PCT, which finds what needs few
 //! preemptions at the right places. The same seed and number give the same schedules; the one that failed is
