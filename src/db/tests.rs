@@ -122,6 +122,48 @@ fn a_table_of_several_segments() {
     changed(&small_segments(&killed).open("store").expect("all is there"));
 }
 
+/// Commits in the middle of a checkpoint.
+struct Commits<'a>(&'a crate::Db);
+
+impl IndexRun for Commits<'_> {
+    fn dump(&self, visit: &mut dyn FnMut(&IndexLeaf) -> Result<()>) -> Result<()> {
+        self.0.put("beside", "1")?;
+        self.0.store().dump(visit)
+    }
+}
+
+/// The frames behind a head that stays before a checkpoint's pages are durable with their padding: a file that ends
+/// in it has been cut (C-23), and where the padding ends it is whole.
+#[test]
+fn a_file_cut_in_the_padding_of_its_last_frame() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = small_segments(&disk).open("store").expect("an empty disk");
+    db.put("k", "1").expect("a legal value");
+    let engine = &db.store().engine;
+    engine
+        .checkpoint(Some(&Commits(&db)))
+        .expect("there is room");
+    let killed = disk.kill(disk.operations());
+    let path = std::path::Path::new("store");
+    let bytes = killed.bytes(path).expect("it was made");
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("a frame") + 1;
+    let whole = end.next_multiple_of(4096);
+    // The last frame has a header and no body, and may end with zeros.
+    let padding = whole - (end + 64);
+    for len in [whole - padding, whole - 1, whole, whole + 1] {
+        let cut = SimDisk::new(SimOptions::default());
+        cut.put_bytes(path, &bytes[..len]);
+        match small_segments(&cut).open("store") {
+            Ok(db) => {
+                assert!(len >= whole, "{len} of {whole} bytes");
+                assert!(db.get("beside").expect("readable").is_some());
+            }
+            Err(Error::Corrupt { .. }) => assert!(len < whole, "{len} of {whole} bytes"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// The error that `wait` gives; there is no room, but nothing is lost.
 fn check_refused(result: Result<Commit>) {
     let error = result.expect_err("there is no room");
