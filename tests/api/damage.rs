@@ -306,6 +306,11 @@ fn a_newer_checkpoint_that_refuses_is_not_passed_over() {
     for (at, byte) in [(20, 1), (60, 1), (roots, 99), (roots + 2, 3)] {
         forged(at, byte).refused(is_corrupt);
     }
+    // The next version of the format (V-3).
+    forged(16, 2).refused(|error| {
+        let right = |found, newest| found == 2 && newest == 1;
+        matches!(error, Error::FormatTooNew { found, newest } if right(*found, *newest))
+    });
     // With damage in it, as a crash leaves it, the older one is taken.
     let mut torn = forged(60, 0);
     torn.put_slots(torn.newest().generation, &[7; SUPERBLOCK_BYTES]);
