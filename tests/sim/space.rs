@@ -212,3 +212,25 @@ fn a_segment_used_again_is_filled() {
         "{more} puts into {free} bytes"
     );
 }
+
+/// A reader process may look at what the newest checkpoint no longer names: free segments are used when it has
+/// gone, and not before.
+#[test]
+fn no_free_segment_is_used_beside_a_reader() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || Options::new().durability(lazy()).segment_bytes(64 << 10);
+    let db = open(&disk, options());
+    fill_to(&db, 50);
+    let killed = disk.kill(disk.operations());
+    drop(db);
+    open(&killed, options()).close().unwrap();
+    let reader = open(&killed, options().read_only());
+    let db = open(&killed, options());
+    let free = db.stats().free_bytes;
+    assert!(free > 0, "nothing is free");
+    fill_to(&db, 30);
+    assert_eq!(db.stats().free_bytes, free);
+    drop(reader);
+    fill_to(&db, 30);
+    assert!(db.stats().free_bytes < free);
+}
