@@ -44,84 +44,121 @@ fn fill_to(db: &Db, count: u64) {
     }
 }
 
+/// A store that changes have filled its disk with.
+struct Full {
+    disk: SimDisk,
+    options: Options,
+    durability: Durability,
+    db: Db,
+    /// Length of the values, and how many there are.
+    len: usize,
+    count: u64,
+    what: String,
+}
+
+impl Full {
+    const CAPACITY: u64 = 3 << 20;
+
+    fn new(segment: u64, durability: Durability, len: usize) -> Full {
+        let disk = SimDisk::new(SimOptions::default());
+        let options = Options::new().durability(durability).segment_bytes(segment);
+        let db = open(&disk, options.clone());
+        disk.set_capacity(Some(Full::CAPACITY));
+        let count = fill(&db, "first", len);
+        let what = format!("{segment} {durability:?} {len}: {count} puts");
+        eprintln!("{what}");
+        Full {
+            disk,
+            options,
+            durability,
+            db,
+            len,
+            count,
+            what,
+        }
+    }
+
+    /// Small and large segments, each durability, short and long values.
+    fn all() -> impl Iterator<Item = Full> {
+        let stores = [
+            (64 << 10, Durability::Sync),
+            (4 << 20, Durability::Sync),
+            (64 << 10, Durability::Flushed),
+            (1 << 20, lazy()),
+        ];
+        let each = |(segment, durability)| [10, 3000, 50_000].map(|len| (segment, durability, len));
+        let each = stores.into_iter().flat_map(each);
+        each.map(|(segment, durability, len)| Full::new(segment, durability, len))
+    }
+}
+
 /// On a disk that changes have filled, where no byte is free, upkeep still has what was kept for it: compactions,
 /// a close, an open behind it; and so again and again.
 #[test]
 fn a_full_disk_can_be_compacted_and_closed() {
-    for (segment, durability) in [
-        (64 << 10, Durability::Sync),
-        (4 << 20, Durability::Sync),
-        (64 << 10, Durability::Flushed),
-        (1 << 20, lazy()),
-    ] {
-        for len in [10, 3000, 50_000] {
-            let disk = SimDisk::new(SimOptions::default());
-            let options = || Options::new().durability(durability).segment_bytes(segment);
-            let db = open(&disk, options());
-            disk.set_capacity(Some(3 << 20));
-            let mut count = fill(&db, "first", len);
-            let what = format!("{segment} {durability:?} {len}: {count} puts");
-            eprintln!("{what}");
-            assert!(db.stats().allocated_bytes > 2 << 20, "{what}");
-            for n in 1..=6u64 {
-                db.compact(n).expect(&what);
-            }
-            db.close().expect(&what);
-            for again in 0..5u64 {
-                let db = open(&disk, options());
-                count += fill(&db, &format!("again {again}"), len);
-                db.compact(7 + again).expect(&what);
-                assert_eq!(db.read().unwrap().range(..).count().unwrap(), count);
-                assert!(db.check().unwrap().is_clean(), "{what}");
-                db.close().expect(&what);
-            }
-            disk.set_capacity(None);
-            let db = open(&disk, options());
-            assert!(db.recovery().clean, "{what}");
-            db.put("after", "1").unwrap();
+    for full in Full::all() {
+        let Full {
+            disk,
+            options,
+            db,
+            len,
+            mut count,
+            what,
+            ..
+        } = full;
+        assert!(db.stats().allocated_bytes > 2 << 20, "{what}");
+        for n in 1..=6u64 {
+            db.compact(n).expect(&what);
         }
+        db.close().expect(&what);
+        for again in 0..5u64 {
+            let db = open(&disk, options.clone());
+            count += fill(&db, &format!("again {again}"), len);
+            db.compact(7 + again).expect(&what);
+            assert_eq!(db.read().unwrap().range(..).count().unwrap(), count);
+            assert!(db.check().unwrap().is_clean(), "{what}");
+            db.close().expect(&what);
+        }
+        disk.set_capacity(None);
+        let db = open(&disk, options.clone());
+        assert!(db.recovery().clean, "{what}");
+        db.put("after", "1").unwrap();
     }
 }
 
 /// The same after a kill: what was kept is in the file, and recovery finds it.
 #[test]
 fn a_full_disk_can_be_recovered() {
-    for (segment, durability) in [
-        (64 << 10, Durability::Sync),
-        (4 << 20, Durability::Sync),
-        (64 << 10, Durability::Flushed),
-        (1 << 20, lazy()),
-    ] {
-        for len in [10, 3000, 50_000] {
-            let disk = SimDisk::new(SimOptions::default());
-            let options = || Options::new().durability(durability).segment_bytes(segment);
-            let db = open(&disk, options());
-            disk.set_capacity(Some(3 << 20));
-            let mut count = fill(&db, "first", len);
-            let what = format!("{segment} {durability:?} {len}: {count} puts");
-            let mut db = db;
-            let mut disk = disk;
-            for round in 0..2u64 {
-                // What is not written is lost by a kill.
-                if matches!(durability, Durability::Batched { .. }) {
-                    db.sync().expect(&what);
-                }
-                let killed = disk.kill(disk.operations());
-                killed.set_capacity(Some(3 << 20));
-                drop(db);
-                db = open(&killed, options());
-                assert_eq!(
-                    db.read().unwrap().range(..).count().unwrap(),
-                    count,
-                    "{what}"
-                );
-                assert!(!db.recovery().clean, "{what}");
-                db.compact(round + 1).expect(&what);
-                count += fill(&db, &format!("round {round}"), len);
-                disk = killed;
+    for full in Full::all() {
+        let Full {
+            mut disk,
+            options,
+            durability,
+            mut db,
+            len,
+            mut count,
+            what,
+        } = full;
+        for round in 0..2u64 {
+            // What is not written is lost by a kill.
+            if matches!(durability, Durability::Batched { .. }) {
+                db.sync().expect(&what);
             }
-            db.close().expect(&what);
+            let killed = disk.kill(disk.operations());
+            killed.set_capacity(Some(Full::CAPACITY));
+            drop(db);
+            db = open(&killed, options.clone());
+            assert_eq!(
+                db.read().unwrap().range(..).count().unwrap(),
+                count,
+                "{what}"
+            );
+            assert!(!db.recovery().clean, "{what}");
+            db.compact(round + 1).expect(&what);
+            count += fill(&db, &format!("round {round}"), len);
+            disk = killed;
         }
+        db.close().expect(&what);
     }
 }
 
@@ -137,18 +174,12 @@ fn lazy() -> Durability {
 fn a_store_with_free_segments_is_not_full() {
     const MAX: u64 = 1 << 20;
     let disk = SimDisk::new(SimOptions::default());
-    let lazy = Durability::Batched {
-        changes: u32::MAX,
-        interval: Duration::from_secs(100_000),
-    };
     let options = || {
-        let options = Options::new().durability(lazy).segment_bytes(64 << 10);
+        let options = Options::new().durability(lazy()).segment_bytes(64 << 10);
         options.store_bytes_max(MAX)
     };
     let db = open(&disk, options());
-    for n in 0..50 {
-        db.put(format!("k{n}"), vec![0; 10_000]).unwrap();
-    }
+    fill_to(&db, 50);
     // What no sync has covered is written again, and its segments are free from the next open on.
     let killed = disk.kill(disk.operations());
     drop(db);
@@ -179,18 +210,12 @@ fn a_store_with_free_segments_is_not_full() {
 fn a_segment_used_again_is_filled() {
     const SEGMENT: u64 = 64 << 10;
     let disk = SimDisk::new(SimOptions::default());
-    let lazy = Durability::Batched {
-        changes: u32::MAX,
-        interval: Duration::from_secs(100_000),
-    };
     let options = |max| {
-        let options = Options::new().durability(lazy).segment_bytes(SEGMENT);
+        let options = Options::new().durability(lazy()).segment_bytes(SEGMENT);
         options.store_bytes_max(max)
     };
     let db = open(&disk, options(1 << 20));
-    for n in 0..50 {
-        db.put(format!("k{n}"), vec![0; 10_000]).unwrap();
-    }
+    fill_to(&db, 50);
     let killed = disk.kill(disk.operations());
     drop(db);
     open(&killed, options(1 << 20)).close().unwrap();
