@@ -89,18 +89,23 @@ pub struct Program {
     pub folder: PathBuf,
 }
 
+/// The files that are checked out or new, with zeros between.
+fn checked_out(root: &Path) -> Result<String> {
+    let mut list = Command::new("git");
+    list.current_dir(root).args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
+    Ok(String::from_utf8(list.output()?.stdout)?)
+}
+
 impl Copy {
     /// Of what is checked out, also if it is not committed.
     pub fn of(root: &Path, folder: PathBuf) -> Result<Copy> {
-        let mut list = Command::new("git");
-        list.current_dir(root).args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ]);
-        let files = String::from_utf8(list.output()?.stdout)?;
+        let files = checked_out(root)?;
         for file in files.split('\0').filter(|file| !file.is_empty()) {
             if root.join(file).is_file() && !is_woven(file) {
                 put(&folder.join(file), &fs::read(root.join(file))?)?;
@@ -150,15 +155,7 @@ impl Copy {
         mutants: &[Mutant],
         out: &mut Out,
     ) -> Result<BTreeMap<String, Vec<Vec<usize>>>> {
-        let mut list = Command::new("git");
-        list.current_dir(&self.root).args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ]);
-        let files = String::from_utf8(list.output()?.stdout)?;
+        let files = checked_out(&self.root)?;
         let mut lines = BTreeMap::new();
         for file in files.split('\0').filter(|file| is_woven(file)) {
             let Ok(text) = fs::read_to_string(self.root.join(file)) else {
