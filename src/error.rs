@@ -407,6 +407,19 @@ impl From<EtcdError> for Error {
     }
 }
 
+impl Error {
+    /// What a failure to get blocks for `needed` bytes is.
+    pub(crate) fn on_allocate(what: &'static str, needed: u64) -> impl FnOnce(io::Error) -> Error {
+        move |error| {
+            if is_full(&error) {
+                Error::NoSpace { needed }
+            } else {
+                Error::io(what, error)
+            }
+        }
+    }
+}
+
 /// The disk has no more, or this user or process may have no more of it.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

@@ -819,17 +819,17 @@ fn check_inside(
     table: Position,
     file_len: u64,
 ) -> Result<()> {
-    let used = (0u32..).zip(segments);
-    let last = used
-        .filter(|(_, entry)| entry.units > 0 && entry.state != SegmentState::Free)
-        .last();
-    let start = last.map_or(0, |(index, _)| geometry.start(index).0);
-    if last.is_some() && start >= file_len {
+    let used = (0u32..)
+        .zip(segments)
+        .filter(|(_, entry)| entry.units > 0 && entry.state != SegmentState::Free);
+    if let Some((index, _)) = used.last()
+        && geometry.start(index).0 >= file_len
+    {
         return Err(Error::Corrupt {
             offset: table.0,
             what: "segment in use behind the end of the file",
             expected: file_len,
-            found: start,
+            found: geometry.start(index).0,
         });
     }
     Ok(())

@@ -70,14 +70,14 @@ impl Tables {
             .get(name)
             .cloned()
             .unwrap_or_else(TableMap::new_sync);
-        let new_table = if self.maps.get(name).is_none() {
-            name.len() as u64
+        let (new_table, new_encoded) = if self.maps.get(name).is_none() {
+            (name.len() as u64, create_bytes(name))
         } else {
-            0
+            (0, 0)
         };
-        let old = map
-            .get(&key)
-            .map_or(0, |old| (key.len() + old.len()) as u64);
+        let (old, old_encoded) = map.get(&key).map_or((0, 0), |old| {
+            ((key.len() + old.len()) as u64, put_bytes(name, &key, old))
+        });
         let bytes = self.bytes + new_table + (key.len() + value.len()) as u64 - old;
         if bytes > TABLES_BYTES_MAX {
             return Err(Error::LimitReached {
@@ -85,13 +85,8 @@ impl Tables {
                 max: TABLES_BYTES_MAX,
             });
         }
-        if new_table > 0 {
-            self.encoded += create_bytes(name);
-        }
-        if let Some(old) = map.get(&key) {
-            self.encoded -= put_bytes(name, &key, old);
-        }
-        self.encoded += put_bytes(name, &key, &value);
+        self.encoded += new_encoded + put_bytes(name, &key, &value);
+        self.encoded -= old_encoded;
         map.insert_mut(key, value);
         self.version += 1;
         self.bytes = bytes;

@@ -15,7 +15,7 @@ use super::image::Image;
 use super::pins::Pin;
 use super::store::Store;
 use crate::engine::{State, WriterLock, lock};
-use crate::error::{Error, Result, is_full};
+use crate::error::{Error, Result};
 use crate::options::Applied;
 use crate::sync::Mutex;
 use crate::sys::{Access, Disk, Stopwatch, Storage};
@@ -232,13 +232,8 @@ impl Snapshot {
     /// Writes and syncs the file.
     fn fill(&self, file: &dyn Storage) -> Result<u64> {
         let len = self.image()?.len();
-        file.allocate(0, len).map_err(|error| {
-            if is_full(&error) {
-                Error::NoSpace { needed: len }
-            } else {
-                Error::io("allocate the snapshot's file", error)
-            }
-        })?;
+        file.allocate(0, len)
+            .map_err(Error::on_allocate("allocate the snapshot's file", len))?;
         self.each_chunk(|bytes, offset| file.write_at(bytes, offset))?;
         file.sync_all()
             .map_err(Error::on("sync the snapshot's file"))?;

@@ -4,8 +4,6 @@
 //! the log, so that no write ever extends the file (SPEC.md, C-4), and for what upkeep will need on a disk
 //! that others have filled meanwhile (C-6).
 
-use std::io;
-
 use revtree_format::limits::STORE_BYTES_MAX;
 use revtree_format::{Geometry, Position, SegmentEntry, SegmentState};
 
@@ -279,7 +277,7 @@ impl Space {
             if within > 0 {
                 storage
                     .allocate(start, within)
-                    .map_err(|error| no_space(error, within))?;
+                    .map_err(Error::on_allocate("allocate", within))?;
             }
             self.allocate(storage, end)?;
             self.backed += 1;
@@ -408,15 +406,6 @@ impl Space {
         cut.map_err(Error::on("cut the file"))?;
         self.allocated = end.0;
         Ok(())
-    }
-}
-
-/// What a failure to get `needed` bytes is.
-fn no_space(error: io::Error, needed: u64) -> Error {
-    if is_full(&error) {
-        Error::NoSpace { needed }
-    } else {
-        Error::io("allocate", error)
     }
 }
 
