@@ -25,6 +25,7 @@ use crate::stats::{CheckReport, Compaction, Recovery, Stats};
 use crate::sync::{ArcSwap, AtomicBool, Mutex, Ordering};
 use crate::sys::{Disk, start_threads};
 use crate::trace;
+use crate::watch::{Registry, Start, WatchStream};
 
 /// An open store. Cheap to clone; all clones are the same store.
 ///
@@ -90,6 +91,8 @@ pub(crate) struct Shared {
     /// Where the files live that callers name; another disk for a store in memory.
     files: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
+    /// Who watches; of all contents.
+    watchers: Arc<Registry>,
     /// What the open of the present content found.
     recovery: Mutex<Recovery>,
     closed: AtomicBool,
@@ -102,6 +105,7 @@ impl Drop for Shared {
         // What `close` does, without anybody to tell: a `Sync` commit is durable already.
         if !self.closed.load(Ordering::Acquire) {
             let store = self.store.load_full();
+            self.watchers.close();
             store.end_worker();
             let _ = store.engine.close(&*store);
         }
@@ -143,6 +147,7 @@ impl Db {
         store.attach_leases()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
+            watchers: Registry::new(&store),
             store: ArcSwap::new(store),
             turn: Arc::default(),
             options,
@@ -488,6 +493,7 @@ impl Db {
     pub fn compact(&self, rev: impl Into<Revision>) -> Result<Compaction> {
         let rev = rev.into();
         let turn = self.take_turn()?;
+        self.shared.watchers.save_from_compaction(rev);
         self.store().compact(turn, rev)?;
         Ok(Compaction::of(Some(rev)))
     }
@@ -587,7 +593,8 @@ impl Db {
     ///
     /// It waits for the write transaction in flight. The new file is opened, checked and locked first, then
     /// renamed. Views, snapshots and shared bytes stay on the old content, exact, and keep its file locked;
-    /// background work on it ends. The lessor is told of each live key with a lease, as at open; of the old
+    /// background work on it ends. Watchers go on where they are, in the new content (etcd's rule): what is
+    /// at or above the next revision of each. The lessor is told of each live key with a lease, as at open; of the old
     /// content's leases it is not told. The consistent index is that of the new content.
     ///
     /// A store in memory copies the file before anything else, and removes it instead of renaming it.
@@ -647,7 +654,9 @@ impl Db {
         // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
         let recovery = Recovery::of(&found, store.engine.rev());
         *lock(&shared.recovery) = recovery;
+        shared.watchers.attach(&store);
         let old = shared.store.swap(Arc::clone(&store));
+        shared.watchers.restored(&store, old.engine.rev());
         // 4. The old content's work ends; whoever waits for a sync of it may do so.
         old.engine.retire();
         old.end_worker();
@@ -660,6 +669,63 @@ impl Db {
         })?;
         attached?;
         Ok(recovery)
+    }
+
+    /// A stream without watchers yet.
+    ///
+    /// ```
+    /// use revtree::Start;
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut stream = db.watch_stream()?;
+    /// let id = stream.watch("a", Start::Now)?;
+    /// db.put("a", "1")?;
+    /// assert_eq!(stream.recv()?.id, id);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn watch_stream(&self) -> Result<WatchStream> {
+        WatchStream::new(&self.shared.watchers)
+    }
+
+    /// A stream with one watcher of these keys.
+    ///
+    /// ```
+    /// use revtree::{Start, Update};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// db.put("config", "1")?;
+    /// let mut stream = db.watch("config", Start::Oldest)?;
+    /// db.put("config", "2")?;
+    /// let Update::Events(events) = stream.recv()?.update else { unreachable!() };
+    /// assert_eq!(events.len(), 2);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`WatchStream::watch`].
+    pub fn watch(&self, keys: impl Into<KeyRange>, start: Start) -> Result<WatchStream> {
+        let stream = self.watch_stream()?;
+        stream.watch(keys, start)?;
+        Ok(stream)
+    }
+
+    /// Says that so many events have been worked on, which counts them (etcd's `ReportEventReceived`):
+    /// [`Stats::pending_events`] falls, [`Stats::events`] rises.
+    ///
+    /// ```
+    /// use revtree::{Start, Update};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let mut stream = db.watch("a", Start::Now)?;
+    /// db.put("a", "1")?;
+    /// let Update::Events(events) = stream.recv()?.update else { unreachable!() };
+    /// assert_eq!((db.stats().pending_events, db.stats().events), (1, 0));
+    /// db.report_events_received(events.len() as u64);
+    /// assert_eq!((db.stats().pending_events, db.stats().events), (0, 1));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    pub fn report_events_received(&self, n: u64) {
+        self.shared.watchers.report_received(n);
     }
 
     /// Counters and sizes. After a compaction the heads of all records are read to count live bytes, once
@@ -676,7 +742,7 @@ impl Db {
     /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.store())
+        Stats::of(&self.store(), &self.shared.watchers.stats())
     }
 
     /// Reads and checks everything: superblocks, pages, every record with both checksums, order, links,
@@ -756,6 +822,10 @@ impl Db {
             return Err(Error::Closed);
         }
         let store = self.store();
+        // What is accepted becomes visible first, so that it is given to watchers. Where that fails, the close
+        // does too, and tells it.
+        let _ = store.engine.sync_accepted();
+        self.shared.watchers.close();
         store.end_worker();
         store.engine.close(&*store)
     }

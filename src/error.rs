@@ -9,7 +9,7 @@ use bytes::Bytes;
 use revtree_format::etcd::EtcdError;
 use revtree_format::{ChangeId, FormatError, LeaseId, Revision};
 
-use crate::KeyValue;
+use crate::{KeyValue, WatchId};
 
 /// `Result` with this crate's [`Error`].
 ///
@@ -94,6 +94,15 @@ pub enum Error {
         /// What is there. Boxed, so that every `Result` of the crate stays small.
         found: Option<Box<KeyValue>>,
     },
+    /// A range to be watched in which no key can be.
+    EmptyRange,
+    /// The stream never had a watcher of this id, or it has been cancelled.
+    WatcherNotExist(WatchId),
+    /// A watcher of the stream has this id, or none can have it.
+    WatcherDuplicateId(WatchId),
+    /// The watcher has ended by itself: by [`Update::Compacted`](crate::Update::Compacted) or
+    /// [`Update::Failed`](crate::Update::Failed).
+    Canceled(WatchId),
     /// A write from inside a callback of the store would wait for itself.
     InCallback,
     /// The store was opened for reading only, or cannot be written.
@@ -118,7 +127,7 @@ pub enum Error {
         /// Bytes that were asked for.
         needed: u64,
     },
-    /// The store, or what was read from, has been closed.
+    /// The store, or the stream of watchers, has been closed.
     Closed,
     /// An earlier write or sync failed; reads go on, writes need a new open.
     Poisoned {
@@ -237,6 +246,10 @@ impl Error {
             | Error::ValueTooLong { .. }
             | Error::TransactionTooLarge { .. }
             | Error::LeaseNotFound(_)
+            | Error::EmptyRange
+            | Error::WatcherNotExist(_)
+            | Error::WatcherDuplicateId(_)
+            | Error::Canceled(_)
             | Error::Conflict { .. } => ErrorKind::AskDifferently,
             Error::Locked { .. }
             | Error::StoreFull { .. }
@@ -313,6 +326,17 @@ impl fmt::Display for Error {
                     ),
                 }
             }
+            Error::EmptyRange => write!(f, "no key can be in the range to be watched"),
+            Error::WatcherNotExist(WatchId(id)) => {
+                write!(f, "the stream has no watcher {id}")
+            }
+            Error::WatcherDuplicateId(WatchId(id)) => {
+                write!(f, "the id {id} is taken: it is a watcher's, or below 0")
+            }
+            Error::Canceled(WatchId(id)) => write!(
+                f,
+                "watcher {id} has ended by itself: what it needs is compacted or damaged"
+            ),
             Error::InCallback => write!(f, "a callback of the store must not write to it"),
             Error::ReadOnly => write!(
                 f,
@@ -329,7 +353,7 @@ impl fmt::Display for Error {
                 write!(f, "the store would need {needed} bytes, its limit is {max}")
             }
             Error::NoSpace { needed } => write!(f, "no space on the disk for {needed} bytes"),
-            Error::Closed => write!(f, "the store is closed"),
+            Error::Closed => write!(f, "the store or stream is closed"),
             Error::Poisoned { cause } => {
                 write!(
                     f,

@@ -68,6 +68,7 @@
 //! | `engine/` | one open database: the commit as a story, group commit, checkpoints, open, close |
 //! | `index/` | from a key to its newest record, by hash and in order, in memory, lock-free to read |
 //! | `mvcc/` | views, transactions, ranges, history, compaction, hashes, snapshots |
+//! | `watch/` | watchers as cursors: streams, topics, what the writer tells them |
 //! | `import/` | records with revisions as given, and etcd's snapshots |
 //! | `db.rs`, `options.rs`, `error.rs`, `lessor.rs`, `stats.rs` | the door |
 //! | `metrics.rs`, `trace.rs` | what the features of these names tell; empty without them |
@@ -124,6 +125,7 @@ mod sync;
 pub(crate) mod sys;
 mod trace;
 mod tree;
+mod watch;
 
 pub use db::{Db, WeakDb};
 pub use error::{Error, ErrorKind, Result};
@@ -137,6 +139,9 @@ pub use mvcc::{
 pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
 pub use revtree_format::{ChangeId, LeaseId, Revision};
 pub use stats::{CheckReport, Compaction, Outcome, Recovery, Stats};
+pub use watch::{
+    EventBatch, Filter, Responses, Start, Update, WatchControl, WatchId, WatchRequest, WatchResponse, WatchStream,
+};
 
 /// The storage seam, for tests of the engine and for storage of one's own. Not covered by the
 /// crate's promise of stability.

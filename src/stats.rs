@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::mvcc::{Store, check_records, record_space};
 use crate::options::Progress;
 use crate::sync::{AtomicU64, Ordering};
+use crate::watch::WatchStats;
 
 /// Counters and sizes of an open store.
 ///
@@ -72,6 +73,17 @@ pub struct Stats {
     pub checkpoints: u64,
     /// Branch pages of the revision tree read, but not those read to collect this.
     pub tree_pages_read: u64,
+    /// Streams of watchers.
+    pub streams: u64,
+    /// Watchers.
+    pub watchers: u64,
+    /// Watchers that have not been given all that their stream knows to be there for them.
+    pub slow_watchers: u64,
+    /// Events given to receivers that [`Db::report_events_received`](crate::Db::report_events_received) has not
+    /// been told of yet.
+    pub pending_events: u64,
+    /// Events that it has been told of.
+    pub events: u64,
     /// An earlier write or sync failed: the store takes no more writes.
     pub poisoned: bool,
     /// A record could not be read, or the system did not answer: sizes that need it are 0.
@@ -80,7 +92,7 @@ pub struct Stats {
 
 impl Stats {
     /// Collects them; sizes that cannot be read are left at 0, and said to be unknown.
-    pub(crate) fn of(store: &Arc<Store>) -> Stats {
+    pub(crate) fn of(store: &Arc<Store>, watching: &WatchStats) -> Stats {
         let engine = &store.engine;
         let counters = &engine.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -129,6 +141,11 @@ impl Stats {
             group_max: count(&counters.group_max),
             checkpoints: count(&counters.checkpoints),
             tree_pages_read: engine.tree.pages_read(),
+            streams: watching.streams,
+            watchers: watching.watchers,
+            slow_watchers: watching.slow,
+            pending_events: watching.pending,
+            events: watching.events,
             poisoned: engine.is_poisoned(),
             sizes_unknown,
         }

@@ -9,8 +9,8 @@
 //! 5. Durable commits wait. The first waiter leads: it seals the group (everything accepted so far,
 //!    padded to a block), writes it, and syncs once, while the next group gathers behind it.
 //! 6. Mark durable: the group's frames are below the mark that the next frame will carry.
-//! 7. Publish the group's revision, then wake the waiters: so a commit that returned is seen by every
-//!    later read.
+//! 7. Publish the group's revision, then wake watchers and the waiters: so a commit that returned is seen by
+//!    every later read.
 //!
 //! Steps 5 and 7 may not be swapped under `Sync`: a reader would see what a crash takes back. Steps 6
 //! and 7 may not be before the sync returned. A crash before the sync ends leaves any prefix of the
@@ -195,6 +195,9 @@ impl Lead for Engine {
             self.publish(&mut append, &accepted, count);
         }
         drop(append);
+        if let Some(audience) = self.audience.get() {
+            audience.published(self.rev());
+        }
         for segment in durable_segments {
             match segment.show(&self.medium) {
                 // What was written and synced is not there: the medium loses writes.

@@ -64,6 +64,12 @@ pub(crate) trait IndexRun {
     fn dump(&self, visit: &mut dyn FnMut(&IndexLeaf) -> Result<()>) -> Result<()>;
 }
 
+/// Who is told that a sync has made revisions visible; called without a lock of the engine.
+pub(crate) trait Audience: Send + Sync + std::fmt::Debug {
+    /// Readers see up to `rev` now.
+    fn published(&self, rev: Revision);
+}
+
 /// An open store file with its log and tree.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -83,6 +89,7 @@ pub(crate) struct Engine {
     /// Held by whoever syncs the file.
     syncing: Mutex<()>,
     published: Published,
+    pub(crate) audience: OnceLock<Arc<dyn Audience>>,
     durable_rev: AtomicU64,
     poison: OnceLock<Arc<io::Error>>,
     closed: AtomicBool,
@@ -179,6 +186,15 @@ impl Engine {
     /// The newest accepted state, which the next transaction builds on.
     pub(crate) fn accepted(&self) -> Result<State> {
         Ok(self.append()?.accepted.clone())
+    }
+
+    /// Shows the newest accepted revision while nothing is appended.
+    pub(crate) fn between_commits<R>(&self, look: impl FnOnce(Revision) -> R) -> R {
+        match self.append() {
+            Ok(append) => look(append.accepted.rev),
+            // Nothing is appended any more.
+            Err(_) => look(self.rev()),
+        }
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {

@@ -76,6 +76,15 @@ impl Event {
     pub fn is_modify(&self) -> bool {
         self.kind == EventKind::Put && !self.is_create()
     }
+
+    /// Bytes of keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        let prev = match &self.prev {
+            Prev::Value(kv) => kv.key.len() + kv.value.len(),
+            Prev::NotAsked | Prev::None | Prev::Compacted => 0,
+        };
+        self.kv.key.len() + self.kv.value.len() + prev
+    }
 }
 
 /// What an event did.
@@ -458,7 +467,24 @@ pub(crate) fn event_at(
     compact: Option<Revision>,
 ) -> Result<Event> {
     let head = store.engine.medium.head(position)?;
-    let record = Record::read(&store.lender, position, head, true)?;
+    event_of(store, &(position, head), compact, AskedPrev::Yes)
+}
+
+/// Whether an event is to say what its key was before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AskedPrev {
+    Yes,
+    No,
+}
+
+/// The event of a record whose head has been read.
+pub(crate) fn event_of(
+    store: &Arc<Store>,
+    (position, head): &Version,
+    compact: Option<Revision>,
+    prev: AskedPrev,
+) -> Result<Event> {
+    let record = Record::read(&store.lender, *position, *head, true)?;
     let kv = match head.kind {
         RecordKind::Put => record.share(),
         _ => deleted(Bytes::copy_from_slice(record.key()), head.id.main),
@@ -468,7 +494,10 @@ pub(crate) fn event_at(
     } else {
         EventKind::Delete
     };
-    let prev = prev_of(store, position, &head, compact)?;
+    let prev = match prev {
+        AskedPrev::Yes => prev_of(store, *position, head, compact)?,
+        AskedPrev::No => Prev::NotAsked,
+    };
     Ok(Event {
         id: head.id,
         kind,

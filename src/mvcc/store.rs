@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::submitted::Submitted;
 use super::turn::TurnHeld;
 use super::txn::{Commit, Op, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
+use super::watched::Watched;
 use crate::engine::{
     Appender, Awaited, Background, Engine, IndexRun, Room, State, Ticket, Waiting, Worker, lock,
 };
@@ -48,6 +49,7 @@ pub(crate) struct Store {
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) compactions: CompactionHashes,
     pub(super) counted: CountedSpace,
+    watched: OnceLock<Arc<dyn Watched>>,
     /// The thread that syncs for `Batched` and for futures.
     background: Background,
     threads: bool,
@@ -119,9 +121,16 @@ impl Store {
             lessor,
             compactions: CompactionHashes::default(),
             counted: CountedSpace::default(),
+            watched: OnceLock::new(),
             background: Background::default(),
             threads,
         })
+    }
+
+    /// Tells who watches of every change from now on.
+    pub(crate) fn attach_watched(&self, watched: Arc<dyn Watched>) {
+        let _ = self.engine.audience.set(Arc::clone(&watched) as _);
+        let _ = self.watched.set(watched);
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -216,7 +225,8 @@ impl Store {
             let rev = state.rev;
             let mut calls = Calls::new();
             calls.put(key.len() + value.len());
-            let ticket = self.accept(appender, state, 1, self.engine.durability)?;
+            let keys = std::iter::once(key);
+            let ticket = self.accept(appender, state, keys, self.engine.durability)?;
             self.count(&calls);
             (ticket, rev)
         };
@@ -327,8 +337,8 @@ impl Store {
         }
         writer.publish(state.rev);
         drop(writer);
-        let changes = txn.ops.len() as u64;
-        let ticket = self.accept(appender, state, changes, txn.durability)?;
+        let keys = txn.ops.iter().map(|op| &op.key[..]);
+        let ticket = self.accept(appender, state, keys, txn.durability)?;
         self.count(&txn.calls);
         Ok(ticket)
     }
@@ -458,15 +468,25 @@ impl Store {
         metrics.committed(calls, || self.index.totals().live);
     }
 
-    fn accept(
+    /// Accepts what has been appended: changes of these keys.
+    fn accept<'k>(
         &self,
         appender: Appender<'_>,
         state: State,
-        changes: u64,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
         durability: Durability,
     ) -> Result<Ticket> {
+        let changes = keys.len() as u64;
         let unsynced = appender.unsynced_changes() + changes;
+        let rev = state.rev;
+        let watched = self.watched.get().filter(|watched| watched.is_any());
+        if let Some(watched) = watched {
+            keys.for_each(|key| watched.mark(rev, key));
+        }
         let ticket = appender.accept(state, changes, durability)?;
+        if let Some(watched) = watched {
+            watched.accepted(rev, &|| self.engine.rev());
+        }
         if let (true, Durability::Batched { changes: most, .. }) = (ticket.settled, durability) {
             let due = unsynced >= u64::from(most.max(1));
             if self.threads && self.with_worker(|worker| worker.changed(due)) {

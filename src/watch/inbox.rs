@@ -1,0 +1,197 @@
+//! What the writer hands to a stream's receiver: topics that have become due, and a wake-up (SPEC.md, W-3).
+//!
+//! Apart because it is the one hand-over between threads here, and nothing else: it must not know what is read
+//! for a topic, nor who watches it. Models of it are in `loom.rs`.
+//!
+//! # Thread safety
+//! Any thread calls [`Inbox::stir`]; the holder of the append lock calls [`Inbox::mark`]; the one receiver calls
+//! the rest, under its stream's lock but for [`Inbox::sleep`].
+//!
+//! # Invariants
+//! 1. A topic's `marked` is 0 exactly when it is not due; whoever raises it from 0 says in `first` where it
+//!    becomes due, and puts it into the queue. So it is there at most once, and one swap is all that a mark
+//!    costs when it is due already.
+//! 2. Who stirs has published before; who looks has cleared `stirred` before it reads what is published. Both
+//!    fence in between (SeqCst, so one of the fences is first): either the look sees what was published, or
+//!    the stirring sees that it has been cleared, and sets it again.
+//! 3. The receiver says that it sleeps, fences, and asks whether it was stirred; who stirs says so, fences, and
+//!    asks whether the receiver sleeps. One of them sees the other.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the queue is locked for one push or one look; the receiver sleeps"
+)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use revtree_format::Revision;
+
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, fence, lock, wait, wait_while_for};
+
+/// A topic's part that the writer and the receiver share.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// The newest revision that changed its keys and that the receiver may not have read; 0: none.
+    marked: AtomicU64,
+    /// Where it became due.
+    first: AtomicU64,
+}
+
+/// What has become due in a stream.
+#[derive(Debug)]
+pub(super) struct Inbox<T> {
+    /// Something may have become readable since the last look.
+    stirred: AtomicBool,
+    sleeping: AtomicBool,
+    /// The newest revision for which the stream is on the writer's list.
+    listed: AtomicU64,
+    queue: Mutex<Queue<T>>,
+    woken: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    due: Vec<Arc<T>>,
+    waker: Option<Waker>,
+}
+
+/// Whoever has marks.
+pub(super) trait Marked {
+    fn marks(&self) -> &Marks;
+}
+
+impl Marks {
+    /// Where the topic became due: for who has taken it from the queue.
+    pub(super) fn first(&self) -> Revision {
+        // Relaxed: it was stored before the push, which the queue's lock orders.
+        Revision::new(self.first.load(Ordering::Relaxed))
+    }
+
+    /// Makes the topic due without a queue, for who keeps it from being marked meanwhile: `up_to` may have
+    /// changed its keys.
+    pub(super) fn begin(&self, up_to: Revision) {
+        self.marked.store(up_to.get().max(1), Ordering::Release);
+    }
+
+    /// Whatever is there at or below `rev` is to be read, marked or not; the receiver has the topic already.
+    pub(super) fn raise(&self, rev: Revision) {
+        self.marked.fetch_max(rev.get().max(1), Ordering::AcqRel);
+    }
+
+    /// The receiver has read up to `rev`: whether the topic is not due any more.
+    pub(super) fn settle(&self, rev: Revision) -> bool {
+        let marked = self.marked.load(Ordering::Acquire);
+        // AcqRel: what is marked from now on is pushed, behind us.
+        marked <= rev.get()
+            && self
+                .marked
+                .compare_exchange(marked, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Whether nothing that was published before may have been missed.
+    #[cfg(test)]
+    pub(super) fn is_settled(&self) -> bool {
+        self.marked.load(Ordering::Acquire) == 0
+    }
+}
+
+impl<T: Marked> Inbox<T> {
+    pub(super) fn new() -> Inbox<T> {
+        Inbox {
+            stirred: AtomicBool::new(false),
+            sleeping: AtomicBool::new(false),
+            listed: AtomicU64::new(0),
+            queue: Mutex::new(Queue {
+                due: Vec::new(),
+                waker: None,
+            }),
+            woken: Condvar::new(),
+        }
+    }
+
+    /// A key of `topic` changes at `rev`, which is not visible yet. `true`: the stream has to be stirred when it
+    /// is, and nobody has been told so before.
+    pub(super) fn mark(&self, topic: &Arc<T>, rev: Revision) -> bool {
+        let marks = topic.marks();
+        if marks.marked.swap(rev.get(), Ordering::AcqRel) == 0 {
+            marks.first.store(rev.get(), Ordering::Relaxed);
+            lock(&self.queue).due.push(Arc::clone(topic));
+        }
+        self.listed.swap(rev.get(), Ordering::Relaxed) != rev.get()
+    }
+
+    /// Something has become readable: wakes the receiver if it sleeps.
+    pub(super) fn stir(&self) {
+        // Behind what has become readable (invariant 2).
+        fence(Ordering::SeqCst);
+        if !self.stirred.load(Ordering::Relaxed) {
+            self.stirred.store(true, Ordering::Relaxed);
+            // Before the question (invariant 3).
+            fence(Ordering::SeqCst);
+        }
+        if self.sleeping.load(Ordering::Relaxed) {
+            let mut queue = lock(&self.queue);
+            self.sleeping.store(false, Ordering::Relaxed);
+            let waker = queue.waker.take();
+            self.woken.notify_all();
+            drop(queue);
+            if let Some(waker) = waker {
+                // It is its task's code, and a panic of it must not end a commit.
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
+        }
+    }
+
+    /// Begins a look: what was made readable before is seen behind this.
+    pub(super) fn look(&self) {
+        self.stirred.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes the topics that have become due.
+    pub(super) fn take_due(&self, into: &mut Vec<Arc<T>>) {
+        let mut queue = lock(&self.queue);
+        into.append(&mut queue.due);
+    }
+
+    /// Whether something may have become readable since the last look.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.stirred.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps until something may have become readable, or for so long.
+    pub(super) fn sleep(&self, time: Option<Duration>) {
+        let mut queue = lock(&self.queue);
+        // Said again before each wait: whoever stirs takes it back, and a verb may look before we do.
+        let goes_on = || {
+            self.sleeping.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            !self.is_stirred()
+        };
+        match time {
+            Some(time) => queue = wait_while_for(&self.woken, queue, time, |_| goes_on()),
+            None => {
+                while goes_on() {
+                    queue = wait(&self.woken, queue);
+                }
+            }
+        }
+        self.sleeping.store(false, Ordering::Relaxed);
+        drop(queue);
+    }
+
+    /// Leaves a waker to be called when something may have become readable; `false`: it may have already.
+    pub(super) fn leave_waker(&self, waker: &Waker) -> bool {
+        let mut queue = lock(&self.queue);
+        if !queue.waker.as_ref().is_some_and(|left| left.will_wake(waker)) {
+            queue.waker = Some(waker.clone());
+        }
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        !self.is_stirred()
+    }
+}

@@ -1,0 +1,34 @@
+//! Watching: from any retained revision, any number of watchers, none misses an event (SPEC.md, W-1 to W-11).
+//!
+//! A watcher is a cursor, not a queue. What it is given is read from the log and the tree by its receiver's
+//! thread, whether it is one revision behind or a million; the writer only says which topics have become due.
+//!
+//! | module | noun |
+//! |---|---|
+//! | `stream` | the door: a stream, its controls, its responses |
+//! | `state` | what a receiver knows of its watchers and topics |
+//! | `topic` | watchers of a stream that want the same keys in the same way |
+//! | `inbox` | the hand-over from writer to receiver |
+//! | `table`, `ranges` | which topics a key belongs to |
+//! | `registry` | all streams of a handle, and what the writer tells them |
+
+mod inbox;
+#[cfg(all(test, loom))]
+mod loom;
+mod members;
+mod ranges;
+mod registry;
+mod request;
+mod response;
+mod state;
+mod stream;
+mod table;
+#[cfg(all(test, not(miri)))]
+mod tests;
+mod topic;
+
+pub use request::{Filter, Start, WatchId, WatchRequest};
+pub use response::{EventBatch, Update, WatchResponse};
+pub use stream::{Responses, WatchControl, WatchStream};
+
+pub(crate) use registry::{Registry, WatchStats};

@@ -1,0 +1,291 @@
+//! All streams of a handle, and what the writer tells them.
+//!
+//! # Thread safety
+//! Locks are taken in this order: a stream's state, the engine's append lock, the table, an inbox's queue. The
+//! writer never takes the first; a receiver holds none but the first while it reads.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the table of topics, and who is to be woken: for the writer and for watchers that come or go"
+)]
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use revtree_format::Revision;
+
+use super::inbox::Inbox;
+use super::stream::Shared;
+use super::table::Table;
+use super::topic::Topic;
+use crate::engine::Audience;
+use crate::error::{Error, Result};
+use crate::mvcc::{Store, Watched};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+
+/// The watchers of a handle; one for all contents that it has after each other.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// Topics in the table. Raised and asked for under the append lock.
+    topics: AtomicUsize,
+    table: Mutex<Table>,
+    content: Mutex<Content>,
+    streams: Mutex<Streams>,
+    /// Receivers that wait awake.
+    spinning: AtomicUsize,
+    pub(super) counts: Counts,
+}
+
+/// What streams read.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    /// `None`: the store is closed.
+    pub(super) store: Option<Arc<Store>>,
+    /// The revision that a closed store had.
+    last: Revision,
+    /// Up to which revision each of the contents before was seen.
+    pub(super) ends: Arc<Vec<Revision>>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    by_number: HashMap<u64, Weak<Shared>>,
+    made: u64,
+    closed: bool,
+}
+
+/// Counters with etcd's meaning.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) watchers: AtomicU64,
+    /// Events received, as [`Registry::report_received`] has been told.
+    pub(super) events: AtomicU64,
+    /// Events given to receivers which have not been reported as received.
+    pub(super) pending: AtomicU64,
+}
+
+/// What [`Stats`](crate::Stats) says of watchers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WatchStats {
+    pub(crate) streams: u64,
+    pub(crate) watchers: u64,
+    pub(crate) slow: u64,
+    pub(crate) events: u64,
+    pub(crate) pending: u64,
+}
+
+impl Registry {
+    /// Of a store that has just been opened.
+    pub(crate) fn new(store: &Arc<Store>) -> Arc<Registry> {
+        let registry = Arc::new(Registry {
+            topics: AtomicUsize::new(0),
+            table: Mutex::new(Table::new(&store.engine.medium.store_id)),
+            content: Mutex::new(Content {
+                store: Some(Arc::clone(store)),
+                last: Revision::default(),
+                ends: Arc::default(),
+            }),
+            streams: Mutex::default(),
+            spinning: AtomicUsize::new(0),
+            counts: Counts::default(),
+        });
+        store.attach_watched(Announcer::new(&registry));
+        registry
+    }
+
+    /// A number for a new stream, which is listed under it.
+    pub(super) fn add_stream(&self, make: impl FnOnce(u64) -> Arc<Shared>) -> Result<Arc<Shared>> {
+        let mut streams = lock(&self.streams);
+        if streams.closed {
+            return Err(Error::Closed);
+        }
+        let number = streams.made;
+        streams.made += 1;
+        let stream = make(number);
+        streams.by_number.insert(number, Arc::downgrade(&stream));
+        Ok(stream)
+    }
+
+    pub(super) fn remove_stream(&self, number: u64) {
+        lock(&self.streams).by_number.remove(&number);
+    }
+
+    /// The revision that readers see; of a closed store the last.
+    pub(super) fn rev(&self) -> Revision {
+        let content = lock(&self.content);
+        content.store.as_ref().map_or(content.last, |store| store.engine.rev())
+    }
+
+    pub(super) fn content(&self) -> Content {
+        lock(&self.content).clone()
+    }
+
+    /// Puts a topic into the table, unless there is one of its shape: that one is given then. `begin` is
+    /// called while nothing is committed, with the newest revision that may have changed the topic's keys
+    /// without marking it.
+    pub(super) fn add_topic(
+        &self,
+        store: &Store,
+        topic: &Arc<Topic>,
+        begin: impl FnOnce(Revision),
+    ) -> Option<Arc<Topic>> {
+        store.engine.between_commits(|accepted| {
+            let mut table = lock(&self.table);
+            if let Some(found) = table.find(topic) {
+                return Some(Arc::clone(found));
+            }
+            table.insert(Arc::clone(topic));
+            // Relaxed: the append lock orders it.
+            self.topics.fetch_add(1, Ordering::Relaxed);
+            begin(accepted);
+            None
+        })
+    }
+
+    pub(super) fn remove_topic(&self, topic: &Arc<Topic>) {
+        lock(&self.table).remove(topic);
+        // The writer may look into the table for nothing once more.
+        self.topics.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Another content is in place; the old one was seen up to `end`.
+    pub(crate) fn restored(self: &Arc<Registry>, store: &Arc<Store>, end: Revision) {
+        let mut content = lock(&self.content);
+        content.store = Some(Arc::clone(store));
+        Arc::make_mut(&mut content.ends).push(end);
+        drop(content);
+        self.each_stream(|stream| stream.inbox().stir());
+    }
+
+    /// The announcer of another content, before anybody writes to it.
+    pub(crate) fn attach(self: &Arc<Registry>, store: &Store) {
+        store.attach_watched(Announcer::new(self));
+    }
+
+    /// Ends all streams: what their receivers have not been given is made, up to a bound, and then no stream
+    /// holds the store any more.
+    pub(crate) fn close(&self) {
+        lock(&self.streams).closed = true;
+        self.each_stream(Shared::end_with_store);
+        let mut content = lock(&self.content);
+        if let Some(store) = content.store.take() {
+            content.last = store.engine.rev();
+        }
+    }
+
+    /// Called before a compaction: see [`State::save_from_compaction`](super::state::State).
+    pub(crate) fn save_from_compaction(&self, compact: Revision) {
+        self.each_stream(|stream| stream.save_from_compaction(compact));
+    }
+
+    fn each_stream(&self, mut visit: impl FnMut(&Shared)) {
+        let streams: Vec<Arc<Shared>> = {
+            let streams = lock(&self.streams);
+            streams.by_number.values().filter_map(Weak::upgrade).collect()
+        };
+        streams.iter().for_each(|stream| visit(stream));
+    }
+
+    /// etcd's `ReportEventReceived`.
+    pub(crate) fn report_received(&self, events: u64) {
+        let taken = |pending: u64| Some(pending.saturating_sub(events));
+        let pending = &self.counts.pending;
+        let _ = pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
+        self.counts.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> WatchStats {
+        let mut stats = WatchStats {
+            watchers: self.counts.watchers.load(Ordering::Relaxed),
+            events: self.counts.events.load(Ordering::Relaxed),
+            pending: self.counts.pending.load(Ordering::Relaxed),
+            ..WatchStats::default()
+        };
+        self.each_stream(|stream| {
+            stats.streams += 1;
+            stats.slow += stream.slow();
+        });
+        stats
+    }
+
+    /// A permit to wait awake; few have one, since others need the processors.
+    pub(super) fn may_spin(&self) -> Option<Spinning<'_>> {
+        let spinning = self.spinning.fetch_add(1, Ordering::Relaxed);
+        let permit = Spinning(self);
+        (spinning == 0).then_some(permit)
+    }
+}
+
+/// Held by who waits awake.
+pub(super) struct Spinning<'r>(&'r Registry);
+
+impl Drop for Spinning<'_> {
+    fn drop(&mut self) {
+        self.0.spinning.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells the streams what happens to one content.
+#[derive(Debug)]
+struct Announcer {
+    registry: Arc<Registry>,
+    /// Streams that the open commit has marked.
+    told: Mutex<Vec<Arc<Inbox<Topic>>>>,
+    /// Streams to be woken when their revision is visible, in ascending order.
+    due: Mutex<VecDeque<(Revision, Arc<Inbox<Topic>>)>>,
+}
+
+impl Announcer {
+    fn new(registry: &Arc<Registry>) -> Arc<Announcer> {
+        Arc::new(Announcer {
+            registry: Arc::clone(registry),
+            told: Mutex::default(),
+            due: Mutex::default(),
+        })
+    }
+}
+
+impl Watched for Announcer {
+    fn is_any(&self) -> bool {
+        self.registry.topics.load(Ordering::Relaxed) > 0
+    }
+
+    fn mark(&self, rev: Revision, key: &[u8]) {
+        let table = lock(&self.registry.table);
+        let mut told = None;
+        table.containing(key, |topic| {
+            if topic.inbox().mark(topic, rev) {
+                let told = told.get_or_insert_with(|| lock(&self.told));
+                told.push(Arc::clone(topic.inbox()));
+            }
+        });
+    }
+
+    fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {
+        let mut told = std::mem::take(&mut *lock(&self.told));
+        if told.is_empty() {
+            return;
+        }
+        if visible() >= rev {
+            told.iter().for_each(|inbox| inbox.stir());
+            told.clear();
+            // Only for its memory: the writer's turn is ours.
+            *lock(&self.told) = told;
+            return;
+        }
+        lock(&self.due).extend(told.into_iter().map(|inbox| (rev, inbox)));
+        // Whoever has published meanwhile may have looked before we listed them.
+        self.published(visible());
+    }
+}
+
+impl Audience for Announcer {
+    fn published(&self, rev: Revision) {
+        let visible = {
+            let mut due = lock(&self.due);
+            let visible = due.partition_point(|(at, _)| *at <= rev);
+            due.drain(..visible).collect::<Vec<_>>()
+        };
+        visible.iter().for_each(|(_, inbox)| inbox.stir());
+    }
+}
