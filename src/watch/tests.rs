@@ -1,0 +1,1 @@
+//! Whole streams against what the store says of its changes, with verbs and writes drawn by chance.
