@@ -1,6 +1,6 @@
 //! `compare`: etcd's workloads on revtree and on the engines one would pick instead, in one run.
 //!
-//! Workloads A to G and I, each by its own file in `workloads`:
+//! Workloads A to I, each by its own file in `workloads`:
 //!
 //! | | |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | E | a hash of the whole history |
 //! | F | compaction beside a writer and a reader |
 //! | G | open after a clean close, to the first read |
+//! | H0 to H4, HI, HM | watchers, beside recorded figures of etcd (`etcd*`) |
 //! | I | disk and memory |
 //!
 //! **Same bytes.** Keys of 35 and values of 512 bytes, each key five times in one random order,

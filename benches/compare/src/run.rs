@@ -6,6 +6,8 @@ use std::process::{self, Command, Stdio};
 use std::time::Instant;
 
 use crate::report::{Report, Sample};
+#[cfg(feature = "revtree")]
+use crate::workloads::{WATCHING, watch::ETCD};
 use crate::workloads::{RECORD_BYTES, Stage};
 use crate::{Args, Result, machine};
 
@@ -55,19 +57,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let turn = usize::try_from(pass)? % engines.len();
         let in_turn: Vec<&String> = engines[turn..].iter().chain(&engines[..turn]).collect();
         for stage in Stage::of(&args.workloads()) {
-            for engine in in_turn
-                .iter()
-                .filter(|&&engine| (engine == "raw") == (stage == Stage::Raw))
-            {
+            for engine in in_turn.iter().filter(|engine| stage.is_of(engine)) {
                 samples.extend(run_stage(args, engine, stage, &dir.0)?);
             }
         }
         for engine in &engines {
-            fs::remove_dir_all(dir.0.join(engine))?;
+            let dir = dir.0.join(engine);
+            if dir.exists() {
+                fs::remove_dir_all(dir)?;
+            }
         }
     }
+    let mut columns = engines;
+    #[cfg(feature = "revtree")]
+    if samples.iter().any(|sample| WATCHING.contains(&&*sample.workload)) {
+        columns.push(ETCD_RECORDED.to_owned());
+        samples.extend(recorded(&samples));
+    }
     let report = Report::of(&samples);
-    print!("{}", report.table(&engines));
+    print!("{}", report.table(&columns));
     println!(
         "\nmedians; ratios above 1: revtree is better; {:.0?} in all",
         start.elapsed()
@@ -76,6 +84,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         fs::write(file, report.json_lines())?;
     }
     Ok(())
+}
+
+/// The column of figures that were not measured in this run.
+#[cfg(feature = "revtree")]
+const ETCD_RECORDED: &str = "etcd*";
+
+/// What was recorded of etcd for the workloads that have been run.
+#[cfg(feature = "revtree")]
+fn recorded(samples: &[Sample]) -> Vec<Sample> {
+    let was_run = |workload: &str| samples.iter().any(|sample| sample.workload == workload);
+    let known = ETCD.iter().filter(|(workload, ..)| was_run(workload));
+    let sample = |(workload, metric, unit, value): &(&str, &str, &str, f64)| Sample {
+        engine: ETCD_RECORDED.to_owned(),
+        workload: (*workload).to_owned(),
+        metric: (*metric).to_owned(),
+        unit: (*unit).to_owned(),
+        value: *value,
+    };
+    known.map(sample).collect()
 }
 
 /// One stage of one engine, in a process and a directory of its own; its figures.

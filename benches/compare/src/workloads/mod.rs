@@ -22,9 +22,16 @@ mod mixed;
 mod puts;
 mod reads;
 mod txns;
+#[cfg(feature = "revtree")]
+pub(crate) mod watch;
 
 /// The workloads, in the order of the table's rows.
-pub(crate) const WORKLOADS: &[&str] = &["A", "A2", "A3", "B", "B2", "C", "D", "E", "F", "G", "I"];
+pub(crate) const WORKLOADS: &[&str] = &[
+    "A", "A2", "A3", "B", "B2", "C", "D", "E", "F", "G", "H0", "H1", "H2", "H3", "H4", "HI", "HM", "I",
+];
+
+/// Those of watchers, which only revtree has.
+pub(crate) const WATCHING: &[&str] = &["H0", "H1", "H2", "H3", "H4", "HI", "HM"];
 
 /// Bytes of a revision as the peers encode it; rates of E count them for every engine.
 pub(crate) const RECORD_BYTES: u64 = 598;
@@ -74,6 +81,7 @@ pub(crate) enum Stage {
     Load,
     Work,
     Compact,
+    Watch,
     Raw,
 }
 
@@ -92,8 +100,20 @@ impl Stage {
         if wants(&["F"]) {
             stages.push(Stage::Compact);
         }
+        if wants(WATCHING) {
+            stages.push(Stage::Watch);
+        }
         stages.push(Stage::Raw);
         stages
+    }
+
+    /// Whether an engine has the stage.
+    pub(crate) fn is_of(self, engine: &str) -> bool {
+        match self {
+            Stage::Raw => engine == "raw",
+            Stage::Watch => engine == "revtree",
+            Stage::Load | Stage::Work | Stage::Compact => engine != "raw",
+        }
     }
 }
 
@@ -137,6 +157,10 @@ pub(crate) fn run<E: Engine>(stage: Stage, context: &Context<'_>) -> Result<()> 
         Stage::Load => load::run::<E>(context),
         Stage::Work => work::<E>(context),
         Stage::Compact => compact::run::<E>(context),
+        #[cfg(feature = "revtree")]
+        Stage::Watch => watch::run(context),
+        #[cfg(not(feature = "revtree"))]
+        Stage::Watch => Err("only revtree has watchers".into()),
         Stage::Raw => Err("the raw limits are not an engine".into()),
     }
 }
