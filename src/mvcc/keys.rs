@@ -20,12 +20,22 @@ pub struct KeyRange(Keys);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Keys {
-    Single(Vec<u8>),
-    /// From the first on, up to but not with the second.
-    Span(Vec<u8>, Option<Vec<u8>>),
+    Single(Box<[u8]>),
+    Span(Box<Span>),
+}
+
+/// From `start` on, up to but not with `end`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Span {
+    start: Vec<u8>,
+    end: Option<Vec<u8>>,
 }
 
 impl KeyRange {
+    fn span(start: Vec<u8>, end: Option<Vec<u8>>) -> KeyRange {
+        KeyRange(Keys::Span(Box::new(Span { start, end })))
+    }
+
     /// Exactly `key`.
     ///
     /// ```
@@ -35,7 +45,7 @@ impl KeyRange {
     /// assert_eq!(range, KeyRange::from("a"));
     /// ```
     pub fn single(key: impl AsRef<[u8]>) -> KeyRange {
-        KeyRange(Keys::Single(key.as_ref().to_vec()))
+        KeyRange(Keys::Single(key.as_ref().into()))
     }
 
     /// Keys `k` with `start <= k < end`.
@@ -47,10 +57,7 @@ impl KeyRange {
     /// assert_eq!(range, KeyRange::from("b".."d"));
     /// ```
     pub fn between(start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> KeyRange {
-        KeyRange(Keys::Span(
-            start.as_ref().to_vec(),
-            Some(end.as_ref().to_vec()),
-        ))
+        KeyRange::span(start.as_ref().to_vec(), Some(end.as_ref().to_vec()))
     }
 
     /// Keys `k` with `start <= k` (etcd's `WithFromKey`).
@@ -61,7 +68,7 @@ impl KeyRange {
     /// assert!(range.contains(b"b") && range.contains(b"\xff") && !range.contains(b"a"));
     /// ```
     pub fn at_least(start: impl AsRef<[u8]>) -> KeyRange {
-        KeyRange(Keys::Span(start.as_ref().to_vec(), None))
+        KeyRange::span(start.as_ref().to_vec(), None)
     }
 
     /// Keys that begin with `prefix` (etcd's `WithPrefix`).
@@ -80,7 +87,7 @@ impl KeyRange {
             end[last] += 1;
             end
         });
-        KeyRange(Keys::Span(start, end))
+        KeyRange::span(start, end)
     }
 
     /// Every key.
@@ -95,7 +102,7 @@ impl KeyRange {
     /// ```
     #[must_use]
     pub fn all() -> KeyRange {
-        KeyRange(Keys::Span(Vec::new(), None))
+        KeyRange::span(Vec::new(), None)
     }
 
     /// etcd's pair of key and range end: `None` is the key alone, an empty end is from the key on,
@@ -126,8 +133,9 @@ impl KeyRange {
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         match &self.0 {
-            Keys::Single(only) => only == key,
-            Keys::Span(start, end) => {
+            Keys::Single(only) => **only == *key,
+            Keys::Span(span) => {
+                let Span { start, end } = &**span;
                 key >= start.as_slice() && end.as_ref().is_none_or(|end| key < end.as_slice())
             }
         }
@@ -145,14 +153,14 @@ impl KeyRange {
     /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        matches!(&self.0, Keys::Span(start, Some(end)) if end <= start)
+        matches!(&self.0, Keys::Span(span) if span.end.as_ref().is_some_and(|end| *end <= span.start))
     }
 
     /// The one key, if it is a single one.
     pub(crate) fn as_single(&self) -> Option<&[u8]> {
         match &self.0 {
             Keys::Single(key) => Some(key),
-            Keys::Span(..) => None,
+            Keys::Span(_) => None,
         }
     }
 
@@ -160,11 +168,10 @@ impl KeyRange {
     pub(crate) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         match &self.0 {
             Keys::Single(key) => (Bound::Included(key), Bound::Included(key)),
-            Keys::Span(start, end) => {
-                let end = end
-                    .as_ref()
-                    .map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
-                (Bound::Included(start), end)
+            Keys::Span(span) => {
+                let end = span.end.as_ref();
+                let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+                (Bound::Included(&span.start), end)
             }
         }
     }
@@ -184,8 +191,13 @@ impl From<KeyRange> for Shown {
     fn from(range: KeyRange) -> Shown {
         match range.0 {
             Keys::Single(key) => Shown::Single(key.into()),
-            Keys::Span(start, None) => Shown::AtLeast(start.into()),
-            Keys::Span(start, Some(end)) => Shown::Between(start.into(), end.into()),
+            Keys::Span(span) => match *span {
+                Span { start, end: None } => Shown::AtLeast(start.into()),
+                Span {
+                    start,
+                    end: Some(end),
+                } => Shown::Between(start.into(), end.into()),
+            },
         }
     }
 }
@@ -216,7 +228,7 @@ impl From<&str> for KeyRange {
 
 impl From<String> for KeyRange {
     fn from(key: String) -> KeyRange {
-        KeyRange(Keys::Single(key.into_bytes()))
+        KeyRange(Keys::Single(key.into_bytes().into()))
     }
 }
 
@@ -240,7 +252,7 @@ impl<const N: usize> From<&[u8; N]> for KeyRange {
 
 impl From<Vec<u8>> for KeyRange {
     fn from(key: Vec<u8>) -> KeyRange {
-        KeyRange(Keys::Single(key))
+        KeyRange(Keys::Single(key.into()))
     }
 }
 

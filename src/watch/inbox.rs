@@ -8,9 +8,9 @@
 //! the rest, under its stream's lock but for [`Inbox::sleep`].
 //!
 //! # Invariants
-//! 1. A topic's `marked` is 0 exactly when it is not due; whoever raises it from 0 says in `first` where it
-//!    becomes due, and puts it into the queue. So it is there at most once, and one swap is all that a mark
-//!    costs when it is due already.
+//! 1. A topic's mark is 0 exactly when it is not due; whoever raises it from 0 puts it into the queue, with the
+//!    revision where it becomes due. So it is there at most once, and one swap is all that a mark costs when it
+//!    is due already.
 //! 2. Who stirs has published before; who looks has cleared `stirred` before it reads what is published. Both
 //!    fence in between (SeqCst, so one of the fences is first): either the look sees what was published, or
 //!    the stirring sees that it has been cleared, and sets it again.
@@ -36,8 +36,6 @@ use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, fence, lock, 
 pub(super) struct Marks {
     /// The newest revision that changed its keys and that the receiver may not have read; 0: none.
     marked: AtomicU64,
-    /// Where it became due.
-    first: AtomicU64,
 }
 
 /// What has become due in a stream.
@@ -54,7 +52,8 @@ pub(super) struct Inbox<T> {
 
 #[derive(Debug)]
 struct Queue<T> {
-    due: Vec<Arc<T>>,
+    /// Topics, and where each became due.
+    due: Vec<(Arc<T>, Revision)>,
     waker: Option<Waker>,
 }
 
@@ -64,12 +63,6 @@ pub(super) trait Marked {
 }
 
 impl Marks {
-    /// Where the topic became due: for who has taken it from the queue.
-    pub(super) fn first(&self) -> Revision {
-        // Relaxed: it was stored before the push, which the queue's lock orders.
-        Revision::new(self.first.load(Ordering::Relaxed))
-    }
-
     /// Makes the topic due without a queue, for who keeps it from being marked meanwhile: `up_to` may have
     /// changed its keys.
     pub(super) fn begin(&self, up_to: Revision) {
@@ -118,8 +111,7 @@ impl<T: Marked> Inbox<T> {
     pub(super) fn mark(&self, topic: &Arc<T>, rev: Revision) -> bool {
         let marks = topic.marks();
         if marks.marked.swap(rev.get(), Ordering::AcqRel) == 0 {
-            marks.first.store(rev.get(), Ordering::Relaxed);
-            lock(&self.queue).due.push(Arc::clone(topic));
+            lock(&self.queue).due.push((Arc::clone(topic), rev));
         }
         self.listed.swap(rev.get(), Ordering::Relaxed) != rev.get()
     }
@@ -152,8 +144,8 @@ impl<T: Marked> Inbox<T> {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes the topics that have become due.
-    pub(super) fn take_due(&self, into: &mut Vec<Arc<T>>) {
+    /// Takes the topics that have become due, and where.
+    pub(super) fn take_due(&self, into: &mut Vec<(Arc<T>, Revision)>) {
         let mut queue = lock(&self.queue);
         into.append(&mut queue.due);
     }

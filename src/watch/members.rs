@@ -6,7 +6,7 @@ pub(super) enum Members {
     #[default]
     Nobody,
     One(i64),
-    Many(Vec<i64>),
+    Many(Box<Vec<i64>>),
 }
 
 impl Members {
@@ -15,7 +15,7 @@ impl Members {
         let place = self.as_slice().len();
         match self {
             Members::Nobody => *self = Members::One(id),
-            Members::One(first) => *self = Members::Many(vec![*first, id]),
+            Members::One(first) => *self = Members::Many(Box::new(vec![*first, id])),
             Members::Many(ids) => ids.push(id),
         }
         u32::try_from(place).expect("a watcher takes more than a byte")

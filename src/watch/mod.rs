@@ -8,6 +8,7 @@
 //! | `stream` | the door: a stream, its controls, its responses |
 //! | `state` | what a receiver knows of its watchers and topics |
 //! | `topic` | watchers of a stream that want the same keys in the same way |
+//! | `members`, `places` | who belongs to a topic; topics by number |
 //! | `inbox` | the hand-over from writer to receiver |
 //! | `table`, `ranges` | which topics a key belongs to |
 //! | `registry` | all streams of a handle, and what the writer tells them |
@@ -16,6 +17,7 @@ mod inbox;
 #[cfg(all(test, loom))]
 mod loom;
 mod members;
+mod places;
 mod ranges;
 mod registry;
 mod request;

@@ -20,6 +20,7 @@ use revtree_format::Revision;
 
 use super::inbox::{Inbox, Marked};
 use super::members::Members;
+use super::places::Places;
 use super::registry::{Content, Registry};
 use super::request::{Filter, Filters, Start, WatchId, WatchRequest};
 use super::response::{EventBatch, Update, WatchResponse};
@@ -39,7 +40,6 @@ const LAST_BYTES: usize = 4 << 20;
 /// See the head of the module.
 #[derive(Debug)]
 pub(super) struct State {
-    number: u64,
     inbox: Arc<Inbox<Topic>>,
     watchers: HashMap<i64, Watcher, BuildHasherDefault<DefaultHasher>>,
     /// The next id that is chosen.
@@ -48,9 +48,7 @@ pub(super) struct State {
     serial: u32,
     /// Watchers that ended by themselves.
     retired: HashSet<i64>,
-    topics: Vec<Option<TopicState>>,
-    /// Free places of `topics`.
-    free: Vec<u32>,
+    topics: Places<TopicState>,
     /// Due topics to be read, round and round.
     ready: VecDeque<u32>,
     /// Topics that are due from a revision on that is not visible yet.
@@ -72,7 +70,7 @@ pub(super) struct State {
     visible: Revision,
     ended: bool,
     /// Kept for its memory.
-    due: Vec<Arc<Topic>>,
+    due: Vec<(Arc<Topic>, Revision)>,
 }
 
 #[derive(Debug)]
@@ -93,8 +91,8 @@ enum Began {
     /// With what is new: in step from the beginning.
     Now,
     Past,
-    /// With a revision that was not there yet, and before which it is not told of progress.
-    Future(Revision),
+    /// With a revision that was not there yet, and before which it is not told of progress: its first.
+    Future,
 }
 
 #[derive(Debug)]
@@ -161,16 +159,14 @@ impl Unfiltered {
 }
 
 impl State {
-    pub(super) fn new(number: u64, inbox: Arc<Inbox<Topic>>, content: &Content) -> State {
+    pub(super) fn new(inbox: Arc<Inbox<Topic>>, content: &Content) -> State {
         State {
-            number,
             inbox,
             watchers: HashMap::default(),
             next_id: 0,
             serial: 0,
             retired: HashSet::new(),
-            topics: Vec::new(),
-            free: Vec::new(),
+            topics: Places::default(),
             ready: VecDeque::new(),
             beyond: BinaryHeap::new(),
             catching_up: VecDeque::new(),
@@ -210,10 +206,10 @@ impl State {
         };
         let began = match request.start {
             Start::Now => Began::Now,
-            _ if from > self.visible => Began::Future(from),
+            _ if from > self.visible => Began::Future,
             _ => Began::Past,
         };
-        if let Began::Future(from) = began {
+        if began == Began::Future {
             *self.future.entry(from).or_default() += 1;
         }
         self.serial = self.serial.wrapping_add(1);
@@ -330,7 +326,7 @@ impl State {
             Stage::Due if topic.cursor > self.visible => 0,
             Stage::Due | Stage::CatchingUp => topic.members.as_slice().len() as u64,
         };
-        self.topics.iter().flatten().map(of).sum()
+        self.topics.iter().map(of).sum()
     }
 
     // ---- receiving ---------------------------------------------------------------------------------------
@@ -531,7 +527,7 @@ impl State {
     }
 
     fn members(&self, index: u32) -> Vec<Member> {
-        let topic = self.topics.get(index as usize).and_then(Option::as_ref);
+        let topic = self.topics.get(index);
         let ids = topic.map_or(&[][..], |topic| topic.members.as_slice());
         let member = |id: &i64| self.watchers.get(id).map(|watcher| (*id, watcher.serial));
         ids.iter().filter_map(member).collect()
@@ -589,7 +585,7 @@ impl State {
         let Some(watcher) = self.watchers.get(&id) else {
             return false;
         };
-        let begun = !matches!(watcher.began, Began::Future(from) if from > visible);
+        let begun = watcher.began != Began::Future || watcher.from <= visible;
         let index = watcher.topic;
         let topic = self.topic(index);
         begun
@@ -613,13 +609,12 @@ impl State {
         let mut due = std::mem::take(&mut self.due);
         self.inbox.take_due(&mut due);
         let end = content.ends.get(self.content).copied();
-        for shared in due.drain(..) {
+        for (shared, mut first) in due.drain(..) {
             let index = shared.index;
             let Some(topic) = self.topic(index) else { continue };
             if !Arc::ptr_eq(&topic.shared, &shared) || topic.stage != Stage::Idle {
                 continue;
             }
-            let mut first = shared.marks().first();
             if let Some(end) = end {
                 // It may be a revision of the new content; of the old one all was given but what is behind.
                 first = first.min(end.next());
@@ -652,8 +647,7 @@ impl State {
         self.beyond.clear();
         self.ready.clear();
         let visible = self.visible;
-        for (index, topic) in (0u32..).zip(&mut self.topics) {
-            let Some(topic) = topic else { continue };
+        for (index, topic) in self.topics.numbered() {
             match topic.stage {
                 Stage::CatchingUp => continue,
                 Stage::Idle => topic.cursor = topic.cursor.max(end.next()),
@@ -668,23 +662,18 @@ impl State {
     // ---- topics ------------------------------------------------------------------------------------------
 
     fn topic(&mut self, index: u32) -> Option<&mut TopicState> {
-        self.topics.get_mut(index as usize)?.as_mut()
+        self.topics.get_mut(index)
     }
 
     /// A topic of its own for a watcher that begins at `cursor`.
     fn add_topic(&mut self, shape: Shape, cursor: Revision) -> u32 {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.topics.push(None);
-            u32::try_from(self.topics.len() - 1).expect("a watcher takes more than a byte")
-        });
         let inbox = Arc::clone(&self.inbox);
-        self.topics[index as usize] = Some(TopicState {
-            shared: Arc::new(Topic::new(shape, index, self.number, inbox)),
+        self.topics.add(|index| TopicState {
+            shared: Arc::new(Topic::new(shape, index, inbox)),
             cursor,
             stage: Stage::CatchingUp,
             members: Members::default(),
-        });
-        index
+        })
     }
 
     /// A topic whose watchers have been given all that is visible: they join the one of its shape that the
@@ -714,8 +703,7 @@ impl State {
             self.raise_from(id, cursor);
             self.add_member(found.index, id);
         }
-        self.topics[index as usize] = None;
-        self.free.push(index);
+        self.topics.remove(index);
     }
 
     /// Somebody joins who begins before the topic's cursor, which a restore may have left above what is
@@ -734,8 +722,13 @@ impl State {
     }
 
     fn raise_from(&mut self, id: i64, to: Revision) {
-        if let Some(watcher) = self.watchers.get_mut(&id) {
-            watcher.from = watcher.from.max(to);
+        let Some(watcher) = self.watchers.get_mut(&id).filter(|watcher| watcher.from < to) else {
+            return;
+        };
+        let (before, began) = (std::mem::replace(&mut watcher.from, to), watcher.began);
+        if began == Began::Future && before > self.visible {
+            self.no_longer_awaits(before);
+            *self.future.entry(to).or_default() += 1;
         }
     }
 
@@ -752,18 +745,22 @@ impl State {
             return;
         };
         registry.counts.watchers.fetch_sub(1, Ordering::Relaxed);
-        if let Began::Future(from) = watcher.began
-            && let Some(count) = self.future.get_mut(&from)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.future.remove(&from);
-            }
+        if watcher.began == Began::Future {
+            self.no_longer_awaits(watcher.from);
         }
         let topic = self.topic(watcher.topic);
         let moved = topic.and_then(|topic| topic.members.remove(watcher.place));
         if let Some(moved) = moved.and_then(|id| self.watchers.get_mut(&id)) {
             moved.place = watcher.place;
+        }
+    }
+
+    fn no_longer_awaits(&mut self, rev: Revision) {
+        if let Some(count) = self.future.get_mut(&rev) {
+            *count -= 1;
+            if *count == 0 {
+                self.future.remove(&rev);
+            }
         }
     }
 
@@ -779,13 +776,12 @@ impl State {
             self.ready.retain(|ready| *ready != index);
             self.catching_up.retain(|old| *old != index);
         }
-        self.topics[index as usize] = None;
-        self.free.push(index);
+        self.topics.remove(index);
     }
 
     fn end_topics(&mut self, registry: &Registry) {
         self.ended = true;
-        for topic in self.topics.drain(..).flatten() {
+        for topic in std::mem::take(&mut self.topics).iter() {
             if topic.stage != Stage::CatchingUp {
                 registry.remove_topic(&topic.shared);
             }
@@ -795,7 +791,6 @@ impl State {
         self.ready.clear();
         self.beyond.clear();
         self.catching_up.clear();
-        self.free.clear();
     }
 
     fn end_watchers(&mut self, registry: &Registry) {

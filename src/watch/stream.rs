@@ -132,7 +132,7 @@ impl WatchStream {
                 registry: Arc::clone(registry),
                 number,
                 inbox: Arc::clone(&inbox),
-                state: Mutex::new(State::new(number, inbox, &registry.content())),
+                state: Mutex::new(State::new(inbox, &registry.content())),
             })
         })?;
         Ok(WatchStream {

@@ -16,7 +16,7 @@ pub(super) struct Table {
     /// By the hash of their key; mostly there is one for a hash.
     keys: HashMap<u64, Arc<Topic>, BuildHasherDefault<Hashed>>,
     /// The others, by hash, stream and index.
-    more: BTreeMap<(u64, u64, u32), Arc<Topic>>,
+    more: BTreeMap<(u64, usize, u32), Arc<Topic>>,
     ranges: Ranges,
 }
 
@@ -54,7 +54,7 @@ impl Table {
         if !self.keys.is_empty() {
             let hash = self.hasher.hash(key);
             if let Some(first) = self.keys.get(&hash) {
-                let more = self.more_of(hash, 0, u64::MAX).map(|(_, topic)| topic);
+                let more = self.more_of(hash, 0, usize::MAX).map(|(_, topic)| topic);
                 for topic in std::iter::once(first).chain(more) {
                     // Two keys may have one hash.
                     if topic.keys().as_single() == Some(key) {
@@ -107,7 +107,7 @@ impl Table {
             self.more.remove(&(hash, topic.stream(), topic.index));
             return;
         }
-        let next = self.more_of(hash, 0, u64::MAX).next().map(|(at, _)| *at);
+        let next = self.more_of(hash, 0, usize::MAX).next().map(|(at, _)| *at);
         match next.and_then(|at| self.more.remove(&at)) {
             Some(next) => self.keys.insert(hash, next),
             None => self.keys.remove(&hash),
@@ -117,9 +117,9 @@ impl Table {
     fn more_of(
         &self,
         hash: u64,
-        first: u64,
-        last: u64,
-    ) -> impl Iterator<Item = (&(u64, u64, u32), &Arc<Topic>)> {
+        first: usize,
+        last: usize,
+    ) -> impl Iterator<Item = (&(u64, usize, u32), &Arc<Topic>)> {
         self.more.range((hash, first, 0)..=(hash, last, u32::MAX))
     }
 }

@@ -21,18 +21,15 @@ pub(super) struct Topic {
     shape: Shape,
     /// Where it stands in its stream's list.
     pub(super) index: u32,
-    /// Number of its stream.
-    stream: u64,
     marks: Marks,
     inbox: Arc<Inbox<Topic>>,
 }
 
 impl Topic {
-    pub(super) fn new(shape: Shape, index: u32, stream: u64, inbox: Arc<Inbox<Topic>>) -> Topic {
+    pub(super) fn new(shape: Shape, index: u32, inbox: Arc<Inbox<Topic>>) -> Topic {
         Topic {
             shape,
             index,
-            stream,
             marks: Marks::default(),
             inbox,
         }
@@ -46,8 +43,9 @@ impl Topic {
         &self.shape
     }
 
-    pub(super) fn stream(&self) -> u64 {
-        self.stream
+    /// What tells its stream from others that live.
+    pub(super) fn stream(&self) -> usize {
+        Arc::as_ptr(&self.inbox).addr()
     }
 
     pub(super) fn inbox(&self) -> &Arc<Inbox<Topic>> {
@@ -58,7 +56,7 @@ impl Topic {
     pub(super) fn order(&self, other: &Topic) -> Ordering {
         let place = |topic: &Topic| {
             let prev = topic.shape.prev == AskedPrev::Yes;
-            (topic.stream, prev, topic.shape.bytes_max)
+            (topic.stream(), prev, topic.shape.bytes_max)
         };
         place(self).cmp(&place(other))
     }

@@ -1,4 +1,4 @@
-//! Memory of the key index: per key, as the store says it, and none for further revisions.
+//! Memory of the key index: per key, as the store says it, and none for further revisions; and of watchers.
 //!
 //! A program of its own with one test, because it counts every allocation of the process.
 
@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use revtree::{Db, Durability, Options};
+use revtree::{Db, Durability, Options, Start};
 
 /// Bytes allocated and not freed.
 static HELD: AtomicI64 = AtomicI64::new(0);
@@ -90,7 +90,7 @@ fn check_index(what: &str, db: &Db, taken: i64) {
 /// At most 100 bytes a key of 35 bytes, which is what `stats` says within a tenth; at most 16 bytes for
 /// each further revision of the same keys.
 #[test]
-fn the_index_takes_100_bytes_a_key_and_none_for_revisions() {
+fn the_index_takes_100_bytes_a_key_and_none_for_revisions_and_a_watcher_256() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let durability = Durability::Batched {
@@ -125,4 +125,31 @@ fn the_index_takes_100_bytes_a_key_and_none_for_revisions() {
     let db = open();
     let loaded = held() - closed - (empty - start);
     check_index("loaded", &db, loaded);
+    check_watchers(&db);
+}
+
+/// W-11: at most 256 bytes a watcher of a key of its own, and less of one that shares its key, also once an event
+/// has passed each; and nothing is left of those that are gone.
+fn check_watchers(db: &Db) {
+    let watchers = 100_000;
+    for (what, most, key_of) in [
+        ("own keys", 256, key as fn(u64) -> String),
+        ("one key", 80, |_| key(0)),
+    ] {
+        let before = held();
+        let mut stream = db.watch_stream().unwrap();
+        for n in 0..watchers {
+            stream.watch(&key_of(n), Start::Now).unwrap();
+        }
+        let each = (held() - before) / i64::try_from(watchers).unwrap();
+        eprintln!("{what}: {each} bytes a watcher");
+        assert!(each <= most, "{what}: {each}");
+        db.put(key(0), "x").unwrap();
+        assert!(stream.try_recv().unwrap().is_some(), "{what}");
+        drop(stream);
+        let left = held() - before;
+        // The table keeps its room, by the power of two.
+        assert!(left < 5_000_000, "{what}: {left}");
+    }
+    assert_eq!(db.stats().watchers, 0);
 }
