@@ -1,0 +1,174 @@
+//! Models of the hand-over from the writer to a receiver, explored by loom. A wake-up that is lost is a deadlock
+//! there, a change that is missed an assertion.
+
+use std::sync::Arc;
+
+use revtree_format::Revision;
+
+use super::due::Due;
+use super::inbox::{Inbox, Marked, Marks};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock, model, thread};
+
+#[derive(Default)]
+struct Topic(Marks);
+
+impl Marked for Topic {
+    fn marks(&self) -> &Marks {
+        &self.0
+    }
+}
+
+/// A stream with one topic, over a store that is only its visible revision.
+struct Stream {
+    inbox: Inbox<Topic>,
+    topic: Arc<Topic>,
+    visible: AtomicU64,
+    receiver: Mutex<Receiver>,
+}
+
+/// What the stream's lock guards: where the topic is read next, and what has been read.
+struct Receiver {
+    cursor: u64,
+    is_due: bool,
+    read: Vec<u64>,
+}
+
+impl Stream {
+    fn new() -> Arc<Stream> {
+        Arc::new(Stream {
+            inbox: Inbox::new(),
+            topic: Arc::new(Topic::default()),
+            visible: AtomicU64::new(1),
+            receiver: Mutex::new(Receiver {
+                cursor: 2,
+                is_due: false,
+                read: Vec::new(),
+            }),
+        })
+    }
+
+    /// A commit of a store whose commits are visible at once.
+    fn commit(&self, rev: u64) {
+        self.inbox.mark(&self.topic, Revision::new(rev));
+        self.visible.fetch_max(rev, Ordering::AcqRel);
+        self.inbox.stir();
+    }
+
+    /// As `State::open_store` and `State::read`: every revision changes the topic's key.
+    fn look(&self) {
+        let mut receiver = lock(&self.receiver);
+        self.inbox.look();
+        let visible = self.visible.load(Ordering::Acquire);
+        let mut due = Vec::new();
+        self.inbox.take_due(&mut due);
+        for (_, first) in due {
+            if !receiver.is_due {
+                receiver.cursor = receiver.cursor.max(first.get());
+                receiver.is_due = true;
+            }
+        }
+        if receiver.is_due {
+            let read = receiver.cursor..=visible;
+            receiver.cursor = receiver.cursor.max(visible + 1);
+            receiver.read.extend(read);
+            receiver.is_due = !self.topic.0.settle(Revision::new(visible));
+        }
+    }
+
+    /// Receives up to `last`.
+    fn receive(&self, last: u64) {
+        loop {
+            self.look();
+            if lock(&self.receiver).read.last() == Some(&last) {
+                return;
+            }
+            self.inbox.sleep(None);
+        }
+    }
+
+    fn check(&self, last: u64) {
+        let receiver = lock(&self.receiver);
+        assert_eq!(receiver.read, (2..=last).collect::<Vec<_>>());
+    }
+}
+
+/// Two commits while a receiver goes to sleep and wakes: each is read once, and no wake-up is lost.
+#[test]
+fn a_receiver_is_woken_for_each_commit() {
+    model(3, || {
+        let stream = Stream::new();
+        let receiver = {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || stream.receive(3))
+        };
+        stream.commit(2);
+        stream.commit(3);
+        receiver.join().expect("no assertion in it");
+        stream.check(3);
+    });
+}
+
+/// Another thread's verb looks in between, which takes the stirring away from the receiver that sleeps: it gives
+/// it back.
+#[test]
+fn a_verb_does_not_take_a_wake_up_away() {
+    model(2, || {
+        let stream = Stream::new();
+        let receiver = {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || stream.receive(2))
+        };
+        let verb = {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || {
+                stream.look();
+                stream.inbox.stir();
+            })
+        };
+        stream.commit(2);
+        verb.join().expect("no assertion in it");
+        receiver.join().expect("no assertion in it");
+        stream.check(2);
+    });
+}
+
+/// A commit that is not visible when it is accepted: the writer lists the stream, another thread publishes.
+/// Whichever comes first, the receiver is woken when the revision is visible, and reads nothing before.
+#[test]
+fn a_commit_that_is_published_later_wakes() {
+    model(3, || {
+        let stream = Stream::new();
+        let due = Arc::new(Due::new());
+        let accepted = Arc::new(AtomicU64::new(1));
+        let receiver = {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || stream.receive(2))
+        };
+        let publisher = {
+            let (stream, due, accepted) =
+                (Arc::clone(&stream), Arc::clone(&due), Arc::clone(&accepted));
+            thread::spawn(move || {
+                let rev = accepted.load(Ordering::Acquire);
+                stream.visible.fetch_max(rev, Ordering::AcqRel);
+                due.take(Revision::new(rev))
+                    .iter()
+                    .for_each(|_| stream.inbox.stir());
+                rev
+            })
+        };
+        stream.inbox.mark(&stream.topic, Revision::new(2));
+        accepted.store(2, Ordering::Release);
+        let visible = || Revision::new(stream.visible.load(Ordering::Acquire));
+        let listed = due.list(Revision::new(2), std::iter::once(()), visible);
+        listed.iter().for_each(|_| stream.inbox.stir());
+        if publisher.join().expect("no assertion in it") == 1 {
+            // It came before the commit: the next sync publishes it.
+            stream.visible.fetch_max(2, Ordering::AcqRel);
+            due.take(Revision::new(2))
+                .iter()
+                .for_each(|_| stream.inbox.stir());
+        }
+        receiver.join().expect("no assertion in it");
+        stream.check(2);
+    });
+}

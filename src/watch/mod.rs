@@ -9,10 +9,11 @@
 //! | `state` | what a receiver knows of its watchers and topics |
 //! | `topic` | watchers of a stream that want the same keys in the same way |
 //! | `members`, `places` | who belongs to a topic; topics by number |
-//! | `inbox` | the hand-over from writer to receiver |
+//! | `inbox`, `due` | the hand-over from writer to receiver; who is stirred when a revision is visible |
 //! | `table`, `ranges` | which topics a key belongs to |
 //! | `registry` | all streams of a handle, and what the writer tells them |
 
+mod due;
 mod inbox;
 #[cfg(all(test, loom))]
 mod loom;

@@ -9,11 +9,12 @@
     reason = "the table of topics, and who is to be woken: for the writer and for watchers that come or go"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use revtree_format::Revision;
 
+use super::due::Due;
 use super::inbox::Inbox;
 use super::stream::Shared;
 use super::table::Table;
@@ -113,7 +114,10 @@ impl Registry {
     /// The revision that readers see; of a closed store the last.
     pub(super) fn rev(&self) -> Revision {
         let content = lock(&self.content);
-        content.store.as_ref().map_or(content.last, |store| store.engine.rev())
+        content
+            .store
+            .as_ref()
+            .map_or(content.last, |store| store.engine.rev())
     }
 
     pub(super) fn content(&self) -> Content {
@@ -181,7 +185,11 @@ impl Registry {
     fn each_stream(&self, mut visit: impl FnMut(&Shared)) {
         let streams: Vec<Arc<Shared>> = {
             let streams = lock(&self.streams);
-            streams.by_number.values().filter_map(Weak::upgrade).collect()
+            streams
+                .by_number
+                .values()
+                .filter_map(Weak::upgrade)
+                .collect()
         };
         streams.iter().for_each(|stream| visit(stream));
     }
@@ -231,8 +239,8 @@ struct Announcer {
     registry: Arc<Registry>,
     /// Streams that the open commit has marked.
     told: Mutex<Vec<Arc<Inbox<Topic>>>>,
-    /// Streams to be woken when their revision is visible, in ascending order.
-    due: Mutex<VecDeque<(Revision, Arc<Inbox<Topic>>)>>,
+    /// Streams to be stirred when a revision is visible.
+    due: Due<Arc<Inbox<Topic>>>,
 }
 
 impl Announcer {
@@ -240,7 +248,7 @@ impl Announcer {
         Arc::new(Announcer {
             registry: Arc::clone(registry),
             told: Mutex::default(),
-            due: Mutex::default(),
+            due: Due::new(),
         })
     }
 }
@@ -273,19 +281,14 @@ impl Watched for Announcer {
             *lock(&self.told) = told;
             return;
         }
-        lock(&self.due).extend(told.into_iter().map(|inbox| (rev, inbox)));
-        // Whoever has published meanwhile may have looked before we listed them.
-        self.published(visible());
+        let visible = self.due.list(rev, told.into_iter(), visible);
+        visible.iter().for_each(|(_, inbox)| inbox.stir());
     }
 }
 
 impl Audience for Announcer {
     fn published(&self, rev: Revision) {
-        let visible = {
-            let mut due = lock(&self.due);
-            let visible = due.partition_point(|(at, _)| *at <= rev);
-            due.drain(..visible).collect::<Vec<_>>()
-        };
+        let visible = self.due.take(rev);
         visible.iter().for_each(|(_, inbox)| inbox.stir());
     }
 }

@@ -6,9 +6,9 @@ use std::process::{self, Command, Stdio};
 use std::time::Instant;
 
 use crate::report::{Report, Sample};
+use crate::workloads::{RECORD_BYTES, Stage};
 #[cfg(feature = "revtree")]
 use crate::workloads::{WATCHING, watch::ETCD};
-use crate::workloads::{RECORD_BYTES, Stage};
 use crate::{Args, Result, machine};
 
 /// A directory that goes when this does.
@@ -70,7 +70,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut columns = engines;
     #[cfg(feature = "revtree")]
-    if samples.iter().any(|sample| WATCHING.contains(&&*sample.workload)) {
+    if samples
+        .iter()
+        .any(|sample| WATCHING.contains(&&*sample.workload))
+    {
         columns.push(ETCD_RECORDED.to_owned());
         samples.extend(recorded(&samples));
     }

@@ -27,7 +27,8 @@ pub(crate) mod watch;
 
 /// The workloads, in the order of the table's rows.
 pub(crate) const WORKLOADS: &[&str] = &[
-    "A", "A2", "A3", "B", "B2", "C", "D", "E", "F", "G", "H0", "H1", "H2", "H3", "H4", "HI", "HM", "I",
+    "A", "A2", "A3", "B", "B2", "C", "D", "E", "F", "G", "H0", "H1", "H2", "H3", "H4", "HI", "HM",
+    "I",
 ];
 
 /// Those of watchers, which only revtree has.

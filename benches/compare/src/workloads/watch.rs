@@ -131,7 +131,8 @@ impl Watch<'_> {
         let (puts, last) = (self.puts(), 1 + self.puts());
         let start = Instant::now();
         let (written, read) = thread::scope(|scope| {
-            let receiver = scope.spawn(move || receive(&mut stream, last).map(|n| (n, start.elapsed())));
+            let receiver =
+                scope.spawn(move || receive(&mut stream, last).map(|n| (n, start.elapsed())));
             let written = self.write(&db, |id| id);
             (written, receiver.join())
         });
@@ -167,7 +168,13 @@ impl Watch<'_> {
 
     /// So many watchers in streams with a thread each, watcher `n` of the key that `key_of` says; puts at
     /// full speed to all keys that are watched. Events received a second.
-    fn fan_out(&self, name: &str, streams: u32, watchers: u32, key_of: impl Fn(u32) -> u32) -> Result<f64> {
+    fn fan_out(
+        &self,
+        name: &str,
+        streams: u32,
+        watchers: u32,
+        key_of: impl Fn(u32) -> u32,
+    ) -> Result<f64> {
         let db = self.store(name)?;
         let mut receivers = Vec::new();
         for n in 0..streams {
@@ -181,7 +188,11 @@ impl Watch<'_> {
         let one_key = key_of(0) == key_of(1);
         // Every put reaches the watchers of its key, so fewer are enough where there are many.
         let puts = self.puts() / if one_key { 10 } else { 1 };
-        let expected = if one_key { puts * u64::from(watchers) } else { puts };
+        let expected = if one_key {
+            puts * u64::from(watchers)
+        } else {
+            puts
+        };
         let start = Instant::now();
         let took = thread::scope(|scope| -> Result<Duration> {
             for stream in &mut receivers {
@@ -275,8 +286,9 @@ impl Watch<'_> {
             let start = Instant::now();
             let rate = thread::scope(|scope| -> Result<f64> {
                 let over = &over;
-                let receiver =
-                    scope.spawn(move || receive(&mut fast, last).map(|n| per_second(n, start.elapsed())));
+                let receiver = scope.spawn(move || {
+                    receive(&mut fast, last).map(|n| per_second(n, start.elapsed()))
+                });
                 scope.spawn(move || {
                     // Each takes a response now and then.
                     while !over.load(Ordering::Acquire) && !slow_streams.is_empty() {
@@ -318,7 +330,12 @@ impl Watch<'_> {
             let grown = Memory::now()?.anonymous.saturating_sub(before) * 1024;
             self.report("HM", metric, figure(grown) / f64::from(watchers), "B");
             if let Some(made) = made {
-                self.report("HM", made, per_second(u64::from(watchers), took), "watchers/s");
+                self.report(
+                    "HM",
+                    made,
+                    per_second(u64::from(watchers), took),
+                    "watchers/s",
+                );
             }
         }
         Ok(())
@@ -342,7 +359,9 @@ fn open(dir: &Path) -> Result<Db> {
         changes: BATCH_OPS,
         interval: BATCH_AGE,
     };
-    Ok(Options::new().durability(durability).open(dir.join("store.rvt"))?)
+    Ok(Options::new()
+        .durability(durability)
+        .open(dir.join("store.rvt"))?)
 }
 
 /// Receives until an event of revision `last`; how many events.
