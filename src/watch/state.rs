@@ -119,11 +119,12 @@ type Member = (i64, u32);
 
 #[derive(Debug)]
 enum Made {
-    /// A batch for each of these.
+    /// A batch for each of these, from the revision on that was its first when the batch was made: a join
+    /// may have raised that since.
     Batch {
         events: EventBatch,
         revision: Revision,
-        members: Vec<Member>,
+        members: Vec<(Member, Revision)>,
         next: usize,
     },
     /// The last response of a watcher, which has ended.
@@ -374,7 +375,7 @@ impl State {
                     members,
                     next,
                 } => {
-                    let Some(member) = members.get(*next).copied() else {
+                    let Some((member, from)) = members.get(*next).copied() else {
                         self.made.pop_front();
                         continue;
                     };
@@ -383,7 +384,7 @@ impl State {
                     let Some(watcher) = watcher.filter(|w| w.serial == member.1) else {
                         continue;
                     };
-                    let events = events.since(watcher.from);
+                    let events = events.since(from);
                     if events.is_empty() {
                         continue;
                     }
@@ -526,7 +527,9 @@ impl State {
         if events.is_empty() {
             return;
         }
-        let members = self.members(index);
+        let from = |(id, _): &Member| self.watchers.get(id).map_or(next, |watcher| watcher.from);
+        let members = self.members(index).into_iter();
+        let members = members.map(|member| (member, from(&member))).collect();
         self.made.push_back(Made::Batch {
             events,
             revision: before(next),

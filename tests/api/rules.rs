@@ -8,6 +8,7 @@ mod limits;
 mod ranges;
 mod sharing;
 mod visibility;
+mod watching;
 mod writing;
 
 use revtree::{Db, Options};

@@ -3,9 +3,11 @@
 //! The servers refuse HashKV at the compact revision itself, newer ones and this crate answer it (see
 //! the fixtures' README).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use revtree::{Db, Error, EventKind, KeyRange, KeyValue, LeaseId, Options, Revision};
+use revtree::{
+    Db, Error, Event, EventKind, KeyRange, KeyValue, LeaseId, Options, Revision, Start, Update,
+};
 use revtree_format::etcd::{Bbolt, SnapshotLayout};
 use revtree_test_fixtures::{EventKind as FixtureKind, Fixture, Kv, all};
 use sha2::{Digest, Sha256};
@@ -24,6 +26,14 @@ fn as_recorded(kv: &KeyValue) -> Kv {
         lease: kv.lease.0,
         value_sha256: Sha256::digest(&kv.value).into(),
     }
+}
+
+fn event_as_recorded(event: &Event) -> (FixtureKind, Kv) {
+    let kind = match event.kind {
+        EventKind::Put => FixtureKind::Put,
+        EventKind::Delete => FixtureKind::Delete,
+    };
+    (kind, as_recorded(&event.kv))
 }
 
 /// The buckets of the file, by the reader of the format crate.
@@ -51,6 +61,7 @@ fn check(fixture: &Fixture, db: &Db, when: &str) {
     assert_eq!(compacted, meta.compact_revision, "{name}");
     check_ranges(fixture, db, &name);
     check_events(fixture, db, &name);
+    check_watch(fixture, db, &name);
     check_hashes(fixture, db, &name);
     check_tables(fixture, db, &name);
 }
@@ -76,11 +87,7 @@ fn check_events(fixture: &Fixture, db: &Db, name: &str) {
     let mut found: BTreeMap<u64, Vec<(FixtureKind, Kv)>> = BTreeMap::new();
     let mut by_key: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for event in changes(db, first, fixture.meta.revision) {
-        let kind = match event.kind {
-            EventKind::Put => FixtureKind::Put,
-            EventKind::Delete => FixtureKind::Delete,
-        };
-        let kv = as_recorded(&event.kv);
+        let (kind, kv) = event_as_recorded(&event);
         *by_key.entry(kv.key.clone()).or_default() += 1;
         let of_revision = found.entry(event.id.main.get()).or_default();
         assert_eq!(event.id.sub, of_revision.len() as u64, "{name}");
@@ -101,6 +108,73 @@ fn check_events(fixture: &Fixture, db: &Db, name: &str) {
         let history = view.history(&key).unwrap().map(Result::unwrap);
         let above = history.filter(|event| event.id.main.get() >= first).count();
         assert_eq!(above, count, "{name}: history of {}", key.escape_ascii());
+    }
+}
+
+/// Revision, kind and pair.
+type Change = (u64, FixtureKind, Kv);
+
+/// What a watcher is given of the past.
+fn watched(db: &Db, keys: impl Into<KeyRange>, start: Start) -> Vec<Change> {
+    let mut stream = db.watch(keys, start).unwrap();
+    let mut found = Vec::new();
+    while let Some(response) = stream.try_recv().unwrap() {
+        let Update::Events(events) = response.update else {
+            panic!("{:?}", response.update)
+        };
+        for event in &events {
+            let (kind, kv) = event_as_recorded(event);
+            found.push((event.id.main.get(), kind, kv));
+        }
+        let last = found.last().map(|(rev, ..)| *rev);
+        assert!(last <= Some(response.revision.get()));
+    }
+    found
+}
+
+/// A watcher from behind the compact revision on is given what etcd's was; one from the oldest on is given
+/// what is left of the compact revision too.
+fn check_watch(fixture: &Fixture, db: &Db, name: &str) {
+    let compact = fixture.meta.compact_revision;
+    let recorded: Vec<Change> = fixture
+        .events
+        .iter()
+        .flat_map(|batch| {
+            let events = batch.events.iter();
+            events.map(|event| (batch.revision, event.kind, event.kv.clone()))
+        })
+        .collect();
+    let at_compact: Vec<Change> = compact.map_or(Vec::new(), |compact| {
+        let events = changes(db, compact, compact);
+        let change = |event: &Event| {
+            let (kind, kv) = event_as_recorded(event);
+            (compact, kind, kv)
+        };
+        events.iter().map(change).collect()
+    });
+    let check = |keys: KeyRange, has: &dyn Fn(&[u8]) -> bool| {
+        let of_keys = |all: &[Change]| {
+            let all = all.iter().filter(|(_, _, kv)| has(&kv.key));
+            all.cloned().collect::<Vec<_>>()
+        };
+        let mut expected = of_keys(&recorded);
+        let first = Revision::new(compact.map_or(1, |compact| compact + 1));
+        let found = watched(db, keys.clone(), Start::At(first));
+        assert_eq!(found, expected, "{name}: {keys:?}");
+        expected.splice(..0, of_keys(&at_compact));
+        let found = watched(db, keys.clone(), Start::Oldest);
+        assert_eq!(found, expected, "{name}: {keys:?} from the oldest on");
+    };
+    check(KeyRange::all(), &|_| true);
+    let keys: BTreeSet<&[u8]> = recorded.iter().map(|(_, _, kv)| &kv.key[..]).collect();
+    let prefixes = keys
+        .iter()
+        .flat_map(|key| [1, 2, 4].map(|len| &key[..len.min(key.len())]));
+    for prefix in prefixes.collect::<BTreeSet<_>>() {
+        check(KeyRange::prefix(prefix), &|key| key.starts_with(prefix));
+    }
+    for key in keys {
+        check(KeyRange::single(key), &|other| other == key);
     }
 }
 

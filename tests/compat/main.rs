@@ -7,6 +7,7 @@
 //! - `import`, `damage`: every shape of snapshot, and every kind of damage
 //! - `importer`: records given one by one
 //! - `vectors`: histories whose hashes a real etcd computed
+//! - `watch`: watchers, and the issues of etcd's that concern them
 //! - `snapshot`: files to import, for the others
 
 mod backend;
@@ -24,3 +25,4 @@ mod snapshot;
 mod snapshots;
 mod support;
 mod vectors;
+mod watch;

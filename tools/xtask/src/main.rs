@@ -46,7 +46,7 @@ cargo xtask <command>
   ci                              everything that CI does
   layers                          the arrows between folders, where `unsafe` may stand, examples
   supply                          dependencies: where from, which licence, which advisory, how many
-  conformance                     etcd's tests: what is shown, what is for later, what does not apply
+  conformance                     etcd's tests: what is shown, what does not apply
   crash [--images N] [--seed S]   power cuts at random places of random histories
   crash-threads [--images N] [--seed S]
                                   the same in histories of several threads, and of what they were told
