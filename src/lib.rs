@@ -44,9 +44,11 @@
 //! costs one call through a handle then and allocates nothing. Names are etcd's:
 //!
 //! * counters `etcd_mvcc_range_total`, `etcd_mvcc_put_total`, `etcd_mvcc_delete_total`,
-//!   `etcd_mvcc_txn_total` (transactions of more than one put or delete);
+//!   `etcd_mvcc_txn_total` (transactions of more than one put or delete), `etcd_debugging_mvcc_events_total`;
 //! * gauges `etcd_debugging_mvcc_keys_total`, `etcd_debugging_mvcc_current_revision`,
-//!   `etcd_debugging_mvcc_compact_revision`, `etcd_debugging_mvcc_total_put_size_in_bytes`,
+//!   `etcd_debugging_mvcc_compact_revision`, `etcd_debugging_mvcc_watch_stream_total`,
+//!   `etcd_debugging_mvcc_watcher_total`, `etcd_debugging_mvcc_slow_watcher_total`,
+//!   `etcd_debugging_mvcc_pending_events_total`, `etcd_debugging_mvcc_total_put_size_in_bytes`,
 //!   `etcd_mvcc_db_open_read_transactions`, `etcd_mvcc_db_total_size_in_bytes`,
 //!   `etcd_mvcc_db_total_size_in_use_in_bytes`, `etcd_server_quota_backend_bytes`;
 //! * histograms `etcd_disk_backend_commit_duration_seconds` (writing and syncing a group of commits),

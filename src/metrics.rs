@@ -23,6 +23,11 @@
 //! | `etcd_mvcc_db_total_size_in_bytes` | gauge | length of the file |
 //! | `etcd_mvcc_db_total_size_in_use_in_bytes` | gauge | the same without free segments |
 //! | `etcd_server_quota_backend_bytes` | gauge | how large the file may become |
+//! | `etcd_debugging_mvcc_watch_stream_total` | gauge | streams of watchers |
+//! | `etcd_debugging_mvcc_watcher_total` | gauge | watchers |
+//! | `etcd_debugging_mvcc_slow_watcher_total` | gauge | watchers that still catch up with the past |
+//! | `etcd_debugging_mvcc_pending_events_total` | gauge | events given and not reported as received |
+//! | `etcd_debugging_mvcc_events_total` | counter | events reported as received |
 //! | `etcd_disk_backend_commit_duration_seconds` | histogram | writing and syncing one group of commits |
 //! | `etcd_disk_backend_snapshot_duration_seconds` | histogram | writing or saving a snapshot |
 //! | `etcd_mvcc_hash_duration_seconds` | histogram | `Db::hash` |
@@ -31,14 +36,16 @@
 //!
 //! Where it differs from etcd: reads do not make a transaction count for `txn_total`; what was rolled
 //! back to a savepoint is not counted. The sizes are written at an open, after each sync and checkpoint.
-//! Not there, because there is nothing to count: etcd's names for watchers and events, for the pauses and
-//! keys of a compaction in the background, for defragmentation, for bbolt's rebalance and spill; and
-//! `db_compaction_last`, since the engine knows no dates.
+//! A watcher is a cursor, so one that falls behind after it was in step is not counted as slow, as a full channel
+//! is in etcd; `Stats::slow_watchers` counts these too.
+//! Not there, because there is nothing to count: etcd's names for the pauses and keys of a compaction in the
+//! background, for defragmentation, for bbolt's rebalance and spill; and `db_compaction_last`, since the engine
+//! knows no dates.
 
 #[cfg(not(feature = "metrics"))]
-pub(crate) use off::{Calls, Metrics, OpenViews};
+pub(crate) use off::{Calls, Metrics, OpenViews, WatchMetrics};
 #[cfg(feature = "metrics")]
-pub(crate) use on::{Calls, Metrics, OpenViews};
+pub(crate) use on::{Calls, Metrics, OpenViews, WatchMetrics};
 
 #[cfg(feature = "metrics")]
 mod on {
@@ -80,6 +87,58 @@ mod on {
     /// The number of pinned revisions, for who pins them.
     #[derive(Clone, Debug)]
     pub(crate) struct OpenViews(Gauge);
+
+    /// What watchers change, for all contents of a handle.
+    pub(crate) struct WatchMetrics {
+        streams: Gauge,
+        watchers: Gauge,
+        slow: Gauge,
+        pending: Gauge,
+        events: Counter,
+    }
+
+    impl WatchMetrics {
+        pub(crate) fn new() -> WatchMetrics {
+            WatchMetrics {
+                streams: gauge!("etcd_debugging_mvcc_watch_stream_total"),
+                watchers: gauge!("etcd_debugging_mvcc_watcher_total"),
+                slow: gauge!("etcd_debugging_mvcc_slow_watcher_total"),
+                pending: gauge!("etcd_debugging_mvcc_pending_events_total"),
+                events: counter!("etcd_debugging_mvcc_events_total"),
+            }
+        }
+
+        /// There are so many streams.
+        pub(crate) fn streams(&self, streams: u64) {
+            self.streams.set(streams as f64);
+        }
+
+        /// There are so many watchers.
+        pub(crate) fn watchers(&self, watchers: u64) {
+            self.watchers.set(watchers as f64);
+        }
+
+        /// So many watchers catch up.
+        pub(crate) fn slow(&self, watchers: u64) {
+            self.slow.set(watchers as f64);
+        }
+
+        /// So many events have been given and not reported.
+        pub(crate) fn pending(&self, events: u64) {
+            self.pending.set(events as f64);
+        }
+
+        /// So many more events have been reported.
+        pub(crate) fn received(&self, events: u64) {
+            self.events.increment(events);
+        }
+    }
+
+    impl fmt::Debug for WatchMetrics {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("WatchMetrics").finish_non_exhaustive()
+        }
+    }
 
     impl Metrics {
         /// Asks the recorder for the handles; without one they do nothing.
@@ -215,6 +274,10 @@ mod on {
         describe_counter!("etcd_mvcc_put_total", "Total number of puts seen.");
         describe_counter!("etcd_mvcc_delete_total", "Total number of deletes seen.");
         describe_counter!("etcd_mvcc_txn_total", "Total number of txns seen.");
+        describe_counter!(
+            "etcd_debugging_mvcc_events_total",
+            "Total number of events received."
+        );
         for (name, unit, text) in [
             (
                 "etcd_debugging_mvcc_total_put_size_in_bytes",
@@ -235,6 +298,26 @@ mod on {
                 "etcd_debugging_mvcc_compact_revision",
                 Unit::Count,
                 "Revision of the last compaction.",
+            ),
+            (
+                "etcd_debugging_mvcc_watch_stream_total",
+                Unit::Count,
+                "Number of watch streams.",
+            ),
+            (
+                "etcd_debugging_mvcc_watcher_total",
+                Unit::Count,
+                "Number of watchers.",
+            ),
+            (
+                "etcd_debugging_mvcc_slow_watcher_total",
+                Unit::Count,
+                "Number of watchers that catch up with the past.",
+            ),
+            (
+                "etcd_debugging_mvcc_pending_events_total",
+                Unit::Count,
+                "Number of events given and not reported as received.",
             ),
             (
                 "etcd_mvcc_db_open_read_transactions",
@@ -306,6 +389,25 @@ mod off {
 
     #[derive(Clone, Debug)]
     pub(crate) struct OpenViews;
+
+    #[derive(Debug)]
+    pub(crate) struct WatchMetrics;
+
+    impl WatchMetrics {
+        pub(crate) fn new() -> WatchMetrics {
+            WatchMetrics
+        }
+
+        pub(crate) fn streams(&self, _streams: u64) {}
+
+        pub(crate) fn watchers(&self, _watchers: u64) {}
+
+        pub(crate) fn slow(&self, _watchers: u64) {}
+
+        pub(crate) fn pending(&self, _events: u64) {}
+
+        pub(crate) fn received(&self, _events: u64) {}
+    }
 
     impl Metrics {
         pub(crate) fn of_store(_store_bytes_max: u64) -> Metrics {

@@ -21,6 +21,7 @@ use super::table::Table;
 use super::topic::Topic;
 use crate::engine::Audience;
 use crate::error::{Error, Result};
+use crate::metrics::WatchMetrics;
 use crate::mvcc::{Store, Watched};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
@@ -56,13 +57,64 @@ struct Streams {
 }
 
 /// Counters with etcd's meaning.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
-    pub(super) watchers: AtomicU64,
+    watchers: AtomicU64,
+    /// Watchers that catch up with the past.
+    catching_up: AtomicU64,
     /// Events received, as [`Registry::report_received`] has been told.
-    pub(super) events: AtomicU64,
+    events: AtomicU64,
     /// Events given to receivers which have not been reported as received.
-    pub(super) pending: AtomicU64,
+    pending: AtomicU64,
+    metrics: WatchMetrics,
+}
+
+impl Counts {
+    fn new() -> Counts {
+        Counts {
+            watchers: AtomicU64::new(0),
+            catching_up: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
+            metrics: WatchMetrics::new(),
+        }
+    }
+
+    /// A watcher has come, and has to catch up.
+    pub(super) fn came(&self) {
+        let watchers = self.watchers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.metrics.watchers(watchers);
+        let catching_up = self.catching_up.fetch_add(1, Ordering::Relaxed) + 1;
+        self.metrics.slow(catching_up);
+    }
+
+    /// So many watchers have caught up, or gone before they did.
+    pub(super) fn caught_up(&self, watchers: u64) {
+        let before = self.catching_up.fetch_sub(watchers, Ordering::Relaxed);
+        self.metrics.slow(before - watchers);
+    }
+
+    /// So many watchers have gone.
+    pub(super) fn left(&self, watchers: u64) {
+        let before = self.watchers.fetch_sub(watchers, Ordering::Relaxed);
+        self.metrics.watchers(before - watchers);
+    }
+
+    /// So many events have been given.
+    pub(super) fn given(&self, events: u64) {
+        let before = self.pending.fetch_add(events, Ordering::Relaxed);
+        self.metrics.pending(before + events);
+    }
+
+    fn received(&self, events: u64) {
+        let less = |pending: u64| Some(pending.saturating_sub(events));
+        let pending = &self.pending;
+        if let Ok(before) = pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            self.metrics.pending(before.saturating_sub(events));
+        }
+        self.events.fetch_add(events, Ordering::Relaxed);
+        self.metrics.received(events);
+    }
 }
 
 /// What [`Stats`](crate::Stats) says of watchers.
@@ -88,7 +140,7 @@ impl Registry {
             }),
             streams: Mutex::default(),
             spinning: AtomicUsize::new(0),
-            counts: Counts::default(),
+            counts: Counts::new(),
         });
         store.attach_watched(Announcer::new(&registry));
         registry
@@ -104,11 +156,14 @@ impl Registry {
         streams.made += 1;
         let stream = make(number);
         streams.by_number.insert(number, Arc::downgrade(&stream));
+        self.counts.metrics.streams(streams.by_number.len() as u64);
         Ok(stream)
     }
 
     pub(super) fn remove_stream(&self, number: u64) {
-        lock(&self.streams).by_number.remove(&number);
+        let mut streams = lock(&self.streams);
+        streams.by_number.remove(&number);
+        self.counts.metrics.streams(streams.by_number.len() as u64);
     }
 
     /// The revision that readers see; of a closed store the last.
@@ -196,10 +251,7 @@ impl Registry {
 
     /// etcd's `ReportEventReceived`.
     pub(crate) fn report_received(&self, events: u64) {
-        let taken = |pending: u64| Some(pending.saturating_sub(events));
-        let pending = &self.counts.pending;
-        let _ = pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
-        self.counts.events.fetch_add(events, Ordering::Relaxed);
+        self.counts.received(events);
     }
 
     pub(crate) fn stats(&self) -> WatchStats {

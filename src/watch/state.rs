@@ -27,7 +27,6 @@ use super::response::{EventBatch, Update, WatchResponse};
 use super::topic::{Shape, Topic};
 use crate::error::{Error, Result};
 use crate::mvcc::{BatchLimits, Store, Wanted, read_batch};
-use crate::sync::Ordering;
 
 /// etcd's limit of a response, in revisions.
 const BATCH_REVISIONS: u64 = 1000;
@@ -223,7 +222,7 @@ impl State {
             filters: request.filters,
         };
         self.watchers.insert(id, watcher);
-        registry.counts.watchers.fetch_add(1, Ordering::Relaxed);
+        registry.counts.came();
         let shape = Shape {
             keys: request.keys,
             prev: request.prev,
@@ -698,6 +697,9 @@ impl State {
         };
         let shared = Arc::clone(&topic.shared);
         let cursor = topic.cursor;
+        registry
+            .counts
+            .caught_up(topic.members.as_slice().len() as u64);
         let mut stage = Stage::Idle;
         let found = registry.add_topic(store, &shared, |accepted| {
             // Nothing marked it up to here.
@@ -766,12 +768,17 @@ impl State {
         let Some(watcher) = self.watchers.remove(&id) else {
             return;
         };
-        registry.counts.watchers.fetch_sub(1, Ordering::Relaxed);
+        registry.counts.left(1);
         if watcher.began == Began::Future {
             self.no_longer_awaits(watcher.from);
         }
         let topic = self.topic(watcher.topic);
-        let moved = topic.and_then(|topic| topic.members.remove(watcher.place));
+        let moved = topic.and_then(|topic| {
+            if topic.stage == Stage::CatchingUp {
+                registry.counts.caught_up(1);
+            }
+            topic.members.remove(watcher.place)
+        });
         if let Some(moved) = moved.and_then(|id| self.watchers.get_mut(&id)) {
             moved.place = watcher.place;
         }
@@ -807,15 +814,17 @@ impl State {
     fn end_topics(&mut self, registry: &Registry) {
         self.ended = true;
         for topic in std::mem::take(&mut self.topics).iter() {
+            if topic.stage == Stage::CatchingUp {
+                registry
+                    .counts
+                    .caught_up(topic.members.as_slice().len() as u64);
+            }
             if topic.stage != Stage::CatchingUp {
                 registry.remove_topic(&topic.shared);
             }
         }
         let watchers = self.watchers.len() as u64;
-        registry
-            .counts
-            .watchers
-            .fetch_sub(watchers, Ordering::Relaxed);
+        registry.counts.left(watchers);
         self.ready.clear();
         self.beyond.clear();
         self.catching_up.clear();

@@ -22,7 +22,7 @@ use super::state::{Next, State, Unfiltered, keeps};
 use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::mvcc::{KeyRange, Store};
-use crate::sync::{Mutex, Ordering, lock, thread};
+use crate::sync::{Mutex, lock, thread};
 
 /// How long a receiver waits awake before it sleeps: a wake-up costs a writer at full speed as much as a commit.
 const AWAKE: Duration = Duration::from_micros(20);
@@ -434,8 +434,7 @@ impl WatchStream {
     /// Counts what is given.
     fn given(&self, response: WatchResponse) -> WatchResponse {
         if let Update::Events(events) = &response.update {
-            let pending = &self.shared().registry.counts.pending;
-            pending.fetch_add(events.len() as u64, Ordering::Relaxed);
+            self.shared().registry.counts.given(events.len() as u64);
         }
         response
     }
