@@ -256,3 +256,32 @@ fn the_list_is_complete() {
     let described: Vec<String> = kept.described.lock().unwrap().keys().cloned().collect();
     assert_eq!(described, listed);
 }
+
+/// Streams and watchers as they come and go, events as they are given and reported.
+#[test]
+fn watchers_are_counted() {
+    use revtree::{Start, Update};
+    let (db, kept) = counted(Options::new());
+    with_local_recorder(&kept, || {
+        let gauges = || {
+            let names = ["watch_stream", "watcher", "slow_watcher", "pending_events"];
+            names.map(|of| kept.gauge(&format!("etcd_debugging_mvcc_{of}_total")))
+        };
+        db.put("a", "1").unwrap();
+        let mut stream = db.watch_stream().unwrap();
+        let id = stream.watch("a", Start::Now).unwrap();
+        stream.watch("a", Start::Oldest).unwrap();
+        assert_eq!(gauges(), [1.0, 2.0, 1.0, 0.0]);
+        let Update::Events(events) = stream.recv().unwrap().update else {
+            panic!("there is an event to catch up with");
+        };
+        assert!(stream.try_recv().unwrap().is_none());
+        assert_eq!(gauges(), [1.0, 2.0, 0.0, 1.0]);
+        db.report_events_received(events.len() as u64);
+        assert_eq!(kept.counter("etcd_debugging_mvcc_events_total"), 1);
+        stream.cancel(id).unwrap();
+        assert_eq!(gauges(), [1.0, 1.0, 0.0, 0.0]);
+        drop(stream);
+        assert_eq!(gauges(), [0.0; 4]);
+    });
+}
