@@ -302,15 +302,16 @@ impl State {
     pub(super) fn save_from_compaction(&mut self, registry: &Registry, compact: Revision) {
         let Ok(store) = self.open_store(registry) else { return };
         let mut bytes: usize = self.made.iter().map(Made::bytes).sum();
-        for _ in 0..self.ready.len() {
-            if self.made.len() >= LAST_BATCHES || bytes >= LAST_BYTES {
-                break;
-            }
+        // Topics in turn that have nothing to lose.
+        let mut safe = 0;
+        while safe < self.ready.len() && self.made.len() < LAST_BATCHES && bytes < LAST_BYTES {
             let Some(index) = self.ready.pop_front() else { break };
             if self.topic(index).is_none_or(|topic| topic.cursor >= compact) {
                 self.ready.push_back(index);
+                safe += 1;
                 continue;
             }
+            safe = 0;
             let before = self.made.len();
             self.read(registry, &store, index);
             for made in self.made.range_mut(before..) {
