@@ -105,6 +105,7 @@ impl Drop for Shared {
         // What `close` does, without anybody to tell: a `Sync` commit is durable already.
         if !self.closed.load(Ordering::Acquire) {
             let store = self.store.load_full();
+            let _ = store.engine.sync_accepted();
             self.watchers.close();
             store.end_worker();
             let _ = store.engine.close(&*store);

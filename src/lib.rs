@@ -1,7 +1,7 @@
 //! etcd's MVCC store as an embeddable crate, on its own storage engine.
 //!
 //! A store is one file. Every change gets a revision, any retained revision can be read, ranges and
-//! transactions are atomic. [`Db`] is the door; [`Options`] opens it.
+//! transactions are atomic, changes can be watched. [`Db`] is the door; [`Options`] opens it.
 //!
 //! ```
 //! use revtree::{Db, Options};
@@ -28,7 +28,7 @@
 //!
 //! ## Plain data
 //!
-//! * Plain numbers: [`Revision`], [`LeaseId`]; and of them [`ChangeId`], [`Applied`].
+//! * Plain numbers: [`Revision`], [`LeaseId`], [`WatchId`]; and of them [`ChangeId`], [`Applied`].
 //! * With keys and values as byte strings: [`KeyValue`], [`Event`], [`EventKind`], [`Prev`],
 //!   [`RangeResult`], [`KeyRange`].
 //! * Answers and reports: [`Commit`], [`Deleted`], [`Hash`](struct@Hash), [`HashKv`], [`Stats`] (a

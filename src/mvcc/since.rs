@@ -74,6 +74,7 @@ pub(crate) fn read_batch(
         limits,
         compact,
         events: Vec::new(),
+        reading: wanted.from,
         revisions: 0,
         bytes: 0,
     };
@@ -97,6 +98,8 @@ struct Reader<'r> {
     limits: &'r BatchLimits,
     compact: Option<Revision>,
     events: Vec<Event>,
+    /// The revision that is being read: all below it has been.
+    reading: Revision,
     revisions: u64,
     bytes: usize,
 }
@@ -115,6 +118,7 @@ impl Reader<'_> {
             if leaf.first.main > wanted.to {
                 break;
             }
+            self.reading = self.reading.max(leaf.first.main);
             let mut records = LeafRecords::new(tree.medium(), leaf);
             while let Some(record) = records.next() {
                 let version = record?;
@@ -126,6 +130,7 @@ impl Reader<'_> {
                 if main < wanted.from {
                     continue;
                 }
+                self.reading = main;
                 looked_at += 1;
                 if last.replace(main) != Some(main)
                     && (self.is_full() || looked_at > self.limits.records)
@@ -270,6 +275,7 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, version: &Version) -> Result<()> {
+        self.reading = version.1.id.main;
         let event = event_of(self.store, version, self.compact, self.wanted.prev)?;
         if self.events.last().map(|last| last.id.main) != Some(event.id.main) {
             self.revisions += 1;
@@ -279,12 +285,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Damage: what was read of the last revision may not be all of it.
+    /// Damage: of the revision that is being read there is more than was read.
     fn give_up(mut self, error: Error) -> Batch {
-        let next = match self.events.last() {
-            Some(last) => last.id.main,
-            None => self.wanted.from,
-        };
+        let next = self.reading;
         self.events.retain(|event| event.id.main < next);
         Batch {
             events: self.events,

@@ -45,7 +45,7 @@ pub(super) struct State {
     next_id: i64,
     /// Tells watchers apart that had one id after each other.
     serial: u32,
-    /// Watchers that ended by themselves.
+    /// Watchers that ended by themselves, and have been told.
     retired: HashSet<i64>,
     topics: Places<TopicState>,
     /// Due topics to be read, round and round.
@@ -71,6 +71,10 @@ pub(super) struct State {
     /// Kept for its memory.
     due: Vec<(Arc<Topic>, Revision)>,
 }
+
+/// The topic of a watcher that has ended by itself and has not been told so yet: what was made for it before is
+/// still to be given.
+const ENDED: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Watcher {
@@ -126,8 +130,8 @@ enum Made {
         members: Vec<(Member, Revision)>,
         next: usize,
     },
-    /// The last response of a watcher, which has ended.
-    Last(WatchResponse),
+    /// The last response of a watcher, which has ended: its id, with which it is taken for the same one.
+    Last(Member, WatchResponse),
     Progress(Member, Revision),
     ProgressOfAll(Revision),
 }
@@ -303,10 +307,9 @@ impl State {
             return;
         };
         let mut bytes: usize = self.made.iter().map(Made::bytes).sum();
-        for _ in 0..self.ready.len() {
-            if self.made.len() >= LAST_BATCHES || bytes >= LAST_BYTES {
-                break;
-            }
+        // Topics in turn that have nothing to lose.
+        let mut safe = 0;
+        while safe < self.ready.len() && self.made.len() < LAST_BATCHES && bytes < LAST_BYTES {
             let Some(index) = self.ready.pop_front() else {
                 break;
             };
@@ -315,8 +318,10 @@ impl State {
                 .is_none_or(|topic| topic.cursor >= compact)
             {
                 self.ready.push_back(index);
+                safe += 1;
                 continue;
             }
+            safe = 0;
             let before = self.made.len();
             self.read(registry, &store, index);
             for made in self.made.range_mut(before..) {
@@ -341,7 +346,7 @@ impl State {
     /// The next response, if there is one: reads a batch where none has been made.
     pub(super) fn next(&mut self, registry: &Registry) -> Next {
         loop {
-            if let Some(next) = self.give() {
+            if let Some(next) = self.give(registry) {
                 return next;
             }
             if self.ended {
@@ -365,7 +370,7 @@ impl State {
     }
 
     /// What has been made and is for somebody who is still there.
-    fn give(&mut self) -> Option<Next> {
+    fn give(&mut self, registry: &Registry) -> Option<Next> {
         loop {
             match self.made.front_mut()? {
                 Made::Batch {
@@ -414,8 +419,12 @@ impl State {
                     self.made.pop_front();
                     return Some(Next::Response(progress(WatchId::ALL, revision)));
                 }
-                Made::Last(_) => {
-                    if let Some(Made::Last(response)) = self.made.pop_front() {
+                Made::Last(..) => {
+                    if let Some(Made::Last(member, response)) = self.made.pop_front()
+                        && self.is_member(member)
+                    {
+                        self.remove_watcher(registry, member.0);
+                        self.retired.insert(member.0);
                         return Some(Next::Response(response));
                     }
                 }
@@ -544,7 +553,8 @@ impl State {
         ids.iter().filter_map(member).collect()
     }
 
-    /// Ends those watchers of a topic whose first revision says so, each with a last response.
+    /// Ends those watchers of a topic whose first revision says so, each with a last response, behind what has
+    /// been made for it.
     fn retire(
         &mut self,
         registry: &Registry,
@@ -552,11 +562,11 @@ impl State {
         ends: impl Fn(Revision) -> bool,
         last: impl Fn(WatchId) -> WatchResponse,
     ) {
-        for (id, _) in self.members(index) {
-            if self.watchers.get(&id).is_some_and(|w| ends(w.from)) {
-                self.remove_watcher(registry, id);
-                self.retired.insert(id);
-                self.made.push_back(Made::Last(last(WatchId(id))));
+        for member in self.members(index) {
+            if self.watchers.get(&member.0).is_some_and(|w| ends(w.from)) {
+                self.leave_topic(registry, member.0);
+                let last = last(WatchId(member.0));
+                self.made.push_back(Made::Last(member, last));
             }
         }
         self.drop_if_unwatched(registry, index);
@@ -765,22 +775,35 @@ impl State {
     }
 
     fn remove_watcher(&mut self, registry: &Registry, id: i64) {
-        let Some(watcher) = self.watchers.remove(&id) else {
+        self.leave_topic(registry, id);
+        if self.watchers.remove(&id).is_some() && !self.ended {
+            registry.counts.left(1);
+        }
+    }
+
+    /// Takes a watcher out of its topic.
+    fn leave_topic(&mut self, registry: &Registry, id: i64) {
+        let Some(watcher) = self
+            .watchers
+            .get_mut(&id)
+            .filter(|watcher| watcher.topic != ENDED)
+        else {
             return;
         };
-        registry.counts.left(1);
-        if watcher.began == Began::Future {
-            self.no_longer_awaits(watcher.from);
+        let (topic, place) = (std::mem::replace(&mut watcher.topic, ENDED), watcher.place);
+        let (began, from) = (watcher.began, watcher.from);
+        if began == Began::Future {
+            self.no_longer_awaits(from);
         }
-        let topic = self.topic(watcher.topic);
+        let topic = self.topic(topic);
         let moved = topic.and_then(|topic| {
             if topic.stage == Stage::CatchingUp {
                 registry.counts.caught_up(1);
             }
-            topic.members.remove(watcher.place)
+            topic.members.remove(place)
         });
         if let Some(moved) = moved.and_then(|id| self.watchers.get_mut(&id)) {
-            moved.place = watcher.place;
+            moved.place = place;
         }
     }
 
@@ -864,7 +887,7 @@ impl Made {
     fn bytes(&self) -> usize {
         match self {
             Made::Batch { events, .. } => events.bytes(),
-            Made::Last(_) | Made::Progress(..) | Made::ProgressOfAll(_) => 0,
+            Made::Last(..) | Made::Progress(..) | Made::ProgressOfAll(_) => 0,
         }
     }
 

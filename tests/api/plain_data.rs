@@ -5,7 +5,7 @@ use std::time::Duration;
 use revtree::{
     Applied, ChangeId, Commit, Create, DEFAULT_IGNORES, Db, Deleted, Durability, ErrorKind, Event,
     EventKind, KeyRange, KeyValue, LeaseId, Options, Outcome, Prev, Progress, ReadMode, Revision,
-    Stats,
+    Stats, WatchId,
 };
 use serde_json::{Value, from_value, json, to_value};
 
@@ -42,6 +42,7 @@ fn store() -> Db {
 fn ids_are_plain_numbers() {
     assert_eq!(round_trip(&Revision::new(u64::MAX)), json!(u64::MAX));
     assert_eq!(round_trip(&LeaseId(-1)), json!(-1));
+    assert_eq!(round_trip(&WatchId::ALL), json!(-1));
     let id = ChangeId::new(Revision::new(9), 2);
     assert_eq!(round_trip(&id), json!({ "main": 9, "sub": 2 }));
     let applied = Applied { index: 5, term: 2 };

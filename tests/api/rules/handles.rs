@@ -3,14 +3,16 @@
 use std::future::Future;
 
 use revtree::{
-    Compaction, Db, Error, Event, KeyValue, OwnedRecords, ReadView, Record, Records, Snapshot,
-    Submitted, View, WeakDb, WriteTxn,
+    Compaction, Db, Error, Event, EventBatch, Filter, KeyValue, OwnedRecords, ReadView, Record,
+    Records, Responses, Snapshot, Submitted, Update, View, WatchControl, WatchRequest,
+    WatchResponse, WatchStream, WeakDb, WriteTxn,
 };
 
 const fn cloned_and_shared<T: Clone + Send + Sync + 'static>() {}
 const fn sent<T: Send + 'static>() {}
 const fn sent_while_borrowed<'v, T: Send + 'v>() {}
 const fn awaited<T: Future<Output = revtree::Result<revtree::Commit>>>() {}
+const fn streamed<T: futures_core::Stream<Item = WatchResponse> + Unpin>() {}
 
 /// Decided by the compiler: the first list of the rule on handles, then the second.
 const _: () = {
@@ -21,14 +23,23 @@ const _: () = {
     cloned_and_shared::<Event>();
     cloned_and_shared::<Error>();
     cloned_and_shared::<Snapshot>();
+    cloned_and_shared::<WatchControl>();
+    cloned_and_shared::<WatchRequest>();
+    cloned_and_shared::<Filter>();
+    cloned_and_shared::<WatchResponse>();
+    cloned_and_shared::<Update>();
+    cloned_and_shared::<EventBatch>();
 
     sent::<WriteTxn>();
     sent::<Compaction>();
     sent::<Submitted>();
     sent::<OwnedRecords>();
+    sent::<WatchStream>();
+    streamed::<WatchStream>();
     awaited::<Submitted>();
     sent_while_borrowed::<Record<'static>>();
     sent_while_borrowed::<Records<'static>>();
+    sent_while_borrowed::<Responses<'static>>();
 };
 
 /// A transaction can be begun in one thread and committed in another, a view read in a third.

@@ -29,10 +29,20 @@ impl Store {
         Store::open(path, Options::new().create(Create::IfMissing))
     }
 
+    /// Opens a store that exists, to read; for who does so again and again, without a bar each time.
+    pub(crate) fn to_follow(path: &Path) -> Result<Store> {
+        let options = Options::new().read_only().create(Create::Never);
+        Store::opened(path, options.open(path))
+    }
+
     fn open(path: &Path, options: Options) -> Result<Store> {
         let bar = Bar::default();
         let db = options.on_progress(bar.listener()).open(path);
         bar.clear();
+        Store::opened(path, db)
+    }
+
+    fn opened(path: &Path, db: revtree::Result<Db>) -> Result<Store> {
         let db = db.map_err(|error| Failure::store(path, &error))?;
         Ok(Store {
             db,

@@ -14,6 +14,7 @@ mod range;
 mod salvage;
 mod stat;
 mod tables;
+mod watch;
 
 use clap::Subcommand;
 
@@ -34,6 +35,12 @@ pub(crate) enum Command {
     History(history::History),
     /// Print the changes of all keys in order of revisions.
     Log(log::Log),
+    /// Print changes as they are made, by other processes too, until it is ended.
+    ///
+    /// Lines are those of `log`. The store is open for moments only, to read, so its writer is not kept from
+    /// anything. When a compaction has passed what would be printed next, it ends with status 1 and says where
+    /// one can go on.
+    Watch(watch::Watch),
     /// Print the hash of all keys at a revision, equal to etcd's HashKV.
     Hash(hash::Hash),
     /// Print revisions, counts and sizes.
@@ -63,6 +70,7 @@ impl Command {
             Command::Range(command) => command.run(keys, output),
             Command::History(command) => command.run(keys, output),
             Command::Log(command) => command.run(output),
+            Command::Watch(command) => command.run(keys, output),
             Command::Hash(command) => command.run(output),
             Command::Stat(command) => command.run(output),
             Command::Check(command) => command.run(output),

@@ -6,5 +6,5 @@ mod program;
 mod reading;
 mod refusals;
 mod salvaging;
-
+mod watching;
 mod writing;
