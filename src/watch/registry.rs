@@ -23,7 +23,7 @@ use crate::engine::Audience;
 use crate::error::{Error, Result};
 use crate::metrics::WatchMetrics;
 use crate::mvcc::{Store, Watched};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// The watchers of a handle; one for all contents that it has after each other.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub(crate) struct Registry {
     streams: Mutex<Streams>,
     /// Receivers that wait awake.
     spinning: AtomicUsize,
+    /// The lowest revision that streams wait for of which no mark tells them: with an answer of progress, or since
+    /// it was accepted before they came.
+    awaited: AtomicU64,
     pub(super) counts: Counts,
 }
 
@@ -140,6 +143,7 @@ impl Registry {
             }),
             streams: Mutex::default(),
             spinning: AtomicUsize::new(0),
+            awaited: AtomicU64::new(u64::MAX),
             counts: Counts::new(),
         });
         store.attach_watched(Announcer::new(&registry));
@@ -207,13 +211,14 @@ impl Registry {
         self.topics.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Another content is in place; the old one was seen up to `end`.
+    /// Another content is in place; the old one was seen up to `end`. Called in the writer's turn, before anything
+    /// is written to the new one: whether a mark is of the old one could not be told behind that.
     pub(crate) fn restored(self: &Arc<Registry>, store: &Arc<Store>, end: Revision) {
         let mut content = lock(&self.content);
         content.store = Some(Arc::clone(store));
         Arc::make_mut(&mut content.ends).push(end);
         drop(content);
-        self.each_stream(|stream| stream.inbox().stir());
+        self.each_stream(Shared::restored);
     }
 
     /// The announcer of another content, before anybody writes to it.
@@ -235,6 +240,23 @@ impl Registry {
     /// Called before a compaction: see [`State::save_from_compaction`](super::state::State).
     pub(crate) fn save_from_compaction(&self, compact: Revision) {
         self.each_stream(|stream| stream.save_from_compaction(compact));
+    }
+
+    /// A stream is to be stirred when this revision is visible, whatever it changes. `false`: it is already.
+    pub(super) fn wait_for(&self, rev: Revision) -> bool {
+        self.awaited.fetch_min(rev.get(), Ordering::Relaxed);
+        // Who publishes fences between that and its look (`stir_waiting`): one of us sees the other.
+        fence(Ordering::SeqCst);
+        self.rev() < rev
+    }
+
+    /// Stirs all streams if one waits for what has just become visible; each says again what it waits for.
+    fn stir_waiting(&self, visible: Revision) {
+        fence(Ordering::SeqCst);
+        if self.awaited.load(Ordering::Relaxed) <= visible.get() {
+            self.awaited.store(u64::MAX, Ordering::Relaxed);
+            self.each_stream(|stream| stream.inbox().stir());
+        }
     }
 
     fn each_stream(&self, mut visit: impl FnMut(&Shared)) {
@@ -323,10 +345,14 @@ impl Watched for Announcer {
 
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {
         let mut told = std::mem::take(&mut *lock(&self.told));
+        let is_visible = visible() >= rev;
+        if is_visible {
+            self.registry.stir_waiting(rev);
+        }
         if told.is_empty() {
             return;
         }
-        if visible() >= rev {
+        if is_visible {
             told.iter().for_each(|inbox| inbox.stir());
             told.clear();
             // Only for its memory: the writer's turn is ours.
@@ -342,5 +368,6 @@ impl Audience for Announcer {
     fn published(&self, rev: Revision) {
         let visible = self.due.take(rev);
         visible.iter().for_each(|(_, inbox)| inbox.stir());
+        self.registry.stir_waiting(rev);
     }
 }

@@ -88,6 +88,13 @@ struct Watcher {
     filters: Option<Filters>,
 }
 
+impl Watcher {
+    /// The revision that it waits for, or waited for.
+    fn begins(&self) -> Option<Revision> {
+        (self.began == Began::Future).then_some(self.from)
+    }
+}
+
 /// Where a watcher began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Began {
@@ -104,6 +111,8 @@ struct TopicState {
     /// Where it is read next. It says more when the topic is due: else nothing was missed since.
     cursor: Revision,
     stage: Stage,
+    /// Up to here the writer had accepted commits before it knew the topic: nobody stirs for those.
+    unlisted: Revision,
     members: Members,
 }
 
@@ -292,7 +301,7 @@ impl State {
                 }
                 bytes += self.made.range(before..).map(Made::bytes).sum::<usize>();
             }
-            self.answer_progress();
+            self.answer_progress(registry);
         }
         self.made.iter_mut().for_each(Made::unpin);
         // Whoever is still to be given something keeps its filters.
@@ -357,7 +366,7 @@ impl State {
             };
             let stepped = self.step(registry, &store);
             // By what was visible before the step: all of it that a topic in step has been given.
-            self.answer_progress();
+            self.answer_progress(registry);
             if !stepped && self.made.is_empty() {
                 return Next::Nothing;
             }
@@ -518,10 +527,21 @@ impl State {
                 if shared.marks().settle(visible) {
                     topic.stage = Stage::Idle;
                 } else {
-                    let cursor = topic.cursor;
-                    self.beyond.push(Reverse((cursor, index)));
+                    self.put_beyond(registry, index);
                 }
             }
+        }
+    }
+
+    /// A topic is due from a revision on that is not visible yet.
+    fn put_beyond(&mut self, registry: &Registry, index: u32) {
+        let Some(topic) = self.topic(index) else {
+            return;
+        };
+        let (cursor, unlisted) = (topic.cursor, topic.unlisted);
+        self.beyond.push(Reverse((cursor, index)));
+        if cursor <= unlisted && !registry.wait_for(cursor) {
+            self.inbox.stir();
         }
     }
 
@@ -535,9 +555,7 @@ impl State {
         if events.is_empty() {
             return;
         }
-        let from = |(id, _): &Member| self.watchers.get(id).map_or(next, |watcher| watcher.from);
-        let members = self.members(index).into_iter();
-        let members = members.map(|member| (member, from(&member))).collect();
+        let members = self.members(index);
         self.made.push_back(Made::Batch {
             events,
             revision: before(next),
@@ -546,10 +564,14 @@ impl State {
         });
     }
 
-    fn members(&self, index: u32) -> Vec<Member> {
+    /// The watchers of a topic, each with its first revision.
+    fn members(&self, index: u32) -> Vec<(Member, Revision)> {
         let topic = self.topics.get(index);
         let ids = topic.map_or(&[][..], |topic| topic.members.as_slice());
-        let member = |id: &i64| self.watchers.get(id).map(|watcher| (*id, watcher.serial));
+        let member = |id: &i64| {
+            let watcher = self.watchers.get(id)?;
+            Some(((*id, watcher.serial), watcher.from))
+        };
         ids.iter().filter_map(member).collect()
     }
 
@@ -562,8 +584,8 @@ impl State {
         ends: impl Fn(Revision) -> bool,
         last: impl Fn(WatchId) -> WatchResponse,
     ) {
-        for member in self.members(index) {
-            if self.watchers.get(&member.0).is_some_and(|w| ends(w.from)) {
+        for (member, from) in self.members(index) {
+            if ends(from) {
                 self.leave_topic(registry, member.0);
                 let last = last(WatchId(member.0));
                 self.made.push_back(Made::Last(member, last));
@@ -573,7 +595,7 @@ impl State {
     }
 
     /// Answers who has asked for progress and is in step.
-    fn answer_progress(&mut self) {
+    fn answer_progress(&mut self, registry: &Registry) {
         if self.asked.is_empty() && self.asked_all == 0 {
             return;
         }
@@ -598,6 +620,23 @@ impl State {
                 self.made.push_back(Made::ProgressOfAll(visible));
             }
         }
+        self.wait_for_beginnings(registry);
+    }
+
+    /// Who waits for the future and has asked for progress is answered when its first revision is visible, which
+    /// may change none of its keys: then nothing else stirs the stream.
+    fn wait_for_beginnings(&self, registry: &Registry) {
+        let began = self
+            .asked
+            .iter()
+            .filter_map(|(id, _)| self.watchers.get(id)?.begins());
+        let all = self.future.keys().copied().filter(|_| self.asked_all > 0);
+        let ahead = began.chain(all).filter(|from| *from > self.visible);
+        if let Some(first) = ahead.min()
+            && !registry.wait_for(first)
+        {
+            self.inbox.stir();
+        }
     }
 
     /// Whether a watcher has been given all that is visible, and what is visible reaches its beginning.
@@ -619,6 +658,12 @@ impl State {
 
     // ---- the content -------------------------------------------------------------------------------------
 
+    /// Another content is in place, and nothing has been written to it: what is due was marked by the old one.
+    pub(super) fn restored(&mut self, registry: &Registry) {
+        self.inbox.unlist();
+        let _ = self.open_store(registry);
+    }
+
     /// The store that is read now, with what is visible and due.
     fn open_store(&mut self, registry: &Registry) -> Result<Arc<Store>> {
         self.check_not_ended()?;
@@ -630,7 +675,8 @@ impl State {
         let mut due = std::mem::take(&mut self.due);
         self.inbox.take_due(&mut due);
         let end = content.ends.get(self.content).copied();
-        for (shared, mut first) in due.drain(..) {
+        let visible = end.unwrap_or(self.visible);
+        for (shared, first) in due.drain(..) {
             let index = shared.index;
             let Some(topic) = self.topic(index) else {
                 continue;
@@ -638,10 +684,8 @@ impl State {
             if !Arc::ptr_eq(&topic.shared, &shared) || topic.stage != Stage::Idle {
                 continue;
             }
-            if let Some(end) = end {
-                // It may be a revision of the new content; of the old one all was given but what is behind.
-                first = first.min(end.next());
-            }
+            // No further than behind what was visible: another content may be put in place before the rest is.
+            let first = first.min(visible.next());
             topic.cursor = topic.cursor.max(first);
             topic.stage = Stage::Due;
             self.ready.push_back(index);
@@ -695,6 +739,7 @@ impl State {
             shared: Arc::new(Topic::new(shape, index, inbox)),
             cursor,
             stage: Stage::CatchingUp,
+            unlisted: Revision::default(),
             members: Members::default(),
         })
     }
@@ -710,24 +755,24 @@ impl State {
         registry
             .counts
             .caught_up(topic.members.as_slice().len() as u64);
-        let mut stage = Stage::Idle;
+        let (mut stage, mut unlisted) = (Stage::Idle, Revision::default());
         let found = registry.add_topic(store, &shared, |accepted| {
             // Nothing marked it up to here.
             if accepted >= cursor {
                 shared.marks().begin(accepted);
-                stage = Stage::Due;
+                (stage, unlisted) = (Stage::Due, accepted);
             }
         });
         let Some(found) = found else {
             let topic = self.topic(index).expect("nobody has removed it");
-            topic.stage = stage;
+            (topic.stage, topic.unlisted) = (stage, unlisted);
             if stage == Stage::Due {
-                self.beyond.push(Reverse((cursor, index)));
+                self.put_beyond(registry, index);
             }
             return;
         };
         self.lower_cursor(found.index, cursor);
-        for (id, _) in self.members(index) {
+        for ((id, _), _) in self.members(index) {
             self.raise_from(id, cursor);
             self.add_member(found.index, id);
         }
@@ -744,7 +789,7 @@ impl State {
         if topic.stage == Stage::Due {
             self.beyond.push(Reverse((to, index)));
         }
-        for (id, _) in self.members(index) {
+        for ((id, _), _) in self.members(index) {
             self.raise_from(id, stood);
         }
     }
