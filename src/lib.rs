@@ -140,7 +140,8 @@ pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
 pub use revtree_format::{ChangeId, LeaseId, Revision};
 pub use stats::{CheckReport, Compaction, Outcome, Recovery, Stats};
 pub use watch::{
-    EventBatch, Filter, Responses, Start, Update, WatchControl, WatchId, WatchRequest, WatchResponse, WatchStream,
+    EventBatch, Filter, Responses, Start, Update, WatchControl, WatchId, WatchRequest,
+    WatchResponse, WatchStream,
 };
 
 /// The storage seam, for tests of the engine and for storage of one's own. Not covered by the

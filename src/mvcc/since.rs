@@ -152,7 +152,9 @@ impl Reader<'_> {
             self.add(version)?;
         }
         // Above the compact revision every version is there.
-        let low = self.compact.map_or(from, |compact| from.max(compact.next()));
+        let low = self
+            .compact
+            .map_or(from, |compact| from.max(compact.next()));
         let tree = &self.store.engine.tree;
         let last = record_at(tree, newest, to, self.compact)?;
         let Some(last) = last.filter(|(_, head)| head.id.main >= low) else {

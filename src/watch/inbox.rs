@@ -29,7 +29,9 @@ use std::time::Duration;
 
 use revtree_format::Revision;
 
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, fence, lock, wait, wait_while_for};
+use crate::sync::{
+    AtomicBool, AtomicU64, Condvar, Mutex, Ordering, fence, lock, wait, wait_while_for,
+};
 
 /// A topic's part that the writer and the receiver share.
 #[derive(Debug, Default)]
@@ -187,7 +189,11 @@ impl<T: Marked> Inbox<T> {
     /// Leaves a waker to be called when something may have become readable; `false`: it may have already.
     pub(super) fn leave_waker(&self, waker: &Waker) -> bool {
         let mut queue = lock(&self.queue);
-        if !queue.waker.as_ref().is_some_and(|left| left.will_wake(waker)) {
+        if !queue
+            .waker
+            .as_ref()
+            .is_some_and(|left| left.will_wake(waker))
+        {
             queue.waker = Some(waker.clone());
         }
         self.sleeping.store(true, Ordering::Relaxed);

@@ -158,7 +158,9 @@ fn insert(link: Link, mut node: Box<Node>) -> Box<Node> {
 
 /// What lies before `topic`, and what behind it.
 fn split(link: Link, topic: &Topic) -> (Link, Link) {
-    let Some(mut at) = link else { return (None, None) };
+    let Some(mut at) = link else {
+        return (None, None);
+    };
     if order(&at.topic, topic) == Ordering::Less {
         let (before, behind) = split(at.right.take(), topic);
         at.right = before;

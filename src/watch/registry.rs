@@ -113,7 +113,10 @@ impl Registry {
     /// The revision that readers see; of a closed store the last.
     pub(super) fn rev(&self) -> Revision {
         let content = lock(&self.content);
-        content.store.as_ref().map_or(content.last, |store| store.engine.rev())
+        content
+            .store
+            .as_ref()
+            .map_or(content.last, |store| store.engine.rev())
     }
 
     pub(super) fn content(&self) -> Content {
@@ -181,7 +184,11 @@ impl Registry {
     fn each_stream(&self, mut visit: impl FnMut(&Shared)) {
         let streams: Vec<Arc<Shared>> = {
             let streams = lock(&self.streams);
-            streams.by_number.values().filter_map(Weak::upgrade).collect()
+            streams
+                .by_number
+                .values()
+                .filter_map(Weak::upgrade)
+                .collect()
         };
         streams.iter().for_each(|stream| visit(stream));
     }

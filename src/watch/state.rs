@@ -303,14 +303,21 @@ impl State {
     /// is made, up to a bound, of bytes that keep nothing of the store. So a compaction takes from a receiver
     /// that comes a little late no more than a full queue would.
     pub(super) fn save_from_compaction(&mut self, registry: &Registry, compact: Revision) {
-        let Ok(store) = self.open_store(registry) else { return };
+        let Ok(store) = self.open_store(registry) else {
+            return;
+        };
         let mut bytes: usize = self.made.iter().map(Made::bytes).sum();
         for _ in 0..self.ready.len() {
             if self.made.len() >= LAST_BATCHES || bytes >= LAST_BYTES {
                 break;
             }
-            let Some(index) = self.ready.pop_front() else { break };
-            if self.topic(index).is_none_or(|topic| topic.cursor >= compact) {
+            let Some(index) = self.ready.pop_front() else {
+                break;
+            };
+            if self
+                .topic(index)
+                .is_none_or(|topic| topic.cursor >= compact)
+            {
                 self.ready.push_back(index);
                 continue;
             }
@@ -495,7 +502,9 @@ impl State {
             }
         }
         let visible = self.visible;
-        let Some(topic) = self.topic(index) else { return };
+        let Some(topic) = self.topic(index) else {
+            return;
+        };
         match topic.stage {
             Stage::CatchingUp if topic.cursor > visible => self.join(registry, store, index),
             Stage::CatchingUp => self.catching_up.push_back(index),
@@ -615,7 +624,9 @@ impl State {
         let end = content.ends.get(self.content).copied();
         for shared in due.drain(..) {
             let index = shared.index;
-            let Some(topic) = self.topic(index) else { continue };
+            let Some(topic) = self.topic(index) else {
+                continue;
+            };
             if !Arc::ptr_eq(&topic.shared, &shared) || topic.stage != Stage::Idle {
                 continue;
             }
@@ -690,7 +701,9 @@ impl State {
     /// A topic whose watchers have been given all that is visible: they join the one of its shape that the
     /// writer marks, or it becomes that.
     fn join(&mut self, registry: &Registry, store: &Store, index: u32) {
-        let Some(topic) = self.topic(index) else { return };
+        let Some(topic) = self.topic(index) else {
+            return;
+        };
         let shared = Arc::clone(&topic.shared);
         let cursor = topic.cursor;
         let mut stage = Stage::Idle;
@@ -740,7 +753,9 @@ impl State {
     }
 
     fn add_member(&mut self, index: u32, id: i64) {
-        let Some(topic) = self.topic(index) else { return };
+        let Some(topic) = self.topic(index) else {
+            return;
+        };
         let place = topic.members.push(id);
         if let Some(watcher) = self.watchers.get_mut(&id) {
             (watcher.topic, watcher.place) = (index, place);
@@ -768,7 +783,10 @@ impl State {
     }
 
     fn drop_if_unwatched(&mut self, registry: &Registry, index: u32) {
-        let Some(topic) = self.topic(index).filter(|topic| topic.members.as_slice().is_empty()) else {
+        let Some(topic) = self
+            .topic(index)
+            .filter(|topic| topic.members.as_slice().is_empty())
+        else {
             return;
         };
         let (stage, shared) = (topic.stage, Arc::clone(&topic.shared));
@@ -791,7 +809,10 @@ impl State {
             }
         }
         let watchers = self.watchers.len() as u64;
-        registry.counts.watchers.fetch_sub(watchers, Ordering::Relaxed);
+        registry
+            .counts
+            .watchers
+            .fetch_sub(watchers, Ordering::Relaxed);
         self.ready.clear();
         self.beyond.clear();
         self.catching_up.clear();
@@ -806,11 +827,17 @@ impl State {
     }
 
     fn check_not_ended(&self) -> Result<()> {
-        if self.ended { Err(Error::Closed) } else { Ok(()) }
+        if self.ended {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     fn is_member(&self, (id, serial): Member) -> bool {
-        self.watchers.get(&id).is_some_and(|watcher| watcher.serial == serial)
+        self.watchers
+            .get(&id)
+            .is_some_and(|watcher| watcher.serial == serial)
     }
 
     fn choose_id(&mut self) -> i64 {

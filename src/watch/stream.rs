@@ -288,7 +288,8 @@ impl WatchStream {
     /// # Panics
     /// With the panic of a filter; the next call shows it the same events again.
     pub fn recv(&mut self) -> Result<WatchResponse> {
-        self.receive(None).map(|response| response.expect("waited without an end"))
+        self.receive(None)
+            .map(|response| response.expect("waited without an end"))
     }
 
     /// The next response, if there is one now.
@@ -551,7 +552,8 @@ impl WatchControl {
     /// # Errors
     /// [`Error::WatcherNotExist`], [`Error::Canceled`], [`Error::Closed`].
     pub fn cancel(&self, id: WatchId) -> Result<()> {
-        self.shared.verb(|state| state.cancel(&self.shared.registry, id))
+        self.shared
+            .verb(|state| state.cancel(&self.shared.registry, id))
     }
 
     /// As [`WatchStream::request_progress`].

@@ -102,7 +102,10 @@ impl Table {
             return;
         };
         let hash = self.hasher.hash(key);
-        let is_first = self.keys.get(&hash).is_some_and(|first| Arc::ptr_eq(first, topic));
+        let is_first = self
+            .keys
+            .get(&hash)
+            .is_some_and(|first| Arc::ptr_eq(first, topic));
         if !is_first {
             self.more.remove(&(hash, topic.stream(), topic.index));
             return;
