@@ -133,8 +133,11 @@ impl Reader<'_> {
                     return Ok(main);
                 }
                 let key = &records.bytes()[head.key_at.into()..head.value_at()];
-                if wanted.keys.contains(key) && self.is_retained(&version)? {
-                    self.add(&version)?;
+                if wanted.keys.contains(key)
+                    && self.is_retained(&version)?
+                    && !self.add(&version)?
+                {
+                    return Ok(main);
                 }
             }
         }
@@ -177,10 +180,9 @@ impl Reader<'_> {
         let mut before = None;
         for version in versions.iter().rev() {
             let main = version.1.id.main;
-            if before.replace(main) != Some(main) && self.is_full() {
+            if before.replace(main) != Some(main) && self.is_full() || !self.add(version)? {
                 return Ok(main);
             }
-            self.add(version)?;
         }
         Ok(if end.1.id == last.1.id {
             to.next()
@@ -269,14 +271,21 @@ impl Reader<'_> {
         self.revisions >= self.limits.revisions || self.bytes >= self.limits.bytes
     }
 
-    fn add(&mut self, version: &Version) -> Result<()> {
+    /// Adds an event. `false`: with its revision the batch would be larger than it may, and ends before.
+    fn add(&mut self, version: &Version) -> Result<bool> {
         let event = event_of(self.store, version, self.compact, self.wanted.prev)?;
         if self.events.last().map(|last| last.id.main) != Some(event.id.main) {
             self.revisions += 1;
         }
         self.bytes += event.bytes();
+        let main = event.id.main;
         self.events.push(event);
-        Ok(())
+        // The first revision comes whole, whatever its size.
+        let fits = self.revisions <= 1 || self.bytes <= self.limits.bytes;
+        if !fits {
+            self.events.retain(|event| event.id.main < main);
+        }
+        Ok(fits)
     }
 
     /// Damage: what was read of the last revision may not be all of it.
