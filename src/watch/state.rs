@@ -378,7 +378,7 @@ impl State {
                     members,
                     next,
                 } => {
-                    let Some(member) = members.get(*next).copied() else {
+                    let Some((member, from)) = members.get(*next).copied() else {
                         self.made.pop_front();
                         continue;
                     };
@@ -387,7 +387,7 @@ impl State {
                     let Some(watcher) = watcher.filter(|w| w.serial == member.1) else {
                         continue;
                     };
-                    let events = events.since(watcher.from);
+                    let events = events.since(from);
                     if events.is_empty() {
                         continue;
                     }
@@ -539,10 +539,14 @@ impl State {
         });
     }
 
-    fn members(&self, index: u32) -> Vec<Member> {
+    /// The watchers of a topic, each with its first revision.
+    fn members(&self, index: u32) -> Vec<(Member, Revision)> {
         let topic = self.topics.get(index as usize).and_then(Option::as_ref);
         let ids = topic.map_or(&[][..], |topic| topic.members.as_slice());
-        let member = |id: &i64| self.watchers.get(id).map(|watcher| (*id, watcher.serial));
+        let member = |id: &i64| {
+            let watcher = self.watchers.get(id)?;
+            Some(((*id, watcher.serial), watcher.from))
+        };
         ids.iter().filter_map(member).collect()
     }
 
@@ -554,8 +558,8 @@ impl State {
         ends: impl Fn(Revision) -> bool,
         last: impl Fn(WatchId) -> WatchResponse,
     ) {
-        for (id, _) in self.members(index) {
-            if self.watchers.get(&id).is_some_and(|w| ends(w.from)) {
+        for ((id, _), from) in self.members(index) {
+            if ends(from) {
                 self.remove_watcher(registry, id);
                 self.retired.insert(id);
                 self.made.push_back(Made::Last(last(WatchId(id))));
@@ -723,7 +727,7 @@ impl State {
             return;
         };
         self.lower_cursor(found.index, cursor);
-        for (id, _) in self.members(index) {
+        for ((id, _), _) in self.members(index) {
             self.raise_from(id, cursor);
             self.add_member(found.index, id);
         }
@@ -741,7 +745,7 @@ impl State {
         if topic.stage == Stage::Due {
             self.beyond.push(Reverse((to, index)));
         }
-        for (id, _) in self.members(index) {
+        for ((id, _), _) in self.members(index) {
             self.raise_from(id, stood);
         }
     }
