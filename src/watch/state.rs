@@ -201,7 +201,7 @@ impl State {
             Some(WatchId(id)) => id,
             None => self.choose_id(),
         };
-        self.retired.remove(&id);
+        self.forget_retired(id);
         let from = match request.start {
             Start::Now => self.visible.next(),
             Start::At(rev) => rev,
@@ -245,7 +245,7 @@ impl State {
     /// Ends a watcher: nothing is made or given for it from now on.
     pub(super) fn cancel(&mut self, registry: &Registry, id: WatchId) -> Result<()> {
         self.check_not_ended()?;
-        if self.retired.remove(&id.0) {
+        if self.forget_retired(id.0) {
             return Err(Error::Canceled(id));
         }
         let watcher = self.watchers.get(&id.0).ok_or(Error::WatcherNotExist(id))?;
@@ -842,6 +842,17 @@ impl State {
         self.watchers
             .get(&id)
             .is_some_and(|watcher| watcher.serial == serial)
+    }
+
+    /// Who cancels a watcher that has ended by itself, or gives its id to another, is not told of its end any more:
+    /// that would be taken for the end of the other.
+    fn forget_retired(&mut self, id: i64) -> bool {
+        let was_there = self.retired.remove(&id);
+        if was_there {
+            self.made
+                .retain(|made| !matches!(made, Made::Last(last) if last.id.0 == id));
+        }
+        was_there
     }
 
     fn choose_id(&mut self) -> i64 {
