@@ -21,7 +21,7 @@ use super::topic::Topic;
 use crate::engine::Audience;
 use crate::error::{Error, Result};
 use crate::mvcc::{Store, Watched};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// The watchers of a handle; one for all contents that it has after each other.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub(crate) struct Registry {
     streams: Mutex<Streams>,
     /// Receivers that wait awake.
     spinning: AtomicUsize,
+    /// The lowest revision that streams wait for of which no mark tells them: with an answer of progress, or since
+    /// it was accepted before they came.
+    awaited: AtomicU64,
     pub(super) counts: Counts,
 }
 
@@ -87,6 +90,7 @@ impl Registry {
             }),
             streams: Mutex::default(),
             spinning: AtomicUsize::new(0),
+            awaited: AtomicU64::new(u64::MAX),
             counts: Counts::default(),
         });
         store.attach_watched(Announcer::new(&registry));
@@ -181,6 +185,23 @@ impl Registry {
         self.each_stream(|stream| stream.save_from_compaction(compact));
     }
 
+    /// A stream is to be stirred when this revision is visible, whatever it changes. `false`: it is already.
+    pub(super) fn wait_for(&self, rev: Revision) -> bool {
+        self.awaited.fetch_min(rev.get(), Ordering::Relaxed);
+        // Who publishes fences between that and its look (`stir_waiting`): one of us sees the other.
+        fence(Ordering::SeqCst);
+        self.rev() < rev
+    }
+
+    /// Stirs all streams if one waits for what has just become visible; each says again what it waits for.
+    fn stir_waiting(&self, visible: Revision) {
+        fence(Ordering::SeqCst);
+        if self.awaited.load(Ordering::Relaxed) <= visible.get() {
+            self.awaited.store(u64::MAX, Ordering::Relaxed);
+            self.each_stream(|stream| stream.inbox().stir());
+        }
+    }
+
     fn each_stream(&self, mut visit: impl FnMut(&Shared)) {
         let streams: Vec<Arc<Shared>> = {
             let streams = lock(&self.streams);
@@ -270,10 +291,14 @@ impl Watched for Announcer {
 
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {
         let mut told = std::mem::take(&mut *lock(&self.told));
+        let is_visible = visible() >= rev;
+        if is_visible {
+            self.registry.stir_waiting(rev);
+        }
         if told.is_empty() {
             return;
         }
-        if visible() >= rev {
+        if is_visible {
             told.iter().for_each(|inbox| inbox.stir());
             told.clear();
             // Only for its memory: the writer's turn is ours.
@@ -294,5 +319,6 @@ impl Audience for Announcer {
             due.drain(..visible).collect::<Vec<_>>()
         };
         visible.iter().for_each(|(_, inbox)| inbox.stir());
+        self.registry.stir_waiting(rev);
     }
 }

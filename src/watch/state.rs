@@ -87,6 +87,16 @@ struct Watcher {
     filters: Option<Filters>,
 }
 
+impl Watcher {
+    /// The revision that it waits for, or waited for.
+    fn begins(&self) -> Option<Revision> {
+        match self.began {
+            Began::Future(from) => Some(from),
+            Began::Now | Began::Past => None,
+        }
+    }
+}
+
 /// Where a watcher began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Began {
@@ -125,7 +135,9 @@ enum Made {
     Batch {
         events: EventBatch,
         revision: Revision,
-        members: Vec<Member>,
+        /// Each with its first revision as it was: who joins another topic before it is given the batch begins
+        /// there behind it.
+        members: Vec<(Member, Revision)>,
         next: usize,
     },
     /// The last response of a watcher, which has ended.
@@ -292,7 +304,7 @@ impl State {
                 }
                 bytes += self.made.range(before..).map(Made::bytes).sum::<usize>();
             }
-            self.answer_progress();
+            self.answer_progress(registry);
         }
         self.made.iter_mut().for_each(Made::unpin);
         // Whoever is still to be given something keeps its filters.
@@ -356,7 +368,7 @@ impl State {
             };
             let stepped = self.step(registry, &store);
             // By what was visible before the step: all of it that a topic in step has been given.
-            self.answer_progress();
+            self.answer_progress(registry);
             if !stepped && self.made.is_empty() {
                 return Next::Nothing;
             }
@@ -569,7 +581,7 @@ impl State {
     }
 
     /// Answers who has asked for progress and is in step.
-    fn answer_progress(&mut self) {
+    fn answer_progress(&mut self, registry: &Registry) {
         if self.asked.is_empty() && self.asked_all == 0 {
             return;
         }
@@ -593,6 +605,23 @@ impl State {
             for _ in 0..std::mem::take(&mut self.asked_all) {
                 self.made.push_back(Made::ProgressOfAll(visible));
             }
+        }
+        self.wait_for_beginnings(registry);
+    }
+
+    /// Who waits for the future and has asked for progress is answered when its first revision is visible, which
+    /// may change none of its keys: then nothing else stirs the stream.
+    fn wait_for_beginnings(&self, registry: &Registry) {
+        let began = self
+            .asked
+            .iter()
+            .filter_map(|(id, _)| self.watchers.get(id)?.begins());
+        let all = self.future.keys().copied().filter(|_| self.asked_all > 0);
+        let ahead = began.chain(all).filter(|from| *from > self.visible);
+        if let Some(first) = ahead.min()
+            && !registry.wait_for(first)
+        {
+            self.inbox.stir();
         }
     }
 
