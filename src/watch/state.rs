@@ -113,6 +113,8 @@ struct TopicState {
     /// Where it is read next. It says more when the topic is due: else nothing was missed since.
     cursor: Revision,
     stage: Stage,
+    /// Up to here the writer had accepted commits before it knew the topic: nobody stirs for those.
+    unlisted: Revision,
     members: Members,
 }
 
@@ -525,10 +527,21 @@ impl State {
                 if shared.marks().settle(visible) {
                     topic.stage = Stage::Idle;
                 } else {
-                    let cursor = topic.cursor;
-                    self.beyond.push(Reverse((cursor, index)));
+                    self.put_beyond(registry, index);
                 }
             }
+        }
+    }
+
+    /// A topic is due from a revision on that is not visible yet.
+    fn put_beyond(&mut self, registry: &Registry, index: u32) {
+        let Some(topic) = self.topic(index) else {
+            return;
+        };
+        let (cursor, unlisted) = (topic.cursor, topic.unlisted);
+        self.beyond.push(Reverse((cursor, index)));
+        if cursor <= unlisted && !registry.wait_for(cursor) {
+            self.inbox.stir();
         }
     }
 
@@ -726,6 +739,7 @@ impl State {
             shared: Arc::new(Topic::new(shape, index, self.number, inbox)),
             cursor,
             stage: Stage::CatchingUp,
+            unlisted: Revision::default(),
             members: Members::default(),
         });
         index
@@ -739,19 +753,19 @@ impl State {
         };
         let shared = Arc::clone(&topic.shared);
         let cursor = topic.cursor;
-        let mut stage = Stage::Idle;
+        let (mut stage, mut unlisted) = (Stage::Idle, Revision::default());
         let found = registry.add_topic(store, &shared, |accepted| {
             // Nothing marked it up to here.
             if accepted >= cursor {
                 shared.marks().begin(accepted);
-                stage = Stage::Due;
+                (stage, unlisted) = (Stage::Due, accepted);
             }
         });
         let Some(found) = found else {
             let topic = self.topic(index).expect("nobody has removed it");
-            topic.stage = stage;
+            (topic.stage, topic.unlisted) = (stage, unlisted);
             if stage == Stage::Due {
-                self.beyond.push(Reverse((cursor, index)));
+                self.put_beyond(registry, index);
             }
             return;
         };
