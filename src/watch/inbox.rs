@@ -126,6 +126,13 @@ impl<T: Marked> Inbox<T> {
         self.listed.swap(rev.get(), Ordering::Relaxed) != rev.get()
     }
 
+    /// Another content is in place, and nobody writes to it yet: its revisions are others, though they may be
+    /// numbered as those before.
+    pub(super) fn unlist(&self) {
+        // Relaxed: the writer's turn orders it with the marks.
+        self.listed.store(0, Ordering::Relaxed);
+    }
+
     /// Something has become readable: wakes the receiver if it sleeps.
     pub(super) fn stir(&self) {
         // Behind what has become readable (invariant 2).

@@ -155,13 +155,14 @@ impl Registry {
         self.topics.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Another content is in place; the old one was seen up to `end`.
+    /// Another content is in place; the old one was seen up to `end`. Called in the writer's turn, before anything
+    /// is written to the new one: whether a mark is of the old one could not be told behind that.
     pub(crate) fn restored(self: &Arc<Registry>, store: &Arc<Store>, end: Revision) {
         let mut content = lock(&self.content);
         content.store = Some(Arc::clone(store));
         Arc::make_mut(&mut content.ends).push(end);
         drop(content);
-        self.each_stream(|stream| stream.inbox().stir());
+        self.each_stream(Shared::restored);
     }
 
     /// The announcer of another content, before anybody writes to it.

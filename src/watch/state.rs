@@ -657,6 +657,12 @@ impl State {
 
     // ---- the content -------------------------------------------------------------------------------------
 
+    /// Another content is in place, and nothing has been written to it: what is due was marked by the old one.
+    pub(super) fn restored(&mut self, registry: &Registry) {
+        self.inbox.unlist();
+        let _ = self.open_store(registry);
+    }
+
     /// The store that is read now, with what is visible and due.
     fn open_store(&mut self, registry: &Registry) -> Result<Arc<Store>> {
         self.check_not_ended()?;
@@ -668,6 +674,7 @@ impl State {
         let mut due = std::mem::take(&mut self.due);
         self.inbox.take_due(&mut due);
         let end = content.ends.get(self.content).copied();
+        let visible = end.unwrap_or(self.visible);
         for shared in due.drain(..) {
             let index = shared.index;
             let Some(topic) = self.topic(index) else {
@@ -676,11 +683,8 @@ impl State {
             if !Arc::ptr_eq(&topic.shared, &shared) || topic.stage != Stage::Idle {
                 continue;
             }
-            let mut first = shared.marks().first();
-            if let Some(end) = end {
-                // It may be a revision of the new content; of the old one all was given but what is behind.
-                first = first.min(end.next());
-            }
+            // No further than behind what was visible: another content may be put in place before the rest is.
+            let first = shared.marks().first().min(visible.next());
             topic.cursor = topic.cursor.max(first);
             topic.stage = Stage::Due;
             self.ready.push_back(index);

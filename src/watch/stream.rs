@@ -106,6 +106,11 @@ impl Shared {
         self.inbox.stir();
     }
 
+    pub(super) fn restored(&self) {
+        lock(&self.state).restored(&self.registry);
+        self.inbox.stir();
+    }
+
     pub(super) fn save_from_compaction(&self, compact: Revision) {
         lock(&self.state).save_from_compaction(&self.registry, compact);
         self.inbox.stir();
