@@ -1,5 +1,6 @@
 //! Which topics a key belongs to (SPEC.md, W-4): single keys by hash, ranges by order.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -87,11 +88,14 @@ impl Table {
             return;
         };
         let hash = self.hasher.hash(key);
-        if self.keys.contains_key(&hash) {
-            let at = (hash, topic.stream(), topic.index);
-            self.more.insert(at, topic);
-        } else {
-            self.keys.insert(hash, topic);
+        match self.keys.entry(hash) {
+            Entry::Vacant(first) => {
+                first.insert(topic);
+            }
+            Entry::Occupied(_) => {
+                let at = (hash, topic.stream(), topic.index);
+                self.more.insert(at, topic);
+            }
         }
     }
 
