@@ -118,6 +118,9 @@ impl fmt::Display for Summary {
         match unit.as_str() {
             // What the summaries that CI prints say word for word.
             "ops" => write!(f, "{name}: {units} operations, 0 differences"),
+            "histories" if name == "watch-check" => {
+                write!(f, "watch: {histories} histories, 0 violations")
+            }
             "histories" if *operations > 0 => {
                 write!(
                     f,

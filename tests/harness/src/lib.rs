@@ -13,6 +13,7 @@
 //! * [`subject`]: the real store behind that trait.
 //! * [`mod@crash`]: histories on a simulated disk, crashed at every operation, or with calls that fail.
 //! * [`mod@histories`]: several threads on one store, and a checker of what they saw.
+//! * [`mod@watching`]: watchers, and a checker of what they were told.
 //! * [`mod@damage`]: every bit of a store, lost blocks, bytes behind the end.
 //! * [`mod@fuzz`]: what a fuzzer feeds, as functions of bytes.
 //! * [`mod@kill`]: a process that writes to real files and is killed, again and again.
@@ -46,6 +47,7 @@ mod shrink;
 mod simpler;
 pub mod state;
 pub mod subject;
+pub mod watching;
 
 pub use answer::{Answer, Kv, Refusal};
 pub use difference::Difference;

@@ -25,6 +25,8 @@ const CRASH_IMAGES: &str = "1000000";
 const THREAD_IMAGES: &str = "100000";
 /// Histories of several threads without a crash: a quarter of a minute.
 const THREAD_HISTORIES: &str = "15000";
+/// Histories of watchers, most of them of one thread: less than a minute.
+const WATCH_HISTORIES: &str = "5000";
 /// Small worlds of one and two transactions, each in three setups: all there are.
 const WORLDS: &str = "168";
 /// All that is done to the first store, and samples of the others and of the lengths: half a minute.
@@ -139,6 +141,8 @@ fn run_programs(steps: &mut Steps) {
     );
     steps.command("failing calls", campaign(&failing));
     steps.command("threads", campaign(&threads));
+    let watchers = ["watch-check", "--histories", WATCH_HISTORIES];
+    steps.command("watchers", campaign(&watchers));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
     steps.command("killed processes", campaign(&["kill", "--times", KILLS]));
     have("strace", "strace");

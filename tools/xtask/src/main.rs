@@ -57,6 +57,8 @@ cargo xtask <command>
                                   every call of short histories fails, and some of long ones
   histories [--histories N] [--seed S]
                                   several threads on one store, and a check of all that each saw
+  watch-check [--histories N] [--seed S]
+                                  watchers, slow, dead and very many, and a check of all that each was told
   model [--ops N] [--seed S]      random histories beside the reference model
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
   power [--cuts N] [--fs ext4|xfs] [--seed S]
@@ -106,8 +108,8 @@ fn main() -> ExitCode {
         ("supply", []) => supply::run(),
         ("conformance", []) => conformance::run(),
         (
-            "crash" | "crash-threads" | "worlds" | "damage" | "faults" | "histories" | "model"
-            | "kill" | "power" | "inject" | "calls" | "memory",
+            "crash" | "crash-threads" | "worlds" | "damage" | "faults" | "histories"
+            | "watch-check" | "model" | "kill" | "power" | "inject" | "calls" | "memory",
             options,
         ) => campaign(command, options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
             .and_then(|()| campaign("damage", &[]))
             .and_then(|()| campaign("faults", &["--histories", "1000"]))
             .and_then(|()| campaign("histories", &["--histories", "5000000"]))
+            .and_then(|()| campaign("watch-check", &["--histories", "1000000"]))
             .and_then(|()| campaign("model", &["--ops", "100000000"]))
             .and_then(|()| campaign("kill", &["--times", "20000"]))
             .and_then(|()| campaign("power", &["--fs", "ext4", "--cuts", "20000"]))

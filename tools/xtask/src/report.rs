@@ -191,7 +191,12 @@ fn page(promises: &[Table], runs: &[Run]) -> String {
                 .flatten()
                 .map(|run| count(&run.line))
                 .sum();
-            let _ = writeln!(page, "* `cargo xtask {name}`: {} on record", grouped(all));
+            let command = runs::command_of(name);
+            let _ = writeln!(
+                page,
+                "* `cargo xtask {command}`: {} on record",
+                grouped(all)
+            );
         }
         for test in words(promise, "tests") {
             let _ = writeln!(page, "* test `{test}`");

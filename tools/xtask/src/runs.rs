@@ -33,6 +33,7 @@ pub(crate) const CAMPAIGNS: &[&str] = &[
     "shuttle",
     "asan",
     "tsan",
+    "watch",
     "worlds",
 ];
 
@@ -125,11 +126,19 @@ pub(crate) fn write_down(command: &str, took: Duration, line: &str) {
     }
 }
 
+/// The command that runs a campaign: its name, but for one that the word `watch` alone would not explain.
+pub(crate) fn command_of(name: &str) -> &str {
+    match name {
+        "watch" => "watch-check",
+        name => name,
+    }
+}
+
 /// What was typed: a command from the campaign's name on, if it has it.
 fn typed(command: &str, name: &str) -> String {
     let words: Vec<&str> = command
         .split(' ')
-        .skip_while(|word| *word != name)
+        .skip_while(|word| *word != name && *word != command_of(name))
         .collect();
     if words.is_empty() {
         name.to_owned()
@@ -167,6 +176,8 @@ mod tests {
         let command = "cargo run --bin campaign -- crash --images 5";
         assert_eq!(typed(command, "crash"), "crash --images 5");
         assert_eq!(typed("/somewhere/crush", "crash"), "crash");
+        let command = "campaign watch-check --histories 5";
+        assert_eq!(typed(command, "watch"), "watch-check --histories 5");
     }
 
     /// What is written is read; other lines are refused.

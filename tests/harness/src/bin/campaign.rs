@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
 use revtree_harness::kill::FileSystem;
-use revtree_harness::{Store, crash, damage, fuzz, generate, histories, kill, run};
+use revtree_harness::{Store, crash, damage, fuzz, generate, histories, kill, run, watching};
 
 /// Inputs of `campaign fuzz` have a bound on memory, and the processes of `campaign memory` run out of it.
 #[global_allocator]
@@ -98,6 +98,12 @@ fn main() -> ExitCode {
             unit: "histories",
             units: 10_000,
             history: &histories::histories,
+        },
+        Kind {
+            name: "watch-check",
+            unit: "histories",
+            units: 5_000,
+            history: &watching::watching,
         },
         Kind {
             name: "kill",
