@@ -41,7 +41,7 @@ const AREAS: &[Area] = &[
 ];
 
 /// Code that runs under loom only, or is a test itself.
-const NOT: &[&str] = &["src/**/loom.rs", "src/index/tests/**", "src/**/tests.rs"];
+const NOT: &[&str] = &["src/**/loom.rs", "src/**/tests/**", "src/**/tests.rs"];
 
 /// How many mutants ended in which way.
 #[derive(Clone, Copy, Default)]
