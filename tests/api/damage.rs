@@ -12,8 +12,8 @@ use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
     BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind,
-    PageRef, Place, Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed,
-    Superblock, encode_segments, parse_segments,
+    PageRef, Place, Position, RECORD_HEAD_BYTES, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry,
+    StoreSeed, Superblock, encode_segments, parse_segments,
 };
 
 /// A file of a closed store, to be changed.
@@ -551,6 +551,90 @@ fn a_page_in_the_place_of_another_is_refused() {
     drop(db);
     file.change(|superblock| superblock.roots.retain(|root| root.kind != RootKind::Index));
     file.refused(is_corrupt);
+}
+
+/// A page that is whole by itself, of the right kind, length and place, and yet not the one that was written last: its
+/// parent's copy of the checksum tells (B-73). Planted, a page taken without that was found by nothing, since what
+/// chance puts there is not whole.
+#[test]
+fn a_whole_page_that_is_not_the_one_meant_is_refused() {
+    let older = |body: &[u8]| {
+        let mut body = body.to_vec();
+        body[8..16].copy_from_slice(&[0; 8]);
+        body
+    };
+    let fill = |db: &Db| {
+        for n in 0..300 {
+            let mut txn = db.write().unwrap();
+            txn.put(key(n), value(n)).unwrap();
+            let row = n.to_be_bytes();
+            txn.table("rows").unwrap().put(b"newest", &row).unwrap();
+            txn.commit().unwrap();
+        }
+    };
+    // A child in the tree: another generation, everything else as it was.
+    let mut file = File::new(fill);
+    let root = file.root(RootKind::Tree).page;
+    let top = BranchPage::parse(file.body(&root), root.position).unwrap();
+    let BranchEntries::Children(children) = top.entries else {
+        panic!("300 leaves are more than a page");
+    };
+    let child = children[0].page;
+    let body = older(file.body(&child));
+    assert!(BranchPage::parse(&body, child.position).is_ok());
+    file.replace(&child, &body);
+    let db = file.open_to_read().unwrap();
+    assert!(is_corrupt(&db.hash_by_rev(0).unwrap_err()));
+    assert!(!db.check().unwrap().is_clean());
+    // The top page.
+    let mut file = File::new(fill);
+    let root = file.root(RootKind::Tree).page;
+    let body = older(file.body(&root));
+    file.replace(&root, &body);
+    assert!(is_corrupt(&file.open().unwrap_err()));
+    assert!(!file.open_to_read().unwrap().check().unwrap().is_clean());
+    // A chunk of the side tables: the row that was there before.
+    let mut file = File::new(fill);
+    let directory = file.root(RootKind::Tables).page;
+    let chunks = Directory::parse(file.body(&directory), directory.position).unwrap();
+    let chunk = chunks.chunks[0];
+    let mut body = file.body(&chunk).to_vec();
+    let newest = 299_u64.to_be_bytes();
+    let row = body.windows(8).position(|bytes| bytes == newest).unwrap();
+    body[row + 7] -= 1;
+    file.replace(&chunk, &body);
+    file.refused(is_corrupt);
+}
+
+/// A hint that leads to a whole record, but not to the one that is meant, costs time and never truth (B-46). Planted, a
+/// hint that was believed was found by nothing.
+#[test]
+fn a_hint_to_another_record_is_not_believed() {
+    let mut file = File::new(|db| {
+        db.put("one key", "its first value").unwrap();
+        db.put("another key", "not its value").unwrap();
+        db.put("one key", "its second value").unwrap();
+    });
+    let record = |text: &str| {
+        let mut places = file.bytes.windows(text.len());
+        places.position(|bytes| bytes == text.as_bytes()).unwrap() - RECORD_HEAD_BYTES
+    };
+    let first = record("one keyits first value") as u64;
+    let other = record("another keynot its value") as u64;
+    let hint = record("one keyits second value") + 8;
+    assert_eq!(file.bytes[hint..hint + 8], first.to_le_bytes());
+    file.bytes[hint..hint + 8].copy_from_slice(&other.to_le_bytes());
+    for db in [file.open_to_read().unwrap(), file.open().unwrap()] {
+        let before = db.read_at(2).unwrap();
+        let found = before.get("one key").unwrap().unwrap();
+        assert_eq!(found.value(), b"its first value");
+        let view = db.read().unwrap();
+        let history = view.history("one key").unwrap();
+        let values: Vec<_> = history
+            .map(|event| event.unwrap().kv.value.to_vec())
+            .collect();
+        assert_eq!(values, [&b"its first value"[..], b"its second value"]);
+    }
 }
 
 /// A damaged page of the tree is one error of a walk over changes, which then ends, from either end; it is

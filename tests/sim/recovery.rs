@@ -143,6 +143,55 @@ fn side_tables_are_written_in_frames_of_their_limit() {
     }
 }
 
+/// A frame holds whole transactions: one that does not fit beside the others has the next frame, and is no run (B-29).
+#[test]
+fn transactions_are_not_cut_where_a_frame_is_full() {
+    let disk = SimDisk::new(SimOptions::default());
+    let batched = Durability::Batched {
+        changes: 1_000_000,
+        interval: Duration::from_secs(3600),
+    };
+    let db = open(&disk, Options::new().durability(batched)).unwrap();
+    for _ in 0..8 {
+        let mut txn = db.write().unwrap();
+        for n in 0..5_u8 {
+            txn.put([n], vec![n; 20_000]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    db.sync().unwrap();
+    let bytes = disk.bytes(Path::new(STORE)).unwrap();
+    let headers = bytes[16 << 10..].chunks(8).enumerate();
+    let frames = headers.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let frames: Vec<(u32, u8)> = frames
+        .map(|(n, _)| {
+            let header = &bytes[(16 << 10) + n * 8..][..64];
+            let records = u32::from_le_bytes(header[48..52].try_into().unwrap());
+            (records, header[57])
+        })
+        .collect();
+    // Two of a hundred kilobytes in each; the last ends its group.
+    assert_eq!(frames, [(10, 0), (10, 0), (10, 0), (10, 1)]);
+}
+
+/// A stronger commit keeps a weaker one waiting for as long as it is in flight (C-9), and no longer.
+#[test]
+fn weaker_commits_do_not_sync_behind_a_durable_one() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new().durability(Durability::Flushed)).unwrap();
+    let mut txn = db.write().unwrap();
+    txn.require_sync();
+    txn.put("a", "1").unwrap();
+    assert!(txn.commit().unwrap().durable);
+    disk.reset_counts();
+    for n in 0..3_u8 {
+        db.put([n], [n]).unwrap();
+    }
+    assert_eq!(db.rev().get(), 5);
+    assert_eq!(disk.count(Call::SyncData), 0);
+    assert_eq!(db.durable_rev().get(), 2);
+}
+
 /// A commit whose own write or sync failed is told so, at every level (C-11).
 #[test]
 fn a_commit_whose_write_failed_is_unknown() {
