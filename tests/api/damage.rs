@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
-    BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind,
-    PageRef, Place, Position, RECORD_HEAD_BYTES, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry,
-    StoreSeed, Superblock, encode_segments, parse_segments,
+    BranchEntries, BranchPage, ChangeId, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader,
+    FrameKind, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES, RecordKind,
+    Revision, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed, Superblock,
+    encode_segments, parse_segments,
 };
 
 /// A file of a closed store, to be changed.
@@ -435,6 +436,166 @@ fn a_frame_that_breaks_a_rule_does_not_end_the_log() {
     }
 }
 
+/// Records that no writer puts into a frame are damage, whatever its checksums say: not in ascending order, not above
+/// what was there, above the revision of their frame, more or fewer than it counts (B-26, B-27, C-23).
+#[test]
+fn records_that_break_a_rule_are_refused() {
+    /// A store at revision 4, and behind its log's head a frame with these records.
+    fn with_records(ids: &[(u64, u64)], change: impl FnOnce(&mut FrameHeader)) -> File {
+        let mut file = File::of_commits(3);
+        let superblock = file.newest();
+        let head = superblock.head;
+        let seed = StoreSeed::new(&superblock.store_id);
+        let at = |offset: usize| Place {
+            seed,
+            segment_use: head.segment_use,
+            position: Position(head.position.0 + offset as u64),
+        };
+        let mut body = Vec::new();
+        for (n, (main, sub)) in (3..).zip(ids) {
+            let (key, value) = (key(n), value(n));
+            let record = NewRecord {
+                kind: RecordKind::Put,
+                id: ChangeId::new(Revision::new(*main), *sub),
+                create: Revision::new(*main),
+                version: 1,
+                lease: LeaseId::default(),
+                ordinal: 1,
+                prev: None,
+                skip: None,
+                key: key.as_bytes(),
+                value: value.as_bytes(),
+            };
+            let start = body.len();
+            body.resize(start + record.record_len(), 0);
+            record.encode(&mut body[start..], at(FRAME_HEADER_BYTES + start));
+        }
+        let len = u32::try_from(body.len()).unwrap();
+        let mut header = FrameHeader {
+            kind: FrameKind::Records,
+            flags: FrameFlags {
+                padded: true,
+                ..FrameFlags::default()
+            },
+            body_crc: 0,
+            prev_crc: head.prev_crc,
+            sequence: head.sequence,
+            synced_up_to: head.sequence,
+            revision: Revision::new(5),
+            body_len: len,
+            records_len: len,
+            record_count: u32::try_from(ids.len()).unwrap(),
+            opens: superblock.opens,
+        };
+        change(&mut header);
+        body.truncate(header.body_len as usize);
+        header.body_crc = crc32c::crc32c(&body);
+        file.bytes.truncate(place(head.position));
+        file.bytes.extend(header.encode(at(0)).0);
+        file.bytes.extend(body);
+        let whole = file.bytes.len().next_multiple_of(4096);
+        file.bytes.resize(whole, 0);
+        file
+    }
+    for (ids, keys) in [
+        (&[(5, 0)][..], 4),
+        (&[(5, 0), (5, 1)], 5),
+        (&[(5, 3), (5, 7)], 5),
+        (&[], 3),
+    ] {
+        let db = with_records(ids, |_| ()).open().unwrap();
+        assert_eq!(db.rev().get(), 5, "{ids:?}");
+        check_keys(&db.read().unwrap(), keys);
+        assert!(db.check().unwrap().is_clean());
+    }
+    // To read, a frame that nothing proves to be durable is not shown at all.
+    let refused = |file: &File, what: &str| match file.open() {
+        Ok(db) => panic!("{what}: it opened at {}", db.rev()),
+        Err(error) => assert!(is_corrupt(&error), "{what}: {error}"),
+    };
+    let orders: [&[(u64, u64)]; 5] = [
+        &[(5, 1), (5, 0)],
+        &[(5, 0), (5, 0)],
+        &[(4, 0)],
+        &[(6, 0)],
+        &[(5, 0), (6, 0)],
+    ];
+    for ids in orders {
+        refused(&with_records(ids, |_| ()), &format!("{ids:?}"));
+    }
+    let changes: [fn(&mut FrameHeader); 4] = [
+        |header| header.record_count = 1,
+        |header| header.record_count = 3,
+        |header| header.revision = Revision::new(3),
+        // The last record goes on behind the frame.
+        |header| {
+            header.body_len -= 8;
+            header.records_len -= 8;
+        },
+    ];
+    for change in changes {
+        refused(&with_records(&[(5, 0), (5, 1)], change), "a header");
+    }
+    // Without records too a revision does not fall.
+    let fallen = with_records(&[], |header| header.revision = Revision::new(3));
+    refused(&fallen, "a revision that falls");
+}
+
+/// The pages of a blob are a quarter of a segment and not much less, and an item is in one of them (B-82); the segment
+/// table is written once when it fits its segment.
+#[test]
+fn blobs_are_cut_into_chunks() {
+    let file = File::new(|db| {
+        for n in 0..2000 {
+            db.put(key(n) + &"k".repeat(40), value(n)).unwrap();
+        }
+        let mut txn = db.write().unwrap();
+        for n in 0..200_u64 {
+            let mut table = txn.table("rows").unwrap();
+            table.put(&n.to_be_bytes(), &[7; 300]).unwrap();
+        }
+        // One that is longer than a chunk has one alone.
+        let mut table = txn.table("rows").unwrap();
+        table.put(&[0x80], &[7; 20_000]).unwrap();
+        table.put(&[0x90], &[7; 300]).unwrap();
+        txn.commit().unwrap();
+    });
+    const LIMIT: u32 = 16 << 10;
+    let chunks = |kind| {
+        let page = file.root(kind).page;
+        let directory = Directory::parse(file.body(&page), page.position).unwrap();
+        let lens: Vec<u32> = directory
+            .chunks
+            .iter()
+            .map(|chunk| chunk.body_len)
+            .collect();
+        lens
+    };
+    let tables = chunks(RootKind::Tables);
+    let (alone, others): (Vec<u32>, Vec<u32>) = tables.iter().partition(|len| **len > LIMIT);
+    assert!(
+        matches!(alone[..], [len] if len < LIMIT + 5000),
+        "{tables:?}"
+    );
+    // But the last before it, and the last.
+    assert!(others.len() > 4, "{tables:?}");
+    let short = others.iter().filter(|len| **len < LIMIT - 400);
+    assert!(short.count() <= 2, "{tables:?}");
+    // A leaf of the index may be cut by no chunk, and so reach beyond its limit.
+    let index = chunks(RootKind::Index);
+    let (last, others) = index.split_last().unwrap();
+    assert!(others.len() > 1 && *last <= 2 * LIMIT, "{index:?}");
+    assert!(
+        others.iter().all(|len| (LIMIT..2 * LIMIT).contains(len)),
+        "{index:?}"
+    );
+    // Directories: of the segments, the tables and the index.
+    let words = file.bytes[16 << 10..].chunks(8).enumerate();
+    let frames = words.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let kinds = frames.map(|(n, _)| file.bytes[(16 << 10) + n * 8 + 56]);
+    assert_eq!(kinds.filter(|kind| *kind == 4).count(), 3);
+}
+
 /// Use numbers never repeat: an open beyond their range is refused (B-13). To read, none is needed.
 #[test]
 fn opens_do_not_wrap() {
@@ -729,28 +890,31 @@ fn a_check_tells_of_headers_hints_and_padding() {
             db.put("key", format!("the value {n}")).unwrap();
         }
     });
-    let value = b"the value 7";
-    let mut records = file.bytes.windows(value.len());
-    let value_at = records.position(|bytes| bytes == value).unwrap();
-    let magic = |at: &usize| file.bytes[*at..].starts_with(b"RVFM");
-    let frame = (0..value_at).rev().find(magic).unwrap();
-    let hint = frame + FRAME_HEADER_BYTES + 8;
-    assert_ne!(file.bytes[hint..hint + 8], [0; 8]);
-    let padding = value_at + value.len();
-    assert_eq!(file.bytes[padding], 0);
-    for at in [frame + 9, frame + 60, hint, padding] {
-        file.bytes[at] ^= 1;
-        let db = file.open_to_read().unwrap();
-        let found = db.get("key").unwrap().unwrap();
-        assert_eq!((&found.value[..], found.version), (&b"the value 8"[..], 9));
-        assert_eq!(db.read().unwrap().history("key").unwrap().count(), 9);
-        let report = db.check().unwrap();
-        assert!(
-            matches!(&report.damage[..], [Error::Corrupt { offset, .. }] if *offset == frame as u64),
-            "{at:#x}: {:?}",
-            report.damage
-        );
-        file.bytes[at] ^= 1;
+    // Of one in the middle, and of the newest.
+    for value in [b"the value 7", b"the value 8"] {
+        let mut records = file.bytes.windows(value.len());
+        let value_at = records.position(|bytes| bytes == value).unwrap();
+        let magic = |at: &usize| file.bytes[*at..].starts_with(b"RVFM");
+        let frame = (0..value_at).rev().find(magic).unwrap();
+        let hint = frame + FRAME_HEADER_BYTES + 8;
+        assert_ne!(file.bytes[hint..hint + 8], [0; 8]);
+        let padding = value_at + value.len();
+        assert_eq!(file.bytes[padding], 0);
+        for at in [frame + 9, frame + 60, hint, padding] {
+            file.bytes[at] ^= 1;
+            let db = file.open_to_read().unwrap();
+            let found = db.get("key").unwrap().unwrap();
+            assert_eq!((&found.value[..], found.version), (&b"the value 8"[..], 9));
+            assert_eq!(db.read().unwrap().history("key").unwrap().count(), 9);
+            let report = db.check().unwrap();
+            assert!(
+                matches!(&report.damage[..], [Error::Corrupt { offset, .. }] if *offset == frame as u64),
+                "{at:#x}: {:?}",
+                report.damage
+            );
+            file.bytes[at] ^= 1;
+        }
     }
-    assert!(file.open_to_read().unwrap().check().unwrap().is_clean());
+    let report = file.open_to_read().unwrap().check().unwrap();
+    assert!(report.is_clean() && report.frames >= 9, "{report:?}");
 }

@@ -192,6 +192,51 @@ fn weaker_commits_do_not_sync_behind_a_durable_one() {
     assert_eq!(db.durable_rev().get(), 2);
 }
 
+/// What is mapped is read without a call, by whichever open: after a close, and after a kill of what it left as it was.
+/// And replay cuts records into the leaves that the writer had made (B-31).
+#[test]
+fn an_open_shows_what_is_in_the_file() {
+    let options = || Options::new().segment_bytes(64 << 10);
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, options()).unwrap();
+    for n in 0..60_u8 {
+        let mut txn = db.write().unwrap();
+        for m in 0..20_u8 {
+            txn.put([n, m], vec![n; 500]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let leaves = db.check().unwrap().leaves;
+    let read_all = |disk: &SimDisk, db: &Db| {
+        let before = disk.bytes_read();
+        for n in 0..60_u8 {
+            for m in 0..20_u8 {
+                assert_eq!(db.get([n, m]).unwrap().unwrap().value, vec![n; 500]);
+            }
+        }
+        disk.bytes_read() - before
+    };
+    assert_eq!(read_all(&disk, &db), 0);
+    let killed = disk.kill(disk.operations());
+    db.close().unwrap();
+    let db = open(&disk, options()).unwrap();
+    assert!(db.recovery().clean);
+    assert_eq!(db.check().unwrap().leaves, leaves);
+    assert_eq!(read_all(&disk, &db), 0);
+    let db = open(&killed, options()).unwrap();
+    assert!(!db.recovery().clean);
+    assert_eq!(db.check().unwrap().leaves, leaves);
+    assert_eq!(read_all(&killed, &db), 0);
+    // Before the next checkpoint too, and again behind it.
+    let again = killed.kill(killed.operations());
+    let db = open(&again, options()).unwrap();
+    assert_eq!(read_all(&again, &db), 0);
+    db.close().unwrap();
+    let db = open(&again, options()).unwrap();
+    assert_eq!(read_all(&again, &db), 0);
+    assert_eq!(db.check().unwrap().leaves, leaves);
+}
+
 /// A commit whose own write or sync failed is told so, at every level (C-11).
 #[test]
 fn a_commit_whose_write_failed_is_unknown() {

@@ -4,3 +4,4 @@ mod chain;
 mod reserve;
 mod slots;
 mod tail;
+mod uses;
