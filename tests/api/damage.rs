@@ -618,6 +618,23 @@ fn a_compact_revision_of_the_future_is_refused() {
     file.open().unwrap().hash(&[]).unwrap();
 }
 
+/// A checkpoint below its own newest record is refused: the next change would get a revision that is taken (C-22).
+#[test]
+fn a_revision_below_the_newest_record_is_refused() {
+    for (less, opens) in [(0, true), (1, false), (2, false)] {
+        let mut file = File::of_commits(3);
+        file.change(|superblock| {
+            superblock.revision = Revision::new(superblock.revision.get() - less);
+            superblock.roots.retain(|root| root.kind != RootKind::Index);
+        });
+        if opens {
+            check_keys(&file.open_to_read().unwrap().read().unwrap(), 3);
+        } else {
+            file.refused(is_corrupt);
+        }
+    }
+}
+
 /// A log head far beyond the file asks for no memory for the segments before it.
 #[test]
 fn a_log_head_beyond_the_file_is_refused() {
@@ -638,7 +655,28 @@ fn a_log_head_beyond_the_file_is_refused() {
 /// A segment table whose entries contradict each other is damage, not a way to walk for ever (B-85).
 #[test]
 fn a_crafted_segment_table_is_refused() {
-    let changes: [fn(&mut [SegmentEntry]); 5] = [
+    let changes: [fn(&mut [SegmentEntry]); 8] = [
+        // A long segment is one use in one state.
+        |entries| {
+            entries[0].units = 2;
+            entries[1].units = 0;
+        },
+        |entries| {
+            entries[0].units = 2;
+            entries[1] = SegmentEntry {
+                segment_use: entries[0].segment_use,
+                units: 0,
+                ..SegmentEntry::FREE
+            };
+        },
+        // Free units stand each for itself.
+        |entries| {
+            let free = |units| SegmentEntry {
+                units,
+                ..SegmentEntry::FREE
+            };
+            (entries[0], entries[1]) = (free(2), free(0));
+        },
         |entries| entries[0].units = u32::MAX,
         |entries| entries[0].units = 2,
         |entries| entries[1].units = 0,
@@ -916,5 +954,15 @@ fn a_check_tells_of_headers_hints_and_padding() {
         }
     }
     let report = file.open_to_read().unwrap().check().unwrap();
-    assert!(report.is_clean() && report.frames >= 9, "{report:?}");
+    assert!(report.is_clean(), "{report:?}");
+    // Nine commits; a page of the tree, a chunk of the index and one of the segments.
+    assert_eq!((report.frames, report.leaves, report.pages), (9, 9, 3));
+    // Damage in one frame does not hide that in another.
+    for value in [b"the value 2", b"the value 5"] {
+        let mut records = file.bytes.windows(value.len());
+        let value_at = records.position(|bytes| bytes == value).unwrap();
+        file.bytes[value_at + value.len()] ^= 1;
+    }
+    let report = file.open_to_read().unwrap().check().unwrap();
+    assert_eq!(report.damage.len(), 2, "{report:?}");
 }

@@ -234,6 +234,8 @@ fn a_batch_is_synced_when_it_is_full() {
         eventually("the batch is full", || db.durable_rev() >= rev);
         eventually("it is told", || db.stats().syncs == synced + 1);
     }
+    // The thread has looked for one behind each sync.
+    assert_eq!(db.stats().checkpoints, 0);
 }
 
 /// Checkpoints are written however commits are waited for: by threads after a future was awaited once,

@@ -237,6 +237,55 @@ fn an_open_shows_what_is_in_the_file() {
     assert_eq!(db.check().unwrap().leaves, leaves);
 }
 
+/// What nothing proves to be durable is shown by a reader only beside a writer that lives, and after a sync of its own
+///
+#[test]
+fn a_reader_shows_what_is_durable() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new()).unwrap();
+    for n in 0..3_u8 {
+        db.put([n], [n]).unwrap();
+    }
+    let killed = disk.kill(disk.operations());
+    let read = |disk: &SimDisk| {
+        let db = open(disk, Options::new().read_only()).unwrap();
+        let report = db.check().unwrap();
+        assert!(report.is_clean() && report.frames == 3, "{report:?}");
+        (db.rev().get(), db.recovery().bytes_dropped > 0)
+    };
+    assert_eq!(read(&disk), (4, false));
+    disk.fail(FaultPlan::once(Call::SyncData, 1, 5));
+    assert_eq!(read(&disk), (3, true));
+    assert_eq!(read(&disk), (4, false));
+    assert_eq!(read(&killed), (3, true));
+}
+
+/// The pages of the checkpoint before the newest are checked for as long as it is named: both slots of the newest
+/// may be lost.
+#[test]
+fn a_check_looks_at_the_checkpoint_before() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new()).unwrap();
+    db.put("a", "1").unwrap();
+    db.close().unwrap();
+    // Behind the last record, where no walk of frames comes.
+    let db = open(&disk, Options::new()).unwrap();
+    let txn = db.write_at_index(7).unwrap().unwrap();
+    txn.commit().unwrap();
+    db.close().unwrap();
+    assert!(db_check(&disk).is_clean());
+    let bytes = disk.bytes(Path::new(STORE)).unwrap();
+    let slots = bytes.chunks(SUPERBLOCK_BYTES).take(4);
+    let superblocks = slots.filter_map(|slot| Superblock::parse(slot, 0).ok());
+    let older = superblocks.min_by_key(Superblock::age).unwrap();
+    assert_eq!(older.generation, 1);
+    let page = older.root(RootKind::Segments).unwrap().page;
+    let place = page.position.0 + 64;
+    disk.corrupt(Path::new(STORE), place, 1, |byte| byte[0] ^= 1)
+        .unwrap();
+    assert!(!db_check(&disk).is_clean());
+}
+
 /// A commit whose own write or sync failed is told so, at every level (C-11).
 #[test]
 fn a_commit_whose_write_failed_is_unknown() {
