@@ -589,3 +589,35 @@ fn an_imported_store_with_gaps_and_a_revision_above_its_last_change() {
     assert_eq!(copy.rev().get(), 50);
     assert_same(&db, &copy, 8..=50, 1);
 }
+
+/// The frames of an image are one chain, whatever pieces it was made in: their numbers rise by one, and their revisions
+/// never fall, to that of the store (B-23, B-27).
+#[test]
+fn the_frames_of_an_image_are_a_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes(64 << 10);
+    let db = options.open(dir.path().join("store")).unwrap();
+    for n in 0..200_u64 {
+        db.put(n.to_be_bytes(), vec![7; 3000]).unwrap();
+    }
+    let saved = dir.path().join("saved");
+    db.snapshot().unwrap().save(&saved).unwrap();
+    let bytes = std::fs::read(saved).unwrap();
+    let words = bytes[16 << 10..].chunks(8).enumerate();
+    let frames = words.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let mut frames: Vec<(u64, u64)> = frames
+        .map(|(n, _)| (16 << 10) + n * 8)
+        .map(|at| (number(at + 16), number(at + 32)))
+        .collect();
+    frames.sort_unstable();
+    assert!(frames.len() > 20, "{frames:?}");
+    assert!(frames.windows(2).all(|two| two[0].0 + 1 == two[1].0));
+    assert!(
+        frames.windows(2).all(|two| two[0].1 <= two[1].1),
+        "{frames:?}"
+    );
+    // Behind the first closing frame none is at the beginning again.
+    let newest = db.rev().get();
+    assert_eq!(frames.last().map(|frame| frame.1), Some(newest));
+}

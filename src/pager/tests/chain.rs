@@ -426,3 +426,22 @@ fn heads_that_no_writer_makes() {
         assert_eq!(opens(&|it| it.generation = number), may_be, "{number}");
     }
 }
+
+/// The head's own segment is as long as its header says, if that is the header of this use and place; it may be
+/// missing as long as nothing was written there.
+#[test]
+fn the_length_of_the_first_segment() {
+    type Change = fn(&mut SegmentHeader);
+    let cases: [(Change, u32); 3] = [
+        (|_| (), 3),
+        (|header| header.segment_use += 1, 1),
+        (|header| header.index += 1, 1),
+    ];
+    for (change, units) in cases {
+        let chain = Chain::new();
+        let mut header = chain.segment(0, 3, USE);
+        change(&mut header);
+        chain.header(0, &header);
+        assert_eq!(chain.walk().segments, [(0, units, USE)]);
+    }
+}

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use revtree_format::{Geometry, Position};
 
+use crate::error::Error;
 use crate::pager::Medium;
 use crate::sys::{Disk, MemoryDisk, Region};
 
@@ -46,4 +47,23 @@ fn a_hint_holds_by_the_order_of_uses() {
         starts,
         [16384, SEGMENT, 3 * SEGMENT, 3 * SEGMENT, 3 * SEGMENT]
     );
+}
+
+/// Bytes are read up to the end of what may be read, and not beyond.
+#[test]
+fn bytes_end_where_the_file_does() {
+    let disk = MemoryDisk::new();
+    let file = disk.create_new(Path::new("store")).expect("a fresh disk");
+    file.write_at(&[7; 4096], SEGMENT).expect("room");
+    let region = Region::reserve(16 * SEGMENT, SEGMENT).expect("addresses");
+    let medium = Medium::new(file, region, Geometry::new(64 << 10), [7; 16], true);
+    let end = SEGMENT + 2048;
+    medium.extend(end);
+    medium.extend(SEGMENT);
+    let last = medium.bytes(Position(end - 8), 8).expect("the last");
+    assert_eq!(*last, [7; 8]);
+    for (at, len) in [(end - 8, 9), (end, 1), (u64::MAX - 4, 8)] {
+        let beyond = medium.bytes(Position(at), len);
+        assert!(matches!(beyond, Err(Error::Corrupt { .. })), "{beyond:?}");
+    }
 }
