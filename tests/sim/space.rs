@@ -321,3 +321,33 @@ fn zeros_are_written_ahead_of_small_groups() {
     let zeros = zeros.count();
     assert!((17..=24).contains(&zeros), "{zeros} times");
 }
+
+/// What is kept grows with the leaves that no checkpoint has: each small commit is one, and a page's entry at the close.
+#[test]
+fn the_pages_of_many_leaves_fit_a_full_disk() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || {
+        let options = Options::new().durability(Durability::Flushed);
+        options.segment_bytes(64 << 10)
+    };
+    let db = open(&disk, options());
+    disk.set_capacity(Some(2 * Full::CAPACITY));
+    let mut count = 0_u64;
+    let full = loop {
+        match db.put(count.to_be_bytes(), "1") {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        // No sync but the newest two leaves anything to be copied.
+        if count.is_multiple_of(100) {
+            db.sync().unwrap();
+        }
+    };
+    assert!(matches!(full, Error::NoSpace { .. }), "{full}");
+    assert!(count > 12_000, "{count} leaves");
+    db.close().unwrap();
+    disk.set_capacity(None);
+    let db = open(&disk, options());
+    assert!(db.recovery().clean);
+    assert_eq!(db.read().unwrap().range(..).count().unwrap(), count);
+}

@@ -140,9 +140,9 @@ fn the_file_is_allocated_in_steps() {
         disk.set_capacity(Some(SEGMENT + step + 8192));
         space.allocate(&*file, len + step + 8192).expect("room");
         assert_eq!(space.allocated(), len + step + 8192);
-        let full = space.allocate(&*file, len + step + 8193);
+        let full = space.allocate(&*file, len + step + 8200);
         assert!(
-            matches!(full, Err(Error::NoSpace { needed: 1 })),
+            matches!(full, Err(Error::NoSpace { needed: 8 })),
             "{full:?}"
         );
         disk.set_capacity(None);
