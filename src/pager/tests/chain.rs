@@ -170,6 +170,9 @@ impl Chain {
     }
 }
 
+/// What is wrong with a segment's header.
+type Change = fn(&mut SegmentHeader);
+
 /// Says whether the walk that meets a damaged frame finds the proof behind it that it had been durable.
 fn is_damage(chain: &Chain, frames: usize) -> bool {
     let tail = chain.walk();
@@ -217,7 +220,6 @@ fn a_proof_at_the_end_of_the_file() {
 /// nothing, nor what lies in a segment that says of itself that it is another.
 #[test]
 fn a_proof_in_another_segment() {
-    type Change = fn(&mut SegmentHeader);
     let cases: [(u32, u64, Change, bool); 5] = [
         (1, USE + 1, |_| (), true),
         (3, USE + 1, |_| (), true),
@@ -264,7 +266,7 @@ fn a_proof_far_into_a_long_segment() {
 /// put to use later (C-24). Another one is where the log ends.
 #[test]
 fn the_next_segment_is_the_one_that_was_named() {
-    let changes: [(&str, fn(&mut SegmentHeader)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("use", |header| header.segment_use += 1),
         ("index", |header| header.index += 1),
         ("units", |header| header.units += 1),
@@ -431,7 +433,6 @@ fn heads_that_no_writer_makes() {
 /// missing as long as nothing was written there.
 #[test]
 fn the_length_of_the_first_segment() {
-    type Change = fn(&mut SegmentHeader);
     let cases: [(Change, u32); 3] = [
         (|_| (), 3),
         (|header| header.segment_use += 1, 1),
