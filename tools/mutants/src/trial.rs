@@ -36,6 +36,8 @@ pub struct Test {
     pub arguments: Vec<String>,
     pub took: Duration,
     pub met: BTreeSet<usize>,
+    /// It was not there in an earlier run.
+    new: bool,
     /// How many mutants it has caught, in each file: it may well catch another there.
     caught: Mutex<BTreeMap<String, u32>>,
 }
@@ -144,6 +146,7 @@ impl Tests {
                         .split(' ')
                         .filter_map(|number| number.parse().ok())
                         .collect(),
+                    new: false,
                     caught: Mutex::default(),
                 });
             }
@@ -183,6 +186,7 @@ impl Tests {
             arguments,
             took,
             met: met.lines().filter_map(|line| line.parse().ok()).collect(),
+            new: true,
             caught: Mutex::default(),
         })
     }
@@ -215,11 +219,13 @@ impl Tests {
         order.sort_by_key(|test| {
             let caught = u128::from(test.caught_in(file));
             (
+                // What lived before has met the others.
+                !test.new,
                 self.waits(test),
                 (test.took.as_micros() + 3000) / (8 * caught + 1),
             )
         });
-        // Tests that wait for each other are the last, and have time of their own.
+        // Tests that wait for each other have time of their own.
         let mut left = [enough, enough];
         order.retain(|test| {
             let left = &mut left[usize::from(self.waits(test))];
