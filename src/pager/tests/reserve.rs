@@ -119,6 +119,72 @@ fn a_free_segment_with_holes() {
     );
 }
 
+/// Free segments get their blocks each for itself, when it is taken.
+#[test]
+fn each_free_segment_gets_its_blocks() {
+    let (_disk, file) = disk(SEGMENT);
+    file.set_len(4 * SEGMENT).expect("a hole");
+    let mut space = space("L---", &*file, NO_LIMIT);
+    for taken in 1..=3 {
+        let index = index_and_recycled(space.take(&*file, 1, 4096)).0;
+        assert_eq!(u64::from(index), taken);
+        let blocks = file.allocated_bytes().expect("known");
+        assert_eq!(blocks, (taken + 1) * SEGMENT);
+    }
+}
+
+/// What is kept for upkeep has blocks behind the log's end: in its segment, in free segments that had none, behind the
+/// last; half as much again where it is not in one piece, and not much more (C-6).
+#[test]
+fn what_is_kept_has_blocks() {
+    let end = SEGMENT / 2;
+    for (table, kept) in [
+        ("L", 8192),
+        ("L", 100_000),
+        ("L---", 8192),
+        ("L---", 20_000),
+        ("L---", 100_000),
+        ("L---", 150_000),
+        ("L---", 300_000),
+    ] {
+        // The log goes on in its segment, takes a free or a fresh one, or two; or a fresh one is left nearly empty.
+        for (short, unused) in [(0, 0), (1, 0), (2, 0), (1, 40_000)] {
+            let units = table.len() as u64;
+            let (_disk, file) = disk(if units > 1 { SEGMENT } else { end });
+            if units > 1 {
+                file.set_len(units * SEGMENT).expect("a hole");
+            }
+            let mut space = space(table, &*file, (0, NO_LIMIT.1));
+            let room = Room::Upkeep;
+            if short == 0 {
+                space.reserve_within(&*file, SEGMENT, end, room, kept)
+            } else {
+                let wanted = Wanted {
+                    short,
+                    long_units: 0,
+                    last_is_short: true,
+                    unused,
+                };
+                space.reserve(&*file, wanted, room, kept)
+            }
+            .expect("room");
+            let what = format!("{table}, {kept} behind {short} segments, {unused} unused");
+            let blocks = file.allocated_bytes().expect("known") - end;
+            // Free segments are taken before fresh ones, of which alone the end is known.
+            let unused = if units > 1 { 0 } else { unused };
+            let taken = u64::from(short) * SEGMENT - unused;
+            assert!(blocks >= taken + kept, "{what}: {blocks} bytes");
+            let most = taken + unused.max(kept + kept / 2 + 2 * SEGMENT);
+            assert!(blocks <= most, "{what}: {blocks} bytes of {most}");
+            if unused > kept {
+                // What is left empty is enough, to a block.
+                let most = end + taken + kept + BLOCK_BYTES;
+                assert!(blocks <= most, "{what}: {blocks} bytes of {most}");
+            }
+        }
+    }
+}
+
 /// The file grows by an eighth, within bounds, to the limit of the store; on a nearly full disk by what is needed.
 /// A failure that is no full disk is told and not tried again (C-4).
 #[test]
