@@ -12,8 +12,8 @@ use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader,
-    FrameKind, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES, RecordKind,
-    Revision, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed, Superblock,
+    FrameKind, IndexLeaf, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES,
+    RecordKind, Revision, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed, Superblock,
     encode_segments, parse_segments,
 };
 
@@ -274,6 +274,32 @@ fn a_damaged_index_run_is_built_again() {
     let (db, loaded) = loads_records(&file, Options::new());
     assert!(loaded);
     check_keys(&db.read().unwrap(), 500);
+}
+
+/// A run with good checksums whose positions are those of no record is passed over too (B-93).
+#[test]
+fn an_index_run_that_leads_nowhere_is_built_again() {
+    let changes: [fn(&mut Position); 3] = [
+        |position| position.0 += 4,
+        // Free, in the file or not.
+        |position| position.0 += 1 << 20,
+        |position| position.0 = 8192,
+    ];
+    for change in changes {
+        let mut file = File::of_commits(20);
+        let page = file.root(RootKind::Index).page;
+        let mut directory = Directory::parse(file.body(&page), page.position).unwrap();
+        let chunk = directory.chunks[0];
+        let mut leaves = IndexLeaf::parse_chunk(file.body(&chunk), chunk.position).unwrap();
+        change(&mut leaves[0].entries[7].position);
+        let mut body = Vec::new();
+        leaves.iter().for_each(|leaf| leaf.encode(&mut body));
+        directory.chunks[0] = file.replace(&chunk, &body);
+        file.replace_root(RootKind::Index, &directory.encode());
+        let (db, loaded) = loads_records(&file, Options::new());
+        assert!(loaded);
+        check_keys(&db.read().unwrap(), 20);
+    }
 }
 
 /// CRC-32, bit by bit.

@@ -76,6 +76,56 @@ fn no_commit_is_acknowledged_beside_a_failed_sync_of_a_checkpoint() {
     assert!(kept || !acknowledged, "an acknowledged commit is lost");
 }
 
+/// While a checkpoint is written, the leaves that it will adopt lie beside those of later commits: a walk over changes
+/// meets both, from either end, and what is in pages already.
+#[test]
+fn changes_beside_a_checkpoint_from_both_ends() {
+    let disk = SimDisk::new(SimOptions::default());
+    let stage = Stage::default();
+    let hooked = {
+        let stage = stage.clone();
+        HookDisk::new(&disk, move |call| match call {
+            Call::WriteBegins(offset)
+                if on("checkpoint") && offset < 16 << 10 && stage.reach(1) =>
+            {
+                stage.wait(2, PATIENCE);
+            }
+            _ => {}
+        })
+    };
+    let db = options(&hooked).checkpoint_bytes(1).open("store").unwrap();
+    for n in 0..3 {
+        db.put("a", n.to_string()).unwrap();
+    }
+    let check = |last: u64| {
+        let view = db.read().unwrap();
+        assert_eq!(view.rev().get(), last);
+        for first in 2..=last {
+            let changes = || {
+                let changes = view.changes(.., revtree::Revision::new(first)..=view.rev());
+                let revision =
+                    |event: revtree::Result<revtree::Event>| event.unwrap().id.main.get();
+                changes.unwrap().map(revision)
+            };
+            assert_eq!(changes().collect::<Vec<_>>(), Vec::from_iter(first..=last));
+            let back: Vec<u64> = changes().rev().collect();
+            assert_eq!(back, Vec::from_iter((first..=last).rev()));
+        }
+    };
+    check(4);
+    let putting = db.clone();
+    let checkpoint = named("checkpoint", move || putting.put("b", "1").map(|_| ()));
+    stage.wait(1, PATIENCE);
+    check(5);
+    for last in 6..9 {
+        db.put("c", "1").unwrap();
+        check(last);
+    }
+    stage.reach(2);
+    checkpoint.join().unwrap().unwrap();
+    check(8);
+}
+
 /// A commit whose write failed is not shown by a sync that was in flight meanwhile.
 #[test]
 fn what_could_not_be_written_is_not_shown() {
