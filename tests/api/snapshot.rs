@@ -621,3 +621,30 @@ fn the_frames_of_an_image_are_a_chain() {
     let newest = db.rev().get();
     assert_eq!(frames.last().map(|frame| frame.1), Some(newest));
 }
+
+/// An image's frames hold whole transactions, as a store's do (B-29): one that does not fit beside the others has the
+/// next frame, and is no run.
+#[test]
+fn transactions_of_an_image_are_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().open(dir.path().join("store")).unwrap();
+    for _ in 0..8 {
+        let mut txn = db.write().unwrap();
+        for n in 0..5_u8 {
+            txn.put([n], vec![n; 20_000]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let saved = dir.path().join("saved");
+    db.snapshot().unwrap().save(&saved).unwrap();
+    let bytes = std::fs::read(saved).unwrap();
+    let words = bytes[16 << 10..].chunks(8).enumerate();
+    let headers = words.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let headers = headers.map(|(n, _)| &bytes[(16 << 10) + n * 8..][..64]);
+    let of_records = headers.filter(|header| header[56] == 1 && header[48..52] != [0; 4]);
+    // Number of records, and whether the transaction goes on.
+    let frames: Vec<(u8, u8)> = of_records
+        .map(|header| (header[48], header[57] & 2))
+        .collect();
+    assert_eq!(frames, [(10, 0); 4]);
+}
