@@ -156,11 +156,14 @@ mod tests {
 
     /// The bytes of the items that make the tables again.
     fn encoded(tables: &Tables) -> u64 {
-        let each = tables.iter().map(|(table, map)| {
-            let rows = map.iter().map(|(key, value)| put_bytes(table, key, value));
-            create_bytes(table) + rows.sum::<u64>()
-        });
-        each.sum()
+        let mut items = Vec::new();
+        for (table, map) in tables.iter() {
+            Control::TableCreate { table }.encode(&mut items);
+            for (key, value) in map {
+                Control::TablePut { table, key, value }.encode(&mut items);
+            }
+        }
+        items.len() as u64
     }
 
     /// L-6: a table counts with its name, a row with key and value; a row that is replaced or deleted no longer

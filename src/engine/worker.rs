@@ -274,3 +274,85 @@ fn run(
 fn going_on<T>(call: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(call)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::ThreadId;
+    use std::time::Instant;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(100_000);
+
+    /// Notes which thread syncs it.
+    #[derive(Default)]
+    struct Noted {
+        synced_by: Mutex<Vec<ThreadId>>,
+        retired: AtomicBool,
+    }
+
+    impl Upkeep for Noted {
+        fn sync_accepted(&self) -> Result<()> {
+            lock(&self.synced_by).push(std::thread::current().id());
+            Ok(())
+        }
+
+        fn maintain(&self) -> Result<()> {
+            Ok(())
+        }
+
+        fn retire(&self) {
+            self.retired.store(true, Ordering::SeqCst);
+        }
+
+        fn is_retired(&self) -> bool {
+            self.retired.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Noted {
+        fn wait_for(&self, syncs: usize) {
+            let begun = Instant::now();
+            while lock(&self.synced_by).len() < syncs {
+                std::thread::sleep(Duration::from_millis(1));
+                assert!(begun.elapsed() < Duration::from_secs(60), "sync {syncs}");
+            }
+        }
+    }
+
+    /// One thread serves all calls; what is due is synced at once, what is not waits for its interval; an end waits for
+    /// the thread, and no other is made.
+    #[test]
+    fn one_thread_until_the_end() {
+        let engine = Arc::new(Noted::default());
+        let background = Background::default();
+        for syncs in 1..4 {
+            assert!(background.call(&engine, LONG, |worker| worker.changed(true)));
+            engine.wait_for(syncs);
+        }
+        assert!(background.call_running(|worker| worker.changed(false)));
+        std::thread::sleep(Duration::from_millis(30));
+        let synced_by = lock(&engine.synced_by).clone();
+        assert_eq!(synced_by, [synced_by[0]; 3]);
+        background.end(&*engine);
+        // The thread has the tasks in common with us.
+        assert_eq!(Arc::strong_count(&background.tasks), 1);
+        assert!(engine.is_retired());
+        assert!(!background.call(&engine, LONG, |worker| worker.changed(true)));
+        assert!(!background.call_running(|_| ()));
+    }
+
+    /// The thread goes with what is kept of it.
+    #[test]
+    fn a_thread_ends_with_its_store() {
+        let engine = Arc::new(Noted::default());
+        let background = Background::default();
+        let short = Duration::from_millis(1);
+        assert!(background.call(&engine, short, |worker| worker.changed(false)));
+        engine.wait_for(1);
+        let tasks = Arc::clone(&background.tasks);
+        drop(background);
+        assert_eq!(Arc::strong_count(&tasks), 1);
+    }
+}

@@ -144,6 +144,11 @@ mod tests {
             .after_group(&*file, 4096, Position(36864), 64 << 10)
             .expect("written");
         assert_eq!(zeros(&*file), [2, 4, 5], "a recycled segment");
+        ahead.enter(Position(40960), false);
+        ahead
+            .after_group(&*file, 4096, Position(45056), 64 << 10)
+            .expect("written");
+        assert_eq!(zeros(&*file), [2, 4, 5, 11, 12], "a fresh segment");
     }
 
     #[test]

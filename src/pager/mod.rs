@@ -12,6 +12,8 @@ mod medium;
 mod recover;
 mod space;
 mod superblocks;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use blob::{BlobWriter, read_blob};
 pub(crate) use growing::Growing;

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
-    BranchEntries, BranchPage, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind,
-    PageRef, Place, Position, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed,
-    Superblock, encode_segments, parse_segments,
+    BranchEntries, BranchPage, ChangeId, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader,
+    FrameKind, IndexLeaf, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES,
+    RecordKind, Revision, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed, Superblock,
+    encode_segments, parse_segments,
 };
 
 /// A file of a closed store, to be changed.
@@ -275,6 +276,32 @@ fn a_damaged_index_run_is_built_again() {
     check_keys(&db.read().unwrap(), 500);
 }
 
+/// A run with good checksums whose positions are those of no record is passed over too (B-93).
+#[test]
+fn an_index_run_that_leads_nowhere_is_built_again() {
+    let changes: [fn(&mut Position); 3] = [
+        |position| position.0 += 4,
+        // Free, in the file or not.
+        |position| position.0 += 1 << 20,
+        |position| position.0 = 8192,
+    ];
+    for change in changes {
+        let mut file = File::of_commits(20);
+        let page = file.root(RootKind::Index).page;
+        let mut directory = Directory::parse(file.body(&page), page.position).unwrap();
+        let chunk = directory.chunks[0];
+        let mut leaves = IndexLeaf::parse_chunk(file.body(&chunk), chunk.position).unwrap();
+        change(&mut leaves[0].entries[7].position);
+        let mut body = Vec::new();
+        leaves.iter().for_each(|leaf| leaf.encode(&mut body));
+        directory.chunks[0] = file.replace(&chunk, &body);
+        file.replace_root(RootKind::Index, &directory.encode());
+        let (db, loaded) = loads_records(&file, Options::new());
+        assert!(loaded);
+        check_keys(&db.read().unwrap(), 20);
+    }
+}
+
 /// CRC-32, bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
@@ -435,6 +462,166 @@ fn a_frame_that_breaks_a_rule_does_not_end_the_log() {
     }
 }
 
+/// Records that no writer puts into a frame are damage, whatever its checksums say: not in ascending order, not above
+/// what was there, above the revision of their frame, more or fewer than it counts (B-26, B-27, C-23).
+#[test]
+fn records_that_break_a_rule_are_refused() {
+    /// A store at revision 4, and behind its log's head a frame with these records.
+    fn with_records(ids: &[(u64, u64)], change: impl FnOnce(&mut FrameHeader)) -> File {
+        let mut file = File::of_commits(3);
+        let superblock = file.newest();
+        let head = superblock.head;
+        let seed = StoreSeed::new(&superblock.store_id);
+        let at = |offset: usize| Place {
+            seed,
+            segment_use: head.segment_use,
+            position: Position(head.position.0 + offset as u64),
+        };
+        let mut body = Vec::new();
+        for (n, (main, sub)) in (3..).zip(ids) {
+            let (key, value) = (key(n), value(n));
+            let record = NewRecord {
+                kind: RecordKind::Put,
+                id: ChangeId::new(Revision::new(*main), *sub),
+                create: Revision::new(*main),
+                version: 1,
+                lease: LeaseId::default(),
+                ordinal: 1,
+                prev: None,
+                skip: None,
+                key: key.as_bytes(),
+                value: value.as_bytes(),
+            };
+            let start = body.len();
+            body.resize(start + record.record_len(), 0);
+            record.encode(&mut body[start..], at(FRAME_HEADER_BYTES + start));
+        }
+        let len = u32::try_from(body.len()).unwrap();
+        let mut header = FrameHeader {
+            kind: FrameKind::Records,
+            flags: FrameFlags {
+                padded: true,
+                ..FrameFlags::default()
+            },
+            body_crc: 0,
+            prev_crc: head.prev_crc,
+            sequence: head.sequence,
+            synced_up_to: head.sequence,
+            revision: Revision::new(5),
+            body_len: len,
+            records_len: len,
+            record_count: u32::try_from(ids.len()).unwrap(),
+            opens: superblock.opens,
+        };
+        change(&mut header);
+        body.truncate(header.body_len as usize);
+        header.body_crc = crc32c::crc32c(&body);
+        file.bytes.truncate(place(head.position));
+        file.bytes.extend(header.encode(at(0)).0);
+        file.bytes.extend(body);
+        let whole = file.bytes.len().next_multiple_of(4096);
+        file.bytes.resize(whole, 0);
+        file
+    }
+    for (ids, keys) in [
+        (&[(5, 0)][..], 4),
+        (&[(5, 0), (5, 1)], 5),
+        (&[(5, 3), (5, 7)], 5),
+        (&[], 3),
+    ] {
+        let db = with_records(ids, |_| ()).open().unwrap();
+        assert_eq!(db.rev().get(), 5, "{ids:?}");
+        check_keys(&db.read().unwrap(), keys);
+        assert!(db.check().unwrap().is_clean());
+    }
+    // To read, a frame that nothing proves to be durable is not shown at all.
+    let refused = |file: &File, what: &str| match file.open() {
+        Ok(db) => panic!("{what}: it opened at {}", db.rev()),
+        Err(error) => assert!(is_corrupt(&error), "{what}: {error}"),
+    };
+    let orders: [&[(u64, u64)]; 5] = [
+        &[(5, 1), (5, 0)],
+        &[(5, 0), (5, 0)],
+        &[(4, 0)],
+        &[(6, 0)],
+        &[(5, 0), (6, 0)],
+    ];
+    for ids in orders {
+        refused(&with_records(ids, |_| ()), &format!("{ids:?}"));
+    }
+    let changes: [fn(&mut FrameHeader); 4] = [
+        |header| header.record_count = 1,
+        |header| header.record_count = 3,
+        |header| header.revision = Revision::new(3),
+        // The last record goes on behind the frame.
+        |header| {
+            header.body_len -= 8;
+            header.records_len -= 8;
+        },
+    ];
+    for change in changes {
+        refused(&with_records(&[(5, 0), (5, 1)], change), "a header");
+    }
+    // Without records too a revision does not fall.
+    let fallen = with_records(&[], |header| header.revision = Revision::new(3));
+    refused(&fallen, "a revision that falls");
+}
+
+/// The pages of a blob are a quarter of a segment and not much less, and an item is in one of them (B-82); the segment
+/// table is written once when it fits its segment.
+#[test]
+fn blobs_are_cut_into_chunks() {
+    let file = File::new(|db| {
+        for n in 0..2000 {
+            db.put(key(n) + &"k".repeat(40), value(n)).unwrap();
+        }
+        let mut txn = db.write().unwrap();
+        for n in 0..200_u64 {
+            let mut table = txn.table("rows").unwrap();
+            table.put(&n.to_be_bytes(), &[7; 300]).unwrap();
+        }
+        // One that is longer than a chunk has one alone.
+        let mut table = txn.table("rows").unwrap();
+        table.put(&[0x80], &[7; 20_000]).unwrap();
+        table.put(&[0x90], &[7; 300]).unwrap();
+        txn.commit().unwrap();
+    });
+    const LIMIT: u32 = 16 << 10;
+    let chunks = |kind| {
+        let page = file.root(kind).page;
+        let directory = Directory::parse(file.body(&page), page.position).unwrap();
+        let lens: Vec<u32> = directory
+            .chunks
+            .iter()
+            .map(|chunk| chunk.body_len)
+            .collect();
+        lens
+    };
+    let tables = chunks(RootKind::Tables);
+    let (alone, others): (Vec<u32>, Vec<u32>) = tables.iter().partition(|len| **len > LIMIT);
+    assert!(
+        matches!(alone[..], [len] if len < LIMIT + 5000),
+        "{tables:?}"
+    );
+    // But the last before it, and the last.
+    assert!(others.len() > 4, "{tables:?}");
+    let short = others.iter().filter(|len| **len < LIMIT - 400);
+    assert!(short.count() <= 2, "{tables:?}");
+    // A leaf of the index may be cut by no chunk, and so reach beyond its limit.
+    let index = chunks(RootKind::Index);
+    let (last, others) = index.split_last().unwrap();
+    assert!(others.len() > 1 && *last <= 2 * LIMIT, "{index:?}");
+    assert!(
+        others.iter().all(|len| (LIMIT..2 * LIMIT).contains(len)),
+        "{index:?}"
+    );
+    // Directories: of the segments, the tables and the index.
+    let words = file.bytes[16 << 10..].chunks(8).enumerate();
+    let frames = words.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let kinds = frames.map(|(n, _)| file.bytes[(16 << 10) + n * 8 + 56]);
+    assert_eq!(kinds.filter(|kind| *kind == 4).count(), 3);
+}
+
 /// Use numbers never repeat: an open beyond their range is refused (B-13). To read, none is needed.
 #[test]
 fn opens_do_not_wrap() {
@@ -457,6 +644,23 @@ fn a_compact_revision_of_the_future_is_refused() {
     file.open().unwrap().hash(&[]).unwrap();
 }
 
+/// A checkpoint below its own newest record is refused: the next change would get a revision that is taken (C-22).
+#[test]
+fn a_revision_below_the_newest_record_is_refused() {
+    for (less, opens) in [(0, true), (1, false), (2, false)] {
+        let mut file = File::of_commits(3);
+        file.change(|superblock| {
+            superblock.revision = Revision::new(superblock.revision.get() - less);
+            superblock.roots.retain(|root| root.kind != RootKind::Index);
+        });
+        if opens {
+            check_keys(&file.open_to_read().unwrap().read().unwrap(), 3);
+        } else {
+            file.refused(is_corrupt);
+        }
+    }
+}
+
 /// A log head far beyond the file asks for no memory for the segments before it.
 #[test]
 fn a_log_head_beyond_the_file_is_refused() {
@@ -477,7 +681,28 @@ fn a_log_head_beyond_the_file_is_refused() {
 /// A segment table whose entries contradict each other is damage, not a way to walk for ever (B-85).
 #[test]
 fn a_crafted_segment_table_is_refused() {
-    let changes: [fn(&mut [SegmentEntry]); 5] = [
+    let changes: [fn(&mut [SegmentEntry]); 8] = [
+        // A long segment is one use in one state.
+        |entries| {
+            entries[0].units = 2;
+            entries[1].units = 0;
+        },
+        |entries| {
+            entries[0].units = 2;
+            entries[1] = SegmentEntry {
+                segment_use: entries[0].segment_use,
+                units: 0,
+                ..SegmentEntry::FREE
+            };
+        },
+        // Free units stand each for itself.
+        |entries| {
+            let free = |units| SegmentEntry {
+                units,
+                ..SegmentEntry::FREE
+            };
+            (entries[0], entries[1]) = (free(2), free(0));
+        },
         |entries| entries[0].units = u32::MAX,
         |entries| entries[0].units = 2,
         |entries| entries[1].units = 0,
@@ -551,6 +776,90 @@ fn a_page_in_the_place_of_another_is_refused() {
     drop(db);
     file.change(|superblock| superblock.roots.retain(|root| root.kind != RootKind::Index));
     file.refused(is_corrupt);
+}
+
+/// A page that is whole by itself, of the right kind, length and place, and yet not the one that was written last: its
+/// parent's copy of the checksum tells (B-73). Planted, a page taken without that was found by nothing, since what
+/// chance puts there is not whole.
+#[test]
+fn a_whole_page_that_is_not_the_one_meant_is_refused() {
+    let older = |body: &[u8]| {
+        let mut body = body.to_vec();
+        body[8..16].copy_from_slice(&[0; 8]);
+        body
+    };
+    let fill = |db: &Db| {
+        for n in 0..300 {
+            let mut txn = db.write().unwrap();
+            txn.put(key(n), value(n)).unwrap();
+            let row = n.to_be_bytes();
+            txn.table("rows").unwrap().put(b"newest", &row).unwrap();
+            txn.commit().unwrap();
+        }
+    };
+    // A child in the tree: another generation, everything else as it was.
+    let mut file = File::new(fill);
+    let root = file.root(RootKind::Tree).page;
+    let top = BranchPage::parse(file.body(&root), root.position).unwrap();
+    let BranchEntries::Children(children) = top.entries else {
+        panic!("300 leaves are more than a page");
+    };
+    let child = children[0].page;
+    let body = older(file.body(&child));
+    assert!(BranchPage::parse(&body, child.position).is_ok());
+    file.replace(&child, &body);
+    let db = file.open_to_read().unwrap();
+    assert!(is_corrupt(&db.hash_by_rev(0).unwrap_err()));
+    assert!(!db.check().unwrap().is_clean());
+    // The top page.
+    let mut file = File::new(fill);
+    let root = file.root(RootKind::Tree).page;
+    let body = older(file.body(&root));
+    file.replace(&root, &body);
+    assert!(is_corrupt(&file.open().unwrap_err()));
+    assert!(!file.open_to_read().unwrap().check().unwrap().is_clean());
+    // A chunk of the side tables: the row that was there before.
+    let mut file = File::new(fill);
+    let directory = file.root(RootKind::Tables).page;
+    let chunks = Directory::parse(file.body(&directory), directory.position).unwrap();
+    let chunk = chunks.chunks[0];
+    let mut body = file.body(&chunk).to_vec();
+    let newest = 299_u64.to_be_bytes();
+    let row = body.windows(8).position(|bytes| bytes == newest).unwrap();
+    body[row + 7] -= 1;
+    file.replace(&chunk, &body);
+    file.refused(is_corrupt);
+}
+
+/// A hint that leads to a whole record, but not to the one that is meant, costs time and never truth (B-46). Planted, a
+/// hint that was believed was found by nothing.
+#[test]
+fn a_hint_to_another_record_is_not_believed() {
+    let mut file = File::new(|db| {
+        db.put("one key", "its first value").unwrap();
+        db.put("another key", "not its value").unwrap();
+        db.put("one key", "its second value").unwrap();
+    });
+    let record = |text: &str| {
+        let mut places = file.bytes.windows(text.len());
+        places.position(|bytes| bytes == text.as_bytes()).unwrap() - RECORD_HEAD_BYTES
+    };
+    let first = record("one keyits first value") as u64;
+    let other = record("another keynot its value") as u64;
+    let hint = record("one keyits second value") + 8;
+    assert_eq!(file.bytes[hint..hint + 8], first.to_le_bytes());
+    file.bytes[hint..hint + 8].copy_from_slice(&other.to_le_bytes());
+    for db in [file.open_to_read().unwrap(), file.open().unwrap()] {
+        let before = db.read_at(2).unwrap();
+        let found = before.get("one key").unwrap().unwrap();
+        assert_eq!(found.value(), b"its first value");
+        let view = db.read().unwrap();
+        let history = view.history("one key").unwrap();
+        let values: Vec<_> = history
+            .map(|event| event.unwrap().kv.value.to_vec())
+            .collect();
+        assert_eq!(values, [&b"its first value"[..], b"its second value"]);
+    }
 }
 
 /// A damaged page of the tree is one error of a walk over changes, which then ends, from either end; it is
@@ -645,28 +954,41 @@ fn a_check_tells_of_headers_hints_and_padding() {
             db.put("key", format!("the value {n}")).unwrap();
         }
     });
-    let value = b"the value 7";
-    let mut records = file.bytes.windows(value.len());
-    let value_at = records.position(|bytes| bytes == value).unwrap();
-    let magic = |at: &usize| file.bytes[*at..].starts_with(b"RVFM");
-    let frame = (0..value_at).rev().find(magic).unwrap();
-    let hint = frame + FRAME_HEADER_BYTES + 8;
-    assert_ne!(file.bytes[hint..hint + 8], [0; 8]);
-    let padding = value_at + value.len();
-    assert_eq!(file.bytes[padding], 0);
-    for at in [frame + 9, frame + 60, hint, padding] {
-        file.bytes[at] ^= 1;
-        let db = file.open_to_read().unwrap();
-        let found = db.get("key").unwrap().unwrap();
-        assert_eq!((&found.value[..], found.version), (&b"the value 8"[..], 9));
-        assert_eq!(db.read().unwrap().history("key").unwrap().count(), 9);
-        let report = db.check().unwrap();
-        assert!(
-            matches!(&report.damage[..], [Error::Corrupt { offset, .. }] if *offset == frame as u64),
-            "{at:#x}: {:?}",
-            report.damage
-        );
-        file.bytes[at] ^= 1;
+    // Of one in the middle, and of the newest.
+    for value in [b"the value 7", b"the value 8"] {
+        let mut records = file.bytes.windows(value.len());
+        let value_at = records.position(|bytes| bytes == value).unwrap();
+        let magic = |at: &usize| file.bytes[*at..].starts_with(b"RVFM");
+        let frame = (0..value_at).rev().find(magic).unwrap();
+        let hint = frame + FRAME_HEADER_BYTES + 8;
+        assert_ne!(file.bytes[hint..hint + 8], [0; 8]);
+        let padding = value_at + value.len();
+        assert_eq!(file.bytes[padding], 0);
+        for at in [frame + 9, frame + 60, hint, padding] {
+            file.bytes[at] ^= 1;
+            let db = file.open_to_read().unwrap();
+            let found = db.get("key").unwrap().unwrap();
+            assert_eq!((&found.value[..], found.version), (&b"the value 8"[..], 9));
+            assert_eq!(db.read().unwrap().history("key").unwrap().count(), 9);
+            let report = db.check().unwrap();
+            assert!(
+                matches!(&report.damage[..], [Error::Corrupt { offset, .. }] if *offset == frame as u64),
+                "{at:#x}: {:?}",
+                report.damage
+            );
+            file.bytes[at] ^= 1;
+        }
     }
-    assert!(file.open_to_read().unwrap().check().unwrap().is_clean());
+    let report = file.open_to_read().unwrap().check().unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    // Nine commits; a page of the tree, a chunk of the index and one of the segments.
+    assert_eq!((report.frames, report.leaves, report.pages), (9, 9, 3));
+    // Damage in one frame does not hide that in another.
+    for value in [b"the value 2", b"the value 5"] {
+        let mut records = file.bytes.windows(value.len());
+        let value_at = records.position(|bytes| bytes == value).unwrap();
+        file.bytes[value_at + value.len()] ^= 1;
+    }
+    let report = file.open_to_read().unwrap().check().unwrap();
+    assert_eq!(report.damage.len(), 2, "{report:?}");
 }

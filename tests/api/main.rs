@@ -2,6 +2,7 @@
 
 mod basic;
 mod damage;
+mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod permissions;

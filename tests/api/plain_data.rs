@@ -182,3 +182,35 @@ fn reports_and_progress_only_go_out() {
     let what: Vec<_> = told.iter().map(|told| &told["what"]).collect();
     assert!(what.contains(&&json!("records loaded")), "{what:?}");
 }
+
+/// What is shown of handles and records names them, and nothing of their contents.
+#[test]
+fn handles_are_shown_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = revtree::Db::open(dir.path().join("named so")).unwrap();
+    db.put("a key", "a secret").unwrap();
+    let view = db.read().unwrap();
+    let record = view.get("a key").unwrap().unwrap();
+    let shown = format!("{db:?} {view:?} {record:?}");
+    for part in ["named so", "a key", "value_len: 8", "version: 1"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(!shown.contains("secret"), "{shown}");
+}
+
+/// Rows of a table say how many are left.
+#[test]
+fn rows_are_counted() {
+    let db = store();
+    let mut txn = db.write().unwrap();
+    for n in 0..3 {
+        txn.table("counted").unwrap().put(&[n], b"row").unwrap();
+    }
+    txn.commit().unwrap();
+    let view = db.read().unwrap();
+    let mut rows = view.table("counted").iter();
+    for left in (0..=3).rev() {
+        assert_eq!((rows.len(), rows.size_hint()), (left, (left, Some(left))));
+        assert_eq!(rows.next_back().is_some(), left > 0);
+    }
+}

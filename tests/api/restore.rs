@@ -336,6 +336,32 @@ fn a_file_that_a_store_in_memory_cannot_restore_stays() {
     small.put("a", "1").unwrap();
 }
 
+/// A store in memory takes a file that is as long as it may itself become, and none that is longer.
+#[test]
+fn a_file_as_long_as_the_store_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = Options::new().segment_bytes(64 << 10);
+    let file = options.clone().open(&path).unwrap();
+    file.put("a", "kept").unwrap();
+    file.close().unwrap();
+    let small = options.store_bytes_max(64 << 10).open_in_memory().unwrap();
+    let set_len = |len| {
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(len).unwrap();
+    };
+    set_len(10 << 20);
+    let Err(Error::StoreFull { needed, max }) = small.restore(&path) else {
+        panic!("it is too long");
+    };
+    assert_eq!((needed, max), (10 << 20, (64 << 10) + 8 * (64 << 10)));
+    set_len(max + 1);
+    assert!(small.restore(&path).is_err());
+    set_len(max);
+    small.restore(&path).unwrap();
+    assert_eq!(value(&small, "a").unwrap(), "kept");
+}
+
 #[test]
 fn a_store_in_memory_recovers_what_it_restores() {
     let dir = tempfile::tempdir().unwrap();

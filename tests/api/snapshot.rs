@@ -589,3 +589,62 @@ fn an_imported_store_with_gaps_and_a_revision_above_its_last_change() {
     assert_eq!(copy.rev().get(), 50);
     assert_same(&db, &copy, 8..=50, 1);
 }
+
+/// The frames of an image are one chain, whatever pieces it was made in: their numbers rise by one, and their revisions
+/// never fall, to that of the store (B-23, B-27).
+#[test]
+fn the_frames_of_an_image_are_a_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes(64 << 10);
+    let db = options.open(dir.path().join("store")).unwrap();
+    for n in 0..200_u64 {
+        db.put(n.to_be_bytes(), vec![7; 3000]).unwrap();
+    }
+    let saved = dir.path().join("saved");
+    db.snapshot().unwrap().save(&saved).unwrap();
+    let bytes = std::fs::read(saved).unwrap();
+    let words = bytes[16 << 10..].chunks(8).enumerate();
+    let frames = words.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let mut frames: Vec<(u64, u64)> = frames
+        .map(|(n, _)| (16 << 10) + n * 8)
+        .map(|at| (number(at + 16), number(at + 32)))
+        .collect();
+    frames.sort_unstable();
+    assert!(frames.len() > 20, "{frames:?}");
+    assert!(frames.windows(2).all(|two| two[0].0 + 1 == two[1].0));
+    assert!(
+        frames.windows(2).all(|two| two[0].1 <= two[1].1),
+        "{frames:?}"
+    );
+    // Behind the first closing frame none is at the beginning again.
+    let newest = db.rev().get();
+    assert_eq!(frames.last().map(|frame| frame.1), Some(newest));
+}
+
+/// An image's frames hold whole transactions, as a store's do (B-29): one that does not fit beside the others has the
+/// next frame, and is no run.
+#[test]
+fn transactions_of_an_image_are_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Options::new().open(dir.path().join("store")).unwrap();
+    for _ in 0..8 {
+        let mut txn = db.write().unwrap();
+        for n in 0..5_u8 {
+            txn.put([n], vec![n; 20_000]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let saved = dir.path().join("saved");
+    db.snapshot().unwrap().save(&saved).unwrap();
+    let bytes = std::fs::read(saved).unwrap();
+    let words = bytes[16 << 10..].chunks(8).enumerate();
+    let headers = words.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let headers = headers.map(|(n, _)| &bytes[(16 << 10) + n * 8..][..64]);
+    let of_records = headers.filter(|header| header[56] == 1 && header[48..52] != [0; 4]);
+    // Number of records, and whether the transaction goes on.
+    let frames: Vec<(u8, u8)> = of_records
+        .map(|header| (header[48], header[57] & 2))
+        .collect();
+    assert_eq!(frames, [(10, 0); 4]);
+}

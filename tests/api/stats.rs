@@ -27,6 +27,39 @@ fn collecting_reads_no_page_that_it_counts() {
     assert!(db.stats().tree_pages_read > before.tree_pages_read);
 }
 
+/// What no allowed read needs does not live (K-3), to the byte: what was superseded up to the compact revision, in it too, and
+/// the deletes below it.
+#[test]
+fn live_bytes_are_without_those_of_dead_records() {
+    let db = Options::new().open_in_memory().unwrap();
+    db.put("a", "1").unwrap();
+    db.delete("a").unwrap();
+    db.put("c", "1").unwrap();
+    let mut txn = db.write().unwrap();
+    txn.put("b", "1").unwrap();
+    txn.put("b", "2").unwrap();
+    txn.delete("c").unwrap();
+    txn.commit().unwrap();
+    db.put("b", "3").unwrap();
+    // A head of 48 bytes, a word for its or the former's place in a transaction, key and value, to a multiple of 8.
+    let (alone, second) = (56, 64);
+    let all = 4 * alone + 3 * second;
+    for (rev, dead) in [
+        (2, 0),
+        (3, alone),
+        (4, 2 * alone),
+        // The first of the two puts of b, c; the delete of c is still to be seen.
+        (5, 4 * alone),
+        (6, 4 * alone + 2 * second),
+    ] {
+        db.compact(rev).unwrap();
+        let live = db.stats().live_bytes;
+        assert_eq!(live, all - dead, "compacted at {rev}");
+        let report = db.check().unwrap();
+        assert_eq!((report.records, report.record_bytes), (7, all));
+    }
+}
+
 #[test]
 fn what_was_counted_is_not_taken_for_what_is() {
     let db = store();

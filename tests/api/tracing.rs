@@ -134,6 +134,8 @@ fn an_open_and_a_close_are_told() {
         drop(Db::open(dir.path().join("store")).unwrap());
         assert!(lines.told("DEBUG open: index loaded", "keys=1"));
         assert!(lines.told("INFO open: store opened", "clean=true created=false"));
+        let warns = |line: &String| line.starts_with("WARN");
+        assert!(!lines.0.lock().unwrap().lines.iter().any(warns));
         assert!(lines.told("INFO close: store closed", ""), "by dropping");
     });
 }

@@ -76,6 +76,56 @@ fn no_commit_is_acknowledged_beside_a_failed_sync_of_a_checkpoint() {
     assert!(kept || !acknowledged, "an acknowledged commit is lost");
 }
 
+/// While a checkpoint is written, the leaves that it will adopt lie beside those of later commits: a walk over changes
+/// meets both, from either end, and what is in pages already.
+#[test]
+fn changes_beside_a_checkpoint_from_both_ends() {
+    let disk = SimDisk::new(SimOptions::default());
+    let stage = Stage::default();
+    let hooked = {
+        let stage = stage.clone();
+        HookDisk::new(&disk, move |call| match call {
+            Call::WriteBegins(offset)
+                if on("checkpoint") && offset < 16 << 10 && stage.reach(1) =>
+            {
+                stage.wait(2, PATIENCE);
+            }
+            _ => {}
+        })
+    };
+    let db = options(&hooked).checkpoint_bytes(1).open("store").unwrap();
+    for n in 0..3 {
+        db.put("a", n.to_string()).unwrap();
+    }
+    let check = |last: u64| {
+        let view = db.read().unwrap();
+        assert_eq!(view.rev().get(), last);
+        for first in 2..=last {
+            let changes = || {
+                let changes = view.changes(.., revtree::Revision::new(first)..=view.rev());
+                let revision =
+                    |event: revtree::Result<revtree::Event>| event.unwrap().id.main.get();
+                changes.unwrap().map(revision)
+            };
+            assert_eq!(changes().collect::<Vec<_>>(), Vec::from_iter(first..=last));
+            let back: Vec<u64> = changes().rev().collect();
+            assert_eq!(back, Vec::from_iter((first..=last).rev()));
+        }
+    };
+    check(4);
+    let putting = db.clone();
+    let checkpoint = named("checkpoint", move || putting.put("b", "1").map(|_| ()));
+    stage.wait(1, PATIENCE);
+    check(5);
+    for last in 6..9 {
+        db.put("c", "1").unwrap();
+        check(last);
+    }
+    stage.reach(2);
+    checkpoint.join().unwrap().unwrap();
+    check(8);
+}
+
 /// A commit whose write failed is not shown by a sync that was in flight meanwhile.
 #[test]
 fn what_could_not_be_written_is_not_shown() {
@@ -178,6 +228,70 @@ fn what_is_visible_never_goes_back() {
     submitted.wait().unwrap();
     assert_eq!(db.rev().get(), 4);
     assert_eq!(db.consistent_index().index, 7);
+}
+
+/// A commit that is accepted while the sync of another is in flight is not covered by it: it is seen when its own
+/// sync has ended, and not before (C-8).
+#[test]
+fn a_commit_behind_a_sync_in_flight_is_not_shown_by_it() {
+    let disk = SimDisk::new(SimOptions::default());
+    let stage = Stage::default();
+    let hooked = {
+        let stage = stage.clone();
+        HookDisk::new(&disk, move |call| {
+            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
+                stage.wait(2, PATIENCE);
+            }
+        })
+    };
+    let db = options(&hooked).open("store").unwrap();
+    let putting = db.clone();
+    let first = named("first", move || putting.put("a", "1").map(|_| ()));
+    stage.wait(1, PATIENCE);
+    let mut txn = db.write().unwrap();
+    txn.put("b", "2").unwrap();
+    let second = txn.submit().unwrap();
+    stage.reach(2);
+    first.join().unwrap().unwrap();
+    assert_eq!((db.rev().get(), db.durable_rev().get()), (2, 2));
+    assert!(db.get("b").unwrap().is_none());
+    assert_eq!(second.wait().unwrap().revision, db.rev());
+    assert_eq!(db.rev().get(), 3);
+}
+
+/// A commit that gathered behind a sync that then failed is told so, and nothing of it is written any more: what is
+/// on disk before it is not known (C-11).
+#[test]
+fn nothing_is_written_behind_a_failed_sync() {
+    let disk = SimDisk::new(SimOptions::default());
+    let stage = Stage::default();
+    let hooked = {
+        let (disk, stage) = (disk.clone(), stage.clone());
+        HookDisk::new(&disk.clone(), move |call| {
+            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
+                stage.wait(2, PATIENCE);
+                disk.fail(FaultPlan::once(SimCall::SyncData, 1, 5));
+            }
+        })
+    };
+    let db = options(&hooked).open("store").unwrap();
+    let putting = db.clone();
+    let first = named("first", move || putting.put("a", "1").map(|_| ()));
+    stage.wait(1, PATIENCE);
+    let mut txn = db.write().unwrap();
+    txn.put("b", "2").unwrap();
+    let second = txn.submit().unwrap();
+    stage.reach(2);
+    let failed = first.join().unwrap();
+    assert!(matches!(failed, Err(Error::CommitUnknown { .. })));
+    let before = disk.operations();
+    let failed = second.wait();
+    assert!(
+        matches!(failed, Err(Error::CommitUnknown { .. })),
+        "{failed:?}"
+    );
+    drop(db);
+    assert_eq!(disk.operations(), before);
 }
 
 /// After a failed sync frames look right that are not on disk, and no sync helps them. A writer that is

@@ -214,6 +214,30 @@ fn a_future_before_the_first_batch_does_not_stretch_the_interval() {
     });
 }
 
+/// A batch is synced when it has so many changes, long before its interval ends, and so is the next one.
+#[test]
+fn a_batch_is_synced_when_it_is_full() {
+    let durability = Durability::Batched {
+        changes: 3,
+        interval: Duration::from_secs(100_000),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new().durability(durability);
+    let db = options.open(dir.path().join("store")).unwrap();
+    for batch in 0..3 {
+        let synced = db.stats().syncs;
+        for _ in 0..2 {
+            db.put("a", "1").unwrap();
+        }
+        assert_eq!(db.stats().syncs, synced, "batch {batch} is not full");
+        let rev = db.put("a", "1").unwrap();
+        eventually("the batch is full", || db.durable_rev() >= rev);
+        eventually("it is told", || db.stats().syncs == synced + 1);
+    }
+    // The thread has looked for one behind each sync.
+    assert_eq!(db.stats().checkpoints, 0);
+}
+
 /// Checkpoints are written however commits are waited for: by threads after a future was awaited once,
 /// and by futures that find their commit settled.
 #[test]

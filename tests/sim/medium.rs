@@ -10,11 +10,12 @@ use revtree::storage::sim::{SimDisk, SimOptions};
 use revtree::storage::{Access, Disk, Storage};
 use revtree::{Create, Error, ErrorKind, Options};
 
-/// A disk that answers so to whoever wants to write.
+/// A disk that answers so to whoever wants to write, or to everybody.
 #[derive(Debug)]
 struct Refusing {
     disk: SimDisk,
     answer: io::ErrorKind,
+    everybody: bool,
 }
 
 impl Refusing {
@@ -26,8 +27,8 @@ impl Refusing {
 impl Disk for Refusing {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn Storage>> {
         match access {
-            Access::ReadOnly => self.disk.open(path, access),
-            Access::ReadWrite => self.refuse(),
+            Access::ReadOnly if !self.everybody => self.disk.open(path, access),
+            Access::ReadOnly | Access::ReadWrite => self.refuse(),
         }
     }
 
@@ -77,6 +78,7 @@ fn a_medium_that_takes_no_writes() {
         let refusing = Arc::new(Refusing {
             disk: disk.clone(),
             answer,
+            everybody: false,
         });
         let options = || Options::new().disk(refusing.clone());
         // One that is there, one that is not, and one that must not be there.
@@ -107,5 +109,18 @@ fn a_medium_that_takes_no_writes() {
         assert_eq!(db.get("a").unwrap().unwrap().value, "1");
         assert!(matches!(db.put("a", "2"), Err(Error::ReadOnly)));
         assert!(db.check().unwrap().is_clean());
+        drop(db);
+        // Who only wants to read is not told that the medium takes no writes.
+        let everybody = Refusing {
+            disk,
+            answer,
+            everybody: true,
+        };
+        let options = Options::new().disk(Arc::new(everybody)).read_only();
+        let error = options.open("store").unwrap_err();
+        assert!(
+            matches!(&error, Error::Io { what: "open the store", cause } if cause.kind() == answer),
+            "{error:?}"
+        );
     }
 }

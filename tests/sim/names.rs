@@ -36,6 +36,25 @@ fn a_creation_cut_short_leaves_no_name_in_doubt() {
     assert_eq!(after.get("a").unwrap().unwrap().value, "acknowledged");
 }
 
+/// A creation whose rename fails says so, leaves nothing, and is made by the next open. Only a name that is taken means
+/// that somebody else was first.
+#[test]
+fn a_creation_that_gets_no_name() {
+    let disk = SimDisk::new(SimOptions::default());
+    disk.fail(FaultPlan::once(Call::Rename, 1, 5));
+    let error = open(&disk).unwrap_err();
+    let told = matches!(
+        error,
+        Error::Io {
+            what: "create the store",
+            ..
+        }
+    );
+    assert!(told, "{error:?}");
+    assert!(disk.paths().is_empty());
+    open(&disk).unwrap().put("a", "1").unwrap();
+}
+
 /// A restore whose directory cannot be synced leaves the new content in place, and the name in doubt. It
 /// used to go on taking commits, which a power cut took away by bringing the old file back. Now it takes no
 /// writes before the store has been opened again.

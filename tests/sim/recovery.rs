@@ -143,6 +143,149 @@ fn side_tables_are_written_in_frames_of_their_limit() {
     }
 }
 
+/// A frame holds whole transactions: one that does not fit beside the others has the next frame, and is no run (B-29).
+#[test]
+fn transactions_are_not_cut_where_a_frame_is_full() {
+    let disk = SimDisk::new(SimOptions::default());
+    let batched = Durability::Batched {
+        changes: 1_000_000,
+        interval: Duration::from_secs(3600),
+    };
+    let db = open(&disk, Options::new().durability(batched)).unwrap();
+    for _ in 0..8 {
+        let mut txn = db.write().unwrap();
+        for n in 0..5_u8 {
+            txn.put([n], vec![n; 20_000]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    db.sync().unwrap();
+    let bytes = disk.bytes(Path::new(STORE)).unwrap();
+    let headers = bytes[16 << 10..].chunks(8).enumerate();
+    let frames = headers.filter(|(_, word)| word.starts_with(b"RVFM"));
+    let frames: Vec<(u32, u8)> = frames
+        .map(|(n, _)| {
+            let header = &bytes[(16 << 10) + n * 8..][..64];
+            let records = u32::from_le_bytes(header[48..52].try_into().unwrap());
+            (records, header[57])
+        })
+        .collect();
+    // Two of a hundred kilobytes in each; the last ends its group.
+    assert_eq!(frames, [(10, 0), (10, 0), (10, 0), (10, 1)]);
+}
+
+/// A stronger commit keeps a weaker one waiting for as long as it is in flight (C-9), and no longer.
+#[test]
+fn weaker_commits_do_not_sync_behind_a_durable_one() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new().durability(Durability::Flushed)).unwrap();
+    let mut txn = db.write().unwrap();
+    txn.require_sync();
+    txn.put("a", "1").unwrap();
+    assert!(txn.commit().unwrap().durable);
+    disk.reset_counts();
+    for n in 0..3_u8 {
+        db.put([n], [n]).unwrap();
+    }
+    assert_eq!(db.rev().get(), 5);
+    assert_eq!(disk.count(Call::SyncData), 0);
+    assert_eq!(db.durable_rev().get(), 2);
+}
+
+/// What is mapped is read without a call, by whichever open: after a close, and after a kill of what it left as it was.
+/// And replay cuts records into the leaves that the writer had made (B-31).
+#[test]
+fn an_open_shows_what_is_in_the_file() {
+    let options = || Options::new().segment_bytes(64 << 10);
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, options()).unwrap();
+    for n in 0..60_u8 {
+        let mut txn = db.write().unwrap();
+        for m in 0..20_u8 {
+            txn.put([n, m], vec![n; 500]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let leaves = db.check().unwrap().leaves;
+    let read_all = |disk: &SimDisk, db: &Db| {
+        let before = disk.bytes_read();
+        for n in 0..60_u8 {
+            for m in 0..20_u8 {
+                assert_eq!(db.get([n, m]).unwrap().unwrap().value, vec![n; 500]);
+            }
+        }
+        disk.bytes_read() - before
+    };
+    assert_eq!(read_all(&disk, &db), 0);
+    let killed = disk.kill(disk.operations());
+    db.close().unwrap();
+    let db = open(&disk, options()).unwrap();
+    assert!(db.recovery().clean);
+    assert_eq!(db.check().unwrap().leaves, leaves);
+    assert_eq!(read_all(&disk, &db), 0);
+    let db = open(&killed, options()).unwrap();
+    assert!(!db.recovery().clean);
+    assert_eq!(db.check().unwrap().leaves, leaves);
+    assert_eq!(read_all(&killed, &db), 0);
+    // Before the next checkpoint too, and again behind it.
+    let again = killed.kill(killed.operations());
+    let db = open(&again, options()).unwrap();
+    assert_eq!(read_all(&again, &db), 0);
+    db.close().unwrap();
+    let db = open(&again, options()).unwrap();
+    assert_eq!(read_all(&again, &db), 0);
+    assert_eq!(db.check().unwrap().leaves, leaves);
+}
+
+/// What nothing proves to be durable is shown by a reader only beside a writer that lives, and after a sync of its own
+///
+#[test]
+fn a_reader_shows_what_is_durable() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new()).unwrap();
+    for n in 0..3_u8 {
+        db.put([n], [n]).unwrap();
+    }
+    let killed = disk.kill(disk.operations());
+    let read = |disk: &SimDisk| {
+        let db = open(disk, Options::new().read_only()).unwrap();
+        let report = db.check().unwrap();
+        assert!(report.is_clean() && report.frames == 3, "{report:?}");
+        (db.rev().get(), db.recovery().bytes_dropped > 0)
+    };
+    assert_eq!(read(&disk), (4, false));
+    disk.fail(FaultPlan::once(Call::SyncData, 1, 5));
+    assert_eq!(read(&disk), (3, true));
+    assert_eq!(read(&disk), (4, false));
+    assert_eq!(read(&killed), (3, true));
+}
+
+/// The pages of the checkpoint before the newest are checked for as long as it is named: both slots of the newest
+/// may be lost.
+#[test]
+fn a_check_looks_at_the_checkpoint_before() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new()).unwrap();
+    db.put("a", "1").unwrap();
+    db.close().unwrap();
+    // Behind the last record, where no walk of frames comes.
+    let db = open(&disk, Options::new()).unwrap();
+    let txn = db.write_at_index(7).unwrap().unwrap();
+    txn.commit().unwrap();
+    db.close().unwrap();
+    assert!(db_check(&disk).is_clean());
+    let bytes = disk.bytes(Path::new(STORE)).unwrap();
+    let slots = bytes.chunks(SUPERBLOCK_BYTES).take(4);
+    let superblocks = slots.filter_map(|slot| Superblock::parse(slot, 0).ok());
+    let older = superblocks.min_by_key(Superblock::age).unwrap();
+    assert_eq!(older.generation, 1);
+    let page = older.root(RootKind::Segments).unwrap().page;
+    let place = page.position.0 + 64;
+    disk.corrupt(Path::new(STORE), place, 1, |byte| byte[0] ^= 1)
+        .unwrap();
+    assert!(!db_check(&disk).is_clean());
+}
+
 /// A commit whose own write or sync failed is told so, at every level (C-11).
 #[test]
 fn a_commit_whose_write_failed_is_unknown() {

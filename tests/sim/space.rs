@@ -1,5 +1,6 @@
 //! What is left on a disk or in a store is used before a write is refused.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -258,4 +259,95 @@ fn no_free_segment_is_used_beside_a_reader() {
     drop(reader);
     fill_to(&db, 30);
     assert!(db.stats().free_bytes < free);
+}
+
+/// No write makes the file longer: its blocks were asked for before (C-4), by commits, checkpoints and recovery.
+#[test]
+fn no_write_extends_the_file() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || Options::new().segment_bytes(64 << 10);
+    let values = |db: &Db| {
+        for (n, len) in (0u64..).zip([10, 3000, 70_000, 20_000, 200_000, 10, 40_000, 50_000]) {
+            db.put(format!("{len}"), vec![0; len]).unwrap();
+            if n % 3 == 0 {
+                db.compact(db.rev()).unwrap();
+            }
+        }
+    };
+    let db = open(&disk, options());
+    values(&db);
+    let killed = disk.kill(disk.operations());
+    db.close().unwrap();
+    values(&open(&disk, options()));
+    let db = open(&killed, options());
+    values(&db);
+    let again = killed.kill(killed.operations());
+    drop(db);
+    open(&again, options()).close().unwrap();
+    for disk in [disk, killed, again] {
+        let mut writes = 0;
+        for number in 1..=disk.operations() {
+            let what = disk.describe(number).unwrap();
+            let Some(rest) = what.strip_prefix("write ") else {
+                continue;
+            };
+            let mut words = rest.split(' ');
+            let bytes: u64 = words.next().unwrap().parse().unwrap();
+            let at: u64 = words.nth(2).unwrap().parse().unwrap();
+            let before = disk.kill(number - 1);
+            // A store gets its name with its slots in place.
+            if let Some(file) = before.bytes(Path::new("store")) {
+                assert!(at + bytes <= file.len() as u64, "{what} of {}", file.len());
+                writes += 1;
+            }
+        }
+        assert!(writes > 4);
+    }
+}
+
+/// Small groups write zeros ahead into blocks that were never written (C-32): a few times a segment, in each segment.
+#[test]
+fn zeros_are_written_ahead_of_small_groups() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new().segment_bytes(1 << 20));
+    for n in 0..700 {
+        db.put(format!("{n}"), "1").unwrap();
+    }
+    // An eighth of a segment at once.
+    let zeros = (1..=disk.operations()).filter(|number| {
+        let what = disk.describe(*number).unwrap();
+        what.starts_with("write 131072 bytes")
+    });
+    let zeros = zeros.count();
+    assert!((17..=24).contains(&zeros), "{zeros} times");
+}
+
+/// What is kept grows with the leaves that no checkpoint has: each small commit is one, and a page's entry at the close.
+#[test]
+fn the_pages_of_many_leaves_fit_a_full_disk() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || {
+        let options = Options::new().durability(Durability::Flushed);
+        options.segment_bytes(64 << 10)
+    };
+    let db = open(&disk, options());
+    disk.set_capacity(Some(2 * Full::CAPACITY));
+    let mut count = 0_u64;
+    let full = loop {
+        match db.put(count.to_be_bytes(), "1") {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        // No sync but the newest two leaves anything to be copied.
+        if count.is_multiple_of(100) {
+            db.sync().unwrap();
+        }
+    };
+    assert!(matches!(full, Error::NoSpace { .. }), "{full}");
+    assert!(count > 12_000, "{count} leaves");
+    db.close().unwrap();
+    disk.set_capacity(None);
+    let db = open(&disk, options());
+    assert!(db.recovery().clean);
+    assert_eq!(db.read().unwrap().range(..).count().unwrap(), count);
 }

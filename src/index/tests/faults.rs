@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use super::super::{Entry, KeyId};
+use super::memory::returns_to_zero;
 use super::model::Pair;
 use super::{Random, Unreadable, enough};
 
@@ -114,5 +115,8 @@ fn keys_are_placed_all_or_none() {
         }
         pair.check(seed);
         assert!(failures > 0, "seed {seed} never read a record");
+        let meter = pair.index.meter.clone();
+        drop(pair);
+        returns_to_zero(&meter);
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use super::super::extent::Extent;
 use super::super::lock_table::LockTable;
 use super::super::memory::end_of;
+use super::super::page_size;
 use super::super::storage::{Access, FileIdentity, LockByte, LockMode, Storage};
 use super::operation::{Call, Inode, Operation};
 use super::{Machine, SimDisk};
@@ -184,6 +185,9 @@ impl Storage for SimFile {
     }
 
     fn show(&self, extent: &mut Extent, offset: u64, len: u64) -> io::Result<()> {
+        // A real file could not be mapped otherwise.
+        let whole = offset.is_multiple_of(page_size()) && len.is_multiple_of(page_size());
+        assert!(whole, "pages are shown: {len} bytes at {offset}");
         self.disk.machine().enter(Call::Show)?;
         extent.show_copy(offset, len, |buf, at| self.read_at(buf, at))
     }

@@ -218,6 +218,42 @@ fn ranges_of_keys() {
     }
 }
 
+/// A prefix has the keys that begin with it and no other, also where it ends in the last byte: its end is the byte
+/// before raised, and of such bytes alone there is none. Planted, a prefix that ended nowhere after 0xFF was
+/// found by nothing.
+#[test]
+fn prefixes_that_end_in_the_last_byte() {
+    let keys: [&[u8]; 9] = [
+        b"a",
+        b"a\xfe\xff",
+        b"a\xff",
+        b"a\xff\0",
+        b"a\xff\xff",
+        b"b",
+        b"\xff",
+        b"\xff\xff",
+        b"\xff\xff\x01",
+    ];
+    let db = memory();
+    for key in keys {
+        db.put(key, "").unwrap();
+    }
+    let view = db.read().unwrap();
+    let others: [&[u8]; 3] = [b"", b"a\xfe", b"\xff\xff\xff"];
+    for prefix in keys.into_iter().chain(others) {
+        let range = KeyRange::prefix(prefix);
+        let found = view.range(range.clone());
+        let found = found.iter().map(|record| record.unwrap().key().to_vec());
+        let found: Vec<Vec<u8>> = found.collect();
+        let with = keys.into_iter().filter(|key| key.starts_with(prefix));
+        assert_eq!(found, with.collect::<Vec<_>>(), "{prefix:?}");
+        assert!(
+            keys.iter()
+                .all(|key| range.contains(key) == key.starts_with(prefix))
+        );
+    }
+}
+
 /// A key's history and the changes of a range come from both ends, whole and with what was before.
 #[test]
 fn history_and_changes_from_both_ends() {

@@ -19,6 +19,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 mod copy;
 mod list;
@@ -29,6 +30,9 @@ use copy::{Copy, Out};
 use trial::{Outcome, Tests};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// No mutant is tried for longer, if nothing else is said, as its tests take without it; the likeliest are first.
+const ENOUGH_SECONDS: u64 = 60;
 
 /// At the same time.
 const WORKERS: usize = 2;
@@ -45,6 +49,8 @@ struct Wanted {
     only: Option<String>,
     sample: Option<usize>,
     seed: u64,
+    /// So long each mutant is tried at most.
+    seconds: Option<u64>,
     /// Run only what was missed the last time.
     again: bool,
 }
@@ -90,11 +96,12 @@ fn main() -> Result<()> {
     println!("{} tests", tests.tests.len());
 
     let before = Outcomes::read(&wanted)?;
-    for outcome in before.known.values() {
-        if let Outcome::Caught(by) = outcome {
-            tests.has_caught(by);
+    for (name, outcome) in &before.known {
+        if let (Outcome::Caught(by), Some((file, _))) = (outcome, name.split_once(':')) {
+            tests.has_caught(by, file);
         }
     }
+    let enough = Duration::from_secs(wanted.seconds.unwrap_or(ENOUGH_SECONDS));
     for (area, globs) in &wanted.areas {
         if wanted.only.as_ref().is_some_and(|only| only != area) {
             continue;
@@ -123,7 +130,7 @@ fn main() -> Result<()> {
             if let Some(outcome) = before.of(name) {
                 return Ok(outcome);
             }
-            let outcome = tests.run(number)?;
+            let outcome = tests.run(number, &mutants[number].file, enough)?;
             before.write(name, &outcome)?;
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(outcome)
         });
@@ -166,6 +173,7 @@ impl Wanted {
                 "--only" => wanted.only = Some(value()?),
                 "--sample" => wanted.sample = Some(value()?.parse()?),
                 "--seed" => wanted.seed = value()?.parse()?,
+                "--seconds" => wanted.seconds = Some(value()?.parse()?),
                 "--again" => wanted.again = true,
                 other => return Err(format!("no such option: {other}").into()),
             }

@@ -1,10 +1,11 @@
 //! The tests, which of them meet which mutants, and what they say of one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,9 +26,6 @@ const CAMPAIGNS: &[&[&str]] = &[
 /// A test that takes longer without a mutant is left out.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// No mutant is tried for longer, as its tests take without it; the likeliest are first.
-const ENOUGH: Duration = Duration::from_secs(60);
-
 /// A process that takes more memory, in pages, is ended as one that takes too long.
 const MEMORY_MAX: u64 = 1 << 20;
 
@@ -38,8 +36,22 @@ pub struct Test {
     pub arguments: Vec<String>,
     pub took: Duration,
     pub met: BTreeSet<usize>,
-    /// How many mutants it has caught.
-    pub caught: AtomicU32,
+    /// It was not there in an earlier run.
+    new: bool,
+    /// How many mutants it has caught, in each file: it may well catch another there.
+    caught: Mutex<BTreeMap<String, u32>>,
+}
+
+impl Test {
+    fn has_caught(&self, file: &str) {
+        let mut caught = self.caught.lock().expect("nothing panics with it");
+        *caught.entry(file.to_owned()).or_default() += 1;
+    }
+
+    fn caught_in(&self, file: &str) -> u32 {
+        let caught = self.caught.lock().expect("nothing panics with it");
+        caught.get(file).copied().unwrap_or(0)
+    }
 }
 
 /// All tests that end well without a mutant.
@@ -134,7 +146,8 @@ impl Tests {
                         .split(' ')
                         .filter_map(|number| number.parse().ok())
                         .collect(),
-                    caught: AtomicU32::new(0),
+                    new: false,
+                    caught: Mutex::default(),
                 });
             }
         }
@@ -173,12 +186,13 @@ impl Tests {
             arguments,
             took,
             met: met.lines().filter_map(|line| line.parse().ok()).collect(),
-            caught: AtomicU32::new(0),
+            new: true,
+            caught: Mutex::default(),
         })
     }
 
-    /// Takes over that a test has caught a mutant before.
-    pub fn has_caught(&self, by: &str) {
+    /// Takes over that a test has caught a mutant of this file before.
+    pub fn has_caught(&self, by: &str, file: &str) {
         let name = |test: &Test| {
             format!(
                 "{} {}",
@@ -187,12 +201,13 @@ impl Tests {
             )
         };
         if let Some(test) = self.tests.iter().find(|test| name(test) == by) {
-            test.caught.fetch_add(1, Ordering::Relaxed);
+            test.has_caught(file);
         }
     }
 
-    /// Runs the tests that meet a mutant on it, the likeliest first, until one fails.
-    pub fn run(&self, mutant: usize) -> Result<Outcome> {
+    /// Runs the tests that meet a mutant of `file` on it, the likeliest first, until one fails or they have taken
+    /// `enough`, as they take without it.
+    pub fn run(&self, mutant: usize, file: &str, enough: Duration) -> Result<Outcome> {
         let mut order: Vec<&Test> = self
             .tests
             .iter()
@@ -202,18 +217,22 @@ impl Tests {
             return Ok(Outcome::NotMet);
         }
         order.sort_by_key(|test| {
-            let caught = u128::from(test.caught.load(Ordering::Relaxed));
+            let caught = u128::from(test.caught_in(file));
             (
+                // What lived before has met the others.
+                !test.new,
                 self.waits(test),
-                (test.took.as_micros() + 3000) / (caught + 1),
+                (test.took.as_micros() + 3000) / (8 * caught + 1),
             )
         });
-        let mut sum = Duration::ZERO;
-        let enough = order.iter().take_while(|test| {
-            sum += test.took;
-            sum <= ENOUGH
+        // Tests that wait for each other have time of their own.
+        let mut left = [enough, enough];
+        order.retain(|test| {
+            let left = &mut left[usize::from(self.waits(test))];
+            *left = left.saturating_sub(test.took);
+            !left.is_zero()
         });
-        let mut rest = &order[..enough.count()];
+        let mut rest = &order[..];
         let mut batch = Duration::from_millis(200);
         while !rest.is_empty() {
             let mut sum = Duration::ZERO;
@@ -237,7 +256,7 @@ impl Tests {
                     of_it.chunks(1).collect()
                 };
                 for run in runs.into_iter().filter(|run| !run.is_empty()) {
-                    if let Some(outcome) = self.batch(mutant, program, run)? {
+                    if let Some(outcome) = self.batch(mutant, file, program, run)? {
                         return Ok(outcome);
                     }
                 }
@@ -251,7 +270,13 @@ impl Tests {
         self.programs[test.program].name == ":conc" || test.arguments[0].contains("concurrent")
     }
 
-    fn batch(&self, mutant: usize, program: usize, tests: &[&Test]) -> Result<Option<Outcome>> {
+    fn batch(
+        &self,
+        mutant: usize,
+        file: &str,
+        program: usize,
+        tests: &[&Test],
+    ) -> Result<Option<Outcome>> {
         let arguments: Vec<String> = tests.iter().flat_map(|t| t.arguments.clone()).collect();
         let mut command = self.command(program, &arguments);
         command.env("MUTANT", mutant.to_string());
@@ -272,7 +297,7 @@ impl Tests {
                     text.contains(&fails)
                 });
                 let test = failed.unwrap_or(&tests[0]);
-                test.caught.fetch_add(1, Ordering::Relaxed);
+                test.has_caught(file);
                 Ok(Some(Outcome::Caught(by(&test.arguments))))
             }
         }

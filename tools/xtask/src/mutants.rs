@@ -41,7 +41,7 @@ const AREAS: &[Area] = &[
 ];
 
 /// Code that runs under loom only, or is a test itself.
-const NOT: &[&str] = &["src/**/loom.rs", "src/index/tests/**", "src/**/tests.rs"];
+const NOT: &[&str] = &["src/**/loom.rs", "src/**/tests/**", "src/**/tests.rs"];
 
 /// How many mutants ended in which way.
 #[derive(Clone, Copy, Default)]
@@ -62,7 +62,8 @@ impl Count {
 
 /// Runs all areas or one, all mutants of each or so many in equal distances; gives the last line.
 pub(crate) fn run(options: &[&str]) -> Result<Option<String>> {
-    const USAGE: &str = "mutants [--area format|log|index|mvcc] [--sample N] [--seed S] [--again]";
+    const USAGE: &str =
+        "mutants [--area format|log|index|mvcc] [--sample N] [--seed S] [--seconds N] [--again]";
     let mut tool = Vec::new();
     let mut rest = options;
     while let [option, others @ ..] = rest {
@@ -75,7 +76,9 @@ pub(crate) fn run(options: &[&str]) -> Result<Option<String>> {
                 tool.extend(["--only", area]);
                 others
             }
-            ("--sample" | "--seed", [number, others @ ..]) if number.parse::<u64>().is_ok() => {
+            ("--sample" | "--seed" | "--seconds", [number, others @ ..])
+                if number.parse::<u64>().is_ok() =>
+            {
                 tool.extend([option, number]);
                 others
             }
