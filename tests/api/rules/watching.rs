@@ -237,10 +237,8 @@ fn every_way_to_receive() {
     let rev = next();
     assert_eq!(stream.iter().next().unwrap().revision, rev);
     let rev = next();
-    for response in &mut stream {
-        assert_eq!(response.revision, rev);
-        break;
-    }
+    let response = (&mut stream).into_iter().next();
+    assert_eq!(response.unwrap().revision, rev);
 }
 
 /// A write from inside a filter is refused with `InCallback`, each kind of it; reads go on.

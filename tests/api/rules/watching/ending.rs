@@ -93,9 +93,9 @@ fn what_was_accepted_is_given() {
                 drop(txn.submit().unwrap());
             }
             if drops {
-                drop(db)
+                drop(db);
             } else {
-                db.close().unwrap()
+                db.close().unwrap();
             }
             let all: Vec<_> = stream.iter().collect();
             assert_eq!(revisions(&all), [2, 3, 4], "{drops} {durability:?}");
