@@ -6,6 +6,10 @@ pub(super) enum Members {
     #[default]
     Nobody,
     One(i64),
+    #[expect(
+        clippy::box_collection,
+        reason = "the words of a vector would be taken from every topic of one watcher"
+    )]
     Many(Box<Vec<i64>>),
 }
 

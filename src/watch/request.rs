@@ -49,6 +49,15 @@ pub struct WatchId(pub i64);
 impl WatchId {
     /// The id of the answer to
     /// [`request_progress_all`](crate::WatchControl::request_progress_all); no watcher has it.
+    ///
+    /// ```
+    /// use revtree::{Error, Start, WatchId, WatchRequest};
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let request = WatchRequest::new("a", Start::Now).id(WatchId::ALL);
+    /// let refused = db.watch_stream()?.watch_with(request);
+    /// assert!(matches!(refused, Err(Error::WatcherDuplicateId(WatchId::ALL))));
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
     pub const ALL: WatchId = WatchId(-1);
 }
 

@@ -9,7 +9,7 @@ use std::iter::FusedIterator;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_core::Stream;
 use revtree_format::Revision;
@@ -23,6 +23,7 @@ use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::mvcc::{KeyRange, Store};
 use crate::sync::{Mutex, lock, thread};
+use crate::sys::{Clock, RealClock};
 
 /// How long a receiver waits awake before it sleeps: a wake-up costs a writer at full speed as much as a commit.
 const AWAKE: Duration = Duration::from_micros(20);
@@ -358,8 +359,7 @@ impl WatchStream {
     /// # Panics
     /// As [`WatchStream::recv`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<WatchResponse>> {
-        // A time that is beyond what the clock can say does not end.
-        self.receive(Instant::now().checked_add(timeout))
+        self.receive(Some(timeout))
     }
 
     /// The responses, each waited for; ends when the stream or the store is closed.
@@ -401,12 +401,13 @@ impl WatchStream {
         lock(&shared.state).next(&shared.registry)
     }
 
-    fn receive(&mut self, until: Option<Instant>) -> Result<Option<WatchResponse>> {
+    fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<WatchResponse>> {
+        let clock = RealClock::new();
         loop {
             if let Some(response) = self.try_recv()? {
                 return Ok(Some(response));
             }
-            let time = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let time = timeout.map(|timeout| timeout.saturating_sub(clock.now()));
             if time == Some(Duration::ZERO) {
                 return Ok(None);
             }
@@ -419,8 +420,9 @@ impl WatchStream {
         let shared = self.shared();
         let inbox = &shared.inbox;
         if let Some(_awake) = shared.registry.may_spin() {
-            let end = Instant::now() + time.map_or(AWAKE, |time| time.min(AWAKE));
-            while Instant::now() < end {
+            let clock = RealClock::new();
+            let end = time.map_or(AWAKE, |time| time.min(AWAKE));
+            while clock.now() < end {
                 for _ in 0..16 {
                     if inbox.is_stirred() {
                         return;

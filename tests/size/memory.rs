@@ -139,7 +139,7 @@ fn check_watchers(db: &Db) {
         let before = held();
         let mut stream = db.watch_stream().unwrap();
         for n in 0..watchers {
-            stream.watch(&key_of(n), Start::Now).unwrap();
+            stream.watch(key_of(n), Start::Now).unwrap();
         }
         let each = (held() - before) / i64::try_from(watchers).unwrap();
         eprintln!("{what}: {each} bytes a watcher");

@@ -38,9 +38,13 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "watch",
+        &["mvcc", "engine", "sys", "error", "sync", "metrics"],
+    ),
+    (
         "db",
         &[
-            "import", "stats", "mvcc", "index", "engine", "tree", "pager", "sys", "error",
+            "watch", "import", "stats", "mvcc", "index", "engine", "tree", "pager", "sys", "error",
             "options", "lessor", "sync", "trace",
         ],
     ),
@@ -48,14 +52,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "stats",
         &[
-            "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options", "sync",
+            "watch", "mvcc", "index", "engine", "tree", "pager", "sys", "error", "options", "sync",
         ],
     ),
     // They are told numbers; what they may know below is how time is taken.
     ("metrics", &["sys"]),
     ("trace", &["sys"]),
-    // A conflict carries the record found.
-    ("error", &["mvcc"]),
+    // A conflict carries the record found, and an id says which watcher.
+    ("error", &["mvcc", "watch"]),
     // `Options::open` gives a `Db`.
     ("options", &["db", "error", "lessor", "sys"]),
     // A lessor is given a `WeakDb`.
