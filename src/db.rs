@@ -105,7 +105,7 @@ impl Drop for Shared {
         // What `close` does, without anybody to tell: a `Sync` commit is durable already.
         if !self.closed.load(Ordering::Acquire) {
             let store = self.store.load_full();
-            let _ = store.engine.sync_accepted();
+            let _ = store.engine.show_accepted();
             self.watchers.close();
             store.end_worker();
             let _ = store.engine.close(&*store);
@@ -825,7 +825,7 @@ impl Db {
         let store = self.store();
         // What is accepted becomes visible first, so that it is given to watchers. Where that fails, the close
         // does too, and tells it.
-        let _ = store.engine.sync_accepted();
+        let _ = store.engine.show_accepted();
         self.shared.watchers.close();
         store.end_worker();
         store.engine.close(&*store)

@@ -118,6 +118,21 @@ impl Engine {
         self.sync_to(sequence)
     }
 
+    /// What is accepted becomes visible, also what nobody waits for. Nothing is written where it is.
+    pub(crate) fn show_accepted(&self) -> Result<()> {
+        let (sequence, is_hidden) = {
+            let append = self.append()?;
+            (
+                append.accepted_sequence,
+                append.published_count < append.accepted_count,
+            )
+        };
+        if is_hidden {
+            self.sync_to(sequence)?;
+        }
+        Ok(())
+    }
+
     /// A ticket for what was accepted last, for a transaction that has read it and adds nothing.
     pub(crate) fn accepted_ticket(&self, durability: Durability) -> Result<Ticket> {
         let append = self.append()?;

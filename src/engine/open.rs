@@ -433,12 +433,16 @@ fn check_newest(tree: &Tree, revision: Revision) -> Result<()> {
 }
 
 /// Length of the segment in which the log goes on. A crafted table may have another there than the head
-/// needs: what lies behind its end would be somebody else's.
+/// needs: what lies behind its end would be somebody else's. The last block of a segment is never the log's
+/// own, so that a frame which says where it goes on has room.
 fn units_of_head(segments: &[SegmentEntry], geometry: Geometry, head: LogHead) -> Result<u32> {
     let units = segments
         .get(head.segment as usize)
         .map_or(1, |entry| entry.units);
-    let end = geometry.end(head.segment, units).0;
+    let end = geometry
+        .end(head.segment, units)
+        .0
+        .saturating_sub(BLOCK_BYTES);
     if units == 0 || head.position.0 > end {
         let what = "log head behind its segment in the table";
         return Err(FormatError::new(head.position.0, what, end, head.position.0).into());

@@ -199,3 +199,14 @@ fn remove(link: Link, topic: &Topic) -> Link {
     at.update();
     Some(at)
 }
+
+#[cfg(test)]
+impl Ranges {
+    pub(super) fn depth(&self) -> usize {
+        fn below(link: &Link) -> usize {
+            let deeper = |node: &Node| 1 + below(&node.left).max(below(&node.right));
+            link.as_deref().map_or(0, deeper)
+        }
+        below(&self.root)
+    }
+}

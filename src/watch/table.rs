@@ -121,6 +121,11 @@ impl Table {
         };
     }
 
+    #[cfg(test)]
+    pub(super) fn depth(&self) -> usize {
+        self.ranges.depth()
+    }
+
     fn more_of(
         &self,
         hash: u64,

@@ -992,3 +992,27 @@ fn a_check_tells_of_headers_hints_and_padding() {
     let report = file.open_to_read().unwrap().check().unwrap();
     assert_eq!(report.damage.len(), 2, "{report:?}");
 }
+
+/// A crafted superblock whose log goes on where no frame fits is refused. It was opened, and the next put asked
+/// for bytes behind the segment's end, which panicked.
+#[test]
+fn a_log_head_at_the_end_of_its_segment() {
+    let opened = |from_end: u64| {
+        let mut file = File::of_commits(3);
+        file.bytes.resize(64 << 10, 0);
+        file.change(|superblock| {
+            assert_eq!(superblock.head.segment, 0);
+            superblock.head.position = Position((64 << 10) - from_end);
+        });
+        file.open()
+    };
+    for from_end in [0, 8, 4088] {
+        let refused = opened(from_end).unwrap_err();
+        assert!(
+            matches!(refused, Error::Corrupt { .. }),
+            "{from_end}: {refused}"
+        );
+    }
+    // One block before it a frame fits that says where the log goes on.
+    opened(4096).unwrap().put(key(3), value(3)).unwrap();
+}

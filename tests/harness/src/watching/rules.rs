@@ -1,7 +1,7 @@
 //! What each response must be, one function for one rule.
 //!
 //! A rule looks at a response, the watcher that it is for, and a content; which contents and which places in them
-//! come into question is told by [`Follower`](super::follow::Follower).
+//! come into question is told by its `Follower`.
 
 use super::follow::{Follower, Place};
 use super::record::{Asked, Change, Content, Event, Prev};
