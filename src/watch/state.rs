@@ -758,9 +758,10 @@ impl State {
         let (mut stage, mut unlisted) = (Stage::Idle, Revision::default());
         let found = registry.add_topic(store, &shared, |accepted| {
             // Nothing marked it up to here.
+            unlisted = accepted;
             if accepted >= cursor {
                 shared.marks().begin(accepted);
-                (stage, unlisted) = (Stage::Due, accepted);
+                stage = Stage::Due;
             }
         });
         let Some(found) = found else {
@@ -771,7 +772,7 @@ impl State {
             }
             return;
         };
-        self.lower_cursor(found.index, cursor);
+        self.lower_cursor(registry, found.index, cursor);
         for ((id, _), _) in self.members(index) {
             self.raise_from(id, cursor);
             self.add_member(found.index, id);
@@ -779,15 +780,20 @@ impl State {
         self.topics.remove(index);
     }
 
-    /// Somebody joins who begins before the topic's cursor, which a restore may have left above what is
-    /// visible now: it goes back, and who was there before begins where it stood.
-    fn lower_cursor(&mut self, index: u32, to: Revision) {
+    /// Somebody joins who begins before the topic's cursor, which stands above what is visible where the first that
+    /// came waits for the future, or after a restore: it goes back, and who was there before begins where it stood.
+    fn lower_cursor(&mut self, registry: &Registry, index: u32, to: Revision) {
         let Some(topic) = self.topic(index).filter(|topic| topic.cursor > to) else {
             return;
         };
         let stood = std::mem::replace(&mut topic.cursor, to);
+        if topic.stage == Stage::Idle && to <= topic.unlisted {
+            // It was not due for these since nobody wanted them.
+            topic.shared.marks().raise(topic.unlisted);
+            topic.stage = Stage::Due;
+        }
         if topic.stage == Stage::Due {
-            self.beyond.push(Reverse((to, index)));
+            self.put_beyond(registry, index);
         }
         for ((id, _), _) in self.members(index) {
             self.raise_from(id, stood);
@@ -802,10 +808,10 @@ impl State {
         else {
             return;
         };
-        let (before, began) = (std::mem::replace(&mut watcher.from, to), watcher.began);
-        if began == Began::Future && before > self.visible {
+        let before = std::mem::replace(&mut watcher.from, to);
+        // Its topic has come further than its first revision: that was there, though a restore may have taken it.
+        if std::mem::replace(&mut watcher.began, Began::Past) == Began::Future {
             self.no_longer_awaits(before);
-            *self.future.entry(to).or_default() += 1;
         }
     }
 
