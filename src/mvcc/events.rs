@@ -267,14 +267,7 @@ impl<'v> Events<'v> {
             return Err(missing);
         };
         let head = store.engine.medium.head(position)?;
-        if let Some(compact) = compact
-            && id.main <= compact
-            && !survives(
-                &head,
-                compact,
-                is_newest_at(store, position, &head, compact)?,
-            )
-        {
+        if !is_retained(store, &(position, head), compact)? {
             return Err(missing);
         }
         event_at(store, position, compact)
@@ -415,13 +408,7 @@ impl Changes {
         {
             return Ok(false);
         }
-        match self.compact {
-            Some(compact) if head.id.main <= compact => {
-                let newest = is_newest_at(store, position, head, compact)?;
-                Ok(survives(head, compact, newest))
-            }
-            _ => Ok(true),
-        }
+        is_retained(store, &(position, *head), self.compact)
     }
 }
 
@@ -443,15 +430,25 @@ pub(crate) fn survives(head: &RecordHead, compact: Revision, newest: bool) -> bo
     }
 }
 
-/// Whether a record is its key's newest at or before `compact`.
-pub(crate) fn is_newest_at(
+/// Whether a record is there for who reads history: above the compact revision each is.
+pub(crate) fn is_retained(
     store: &Store,
-    position: Position,
-    head: &RecordHead,
-    compact: Revision,
+    version: &Version,
+    compact: Option<Revision>,
 ) -> Result<bool> {
+    match compact {
+        Some(compact) if version.1.id.main <= compact => {
+            let newest = is_newest_at(store, version, compact)?;
+            Ok(survives(&version.1, compact, newest))
+        }
+        _ => Ok(true),
+    }
+}
+
+/// Whether a record is its key's newest at or before `compact`.
+fn is_newest_at(store: &Store, (position, head): &Version, compact: Revision) -> Result<bool> {
     let medium = &store.engine.medium;
-    let key = medium.with_head(position, |_, key| key.to_vec())?;
+    let key = medium.with_head(*position, |_, key| key.to_vec())?;
     let Some((_, newest)) = store.find(&key)? else {
         return Ok(false);
     };

@@ -465,13 +465,8 @@ fn hash_retained(
         if head.id.main > rev {
             break;
         }
-        if let Some(compact) = compact
-            && head.id.main <= compact
-        {
-            let newest = super::events::is_newest_at(store, position, &head, compact)?;
-            if !super::events::survives(&head, compact, newest) {
-                continue;
-            }
+        if !super::events::is_retained(store, &(position, head), compact)? {
+            continue;
         }
         let (key, value) = key_and_value(&head, records.bytes());
         check_value(&head, value, position)?;

@@ -9,9 +9,9 @@
 
 use std::sync::Arc;
 
-use revtree_format::{ChangeId, RecordKind, Revision};
+use revtree_format::{ChangeId, Revision};
 
-use super::events::{AskedPrev, Event, event_of, is_newest_at, survives};
+use super::events::{AskedPrev, Event, event_of, is_retained, survives};
 use super::keys::KeyRange;
 use super::store::Store;
 use super::versions::{Version, follow, record_at, record_before};
@@ -139,7 +139,7 @@ impl Reader<'_> {
                 }
                 let key = &records.bytes()[head.key_at.into()..head.value_at()];
                 if wanted.keys.contains(key)
-                    && self.is_retained(&version)?
+                    && is_retained(store, &version, self.compact)?
                     && !self.add(&version)?
                 {
                     return Ok(main);
@@ -258,18 +258,6 @@ impl Reader<'_> {
         }
         let whole = record_at(tree, last, stop.1.id.main, self.compact)?;
         Ok(whole.unwrap_or(stop))
-    }
-
-    fn is_retained(&self, version: &Version) -> Result<bool> {
-        let (position, head) = version;
-        match self.compact {
-            Some(compact) if head.id.main <= compact => {
-                let newest = head.kind == RecordKind::Put
-                    && is_newest_at(self.store, *position, head, compact)?;
-                Ok(survives(head, compact, newest))
-            }
-            _ => Ok(true),
-        }
     }
 
     fn is_full(&self) -> bool {
