@@ -655,7 +655,6 @@ impl Db {
         // 3. The handle changes over, in the writer's turn: the next transaction builds on the new content.
         let recovery = Recovery::of(&found, store.engine.rev());
         *lock(&shared.recovery) = recovery;
-        shared.watchers.attach(&store);
         let old = shared.store.swap(Arc::clone(&store));
         shared.watchers.restored(&store, old.engine.rev());
         // 4. The old content's work ends; whoever waits for a sync of it may do so.

@@ -214,16 +214,12 @@ impl Registry {
     /// Another content is in place; the old one was seen up to `end`. Called in the writer's turn, before anything
     /// is written to the new one: whether a mark is of the old one could not be told behind that.
     pub(crate) fn restored(self: &Arc<Registry>, store: &Arc<Store>, end: Revision) {
+        store.attach_watched(Announcer::new(self));
         let mut content = lock(&self.content);
         content.store = Some(Arc::clone(store));
         Arc::make_mut(&mut content.ends).push(end);
         drop(content);
         self.each_stream(Shared::restored);
-    }
-
-    /// The announcer of another content, before anybody writes to it.
-    pub(crate) fn attach(self: &Arc<Registry>, store: &Store) {
-        store.attach_watched(Announcer::new(self));
     }
 
     /// Ends all streams: what their receivers have not been given is made, up to a bound, and then no stream
