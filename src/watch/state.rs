@@ -482,13 +482,7 @@ impl State {
                     self.move_cursor(index, batch.next);
                     self.make_batch(index, EventBatch::new(batch.events), batch.next);
                     if let Some(error) = batch.failed {
-                        let given = before(batch.next);
-                        let failed = |id| WatchResponse {
-                            id,
-                            revision: given,
-                            update: Update::Failed(error.clone()),
-                        };
-                        self.retire(registry, index, |_| true, failed);
+                        self.fail(registry, index, batch.next, &error);
                     }
                 }
                 Err(Error::Compacted { compacted, .. }) => {
@@ -505,14 +499,7 @@ impl State {
                     self.retire(registry, index, lost, told);
                 }
                 // Nothing else is found before something is read.
-                Err(error) => {
-                    let failed = |id| WatchResponse {
-                        id,
-                        revision: before(from),
-                        update: Update::Failed(error.clone()),
-                    };
-                    self.retire(registry, index, |_| true, failed);
-                }
+                Err(error) => self.fail(registry, index, from, &error),
             }
         }
         let visible = self.visible;
@@ -573,6 +560,16 @@ impl State {
             Some(((*id, watcher.serial), watcher.from))
         };
         ids.iter().filter_map(member).collect()
+    }
+
+    /// Ends the watchers of a topic of which nothing can be read from `next` on.
+    fn fail(&mut self, registry: &Registry, index: u32, next: Revision, error: &Error) {
+        let failed = |id| WatchResponse {
+            id,
+            revision: before(next),
+            update: Update::Failed(error.clone()),
+        };
+        self.retire(registry, index, |_| true, failed);
     }
 
     /// Ends those watchers of a topic whose first revision says so, each with a last response, behind what has
@@ -892,8 +889,7 @@ impl State {
                 registry
                     .counts
                     .caught_up(topic.members.as_slice().len() as u64);
-            }
-            if topic.stage != Stage::CatchingUp {
+            } else {
                 registry.remove_topic(&topic.shared);
             }
         }
