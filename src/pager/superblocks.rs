@@ -229,27 +229,7 @@ type Age = (u32, u64, u32);
 /// a crash leaves a store or nothing (C-1). `false` when somebody else was first.
 pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<bool> {
     let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
-    let superblock = Superblock {
-        store_id,
-        generation: 0,
-        edition: 0,
-        opens: 0,
-        segment_bytes,
-        head: LogHead {
-            position: Position(SEGMENTS_START),
-            sequence: 1,
-            segment_use: 0,
-            segment: 0,
-            prev_crc: 0,
-        },
-        revision: Revision::new(1),
-        compact_revision: None,
-        applied_index: 0,
-        applied_term: 0,
-        records: 0,
-        segment_count: 0,
-        roots: Vec::new(),
-    };
+    let superblock = of_empty_store(store_id, segment_bytes);
     // A name that no other creator uses: two of them must not write into one file.
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:08x}.new", crc32c::crc32c(&store_id)));
@@ -269,6 +249,31 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result
         let _ = disk.remove(temporary);
     }
     built.map_err(Error::on("create the store"))
+}
+
+/// What stands in the slots of a store in which nothing has happened.
+pub(super) fn of_empty_store(store_id: [u8; 16], segment_bytes: u32) -> Superblock {
+    Superblock {
+        store_id,
+        generation: 0,
+        edition: 0,
+        opens: 0,
+        segment_bytes,
+        head: LogHead {
+            position: Position(SEGMENTS_START),
+            sequence: 1,
+            segment_use: 0,
+            segment: 0,
+            prev_crc: 0,
+        },
+        revision: Revision::new(1),
+        compact_revision: None,
+        applied_index: 0,
+        applied_term: 0,
+        records: 0,
+        segment_count: 0,
+        roots: Vec::new(),
+    }
 }
 
 /// Writes the file of an empty store, durable but for its name.

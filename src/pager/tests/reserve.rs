@@ -313,11 +313,11 @@ fn limits_of_what_is_reserved() {
     }
 }
 
-/// A log in the first segment of an empty file. Nothing is allocated beyond what is asked for.
-fn log(file: &Arc<dyn Storage>) -> Log {
-    let region = Region::reserve(1 << 30, SEGMENT).expect("addresses");
-    let medium = Medium::new(Arc::clone(file), region, GEOMETRY, [7; 16], false);
-    let space = space("L", &**file, (0, 1 << 30));
+/// A log in the first segment of an empty file.
+fn log_of(file: &Arc<dyn Storage>, geometry: Geometry, space: Space) -> Log {
+    let segment_bytes = geometry.segment_bytes();
+    let region = Region::reserve(1 << 30, segment_bytes).expect("addresses");
+    let medium = Medium::new(Arc::clone(file), region, geometry, [7; 16], false);
     let head = LogHead {
         position: Position(SEGMENTS_START + SEGMENT_HEADER_BYTES as u64),
         sequence: 1,
@@ -327,6 +327,11 @@ fn log(file: &Arc<dyn Storage>) -> Log {
     };
     let log = Log::first(Arc::new(medium), space, 2, head, Revision::new(1));
     log.expect("addresses")
+}
+
+/// One in small segments. Nothing is allocated beyond what is asked for.
+fn log(file: &Arc<dyn Storage>) -> Log {
+    log_of(file, GEOMETRY, space("L", &**file, (0, 1 << 30)))
 }
 
 /// Appends a record of `len` bytes.
@@ -398,17 +403,11 @@ fn frames_are_as_long_as_they_may_be() {
         let disk = SimDisk::new(SimOptions::default());
         let file = disk.create_new(Path::new(STORE)).expect("a fresh disk");
         let geometry = Geometry::new(4 << 20);
-        let region = Region::reserve(1 << 30, 4 << 20).expect("addresses");
-        let medium = Medium::new(file, region, geometry, [7; 16], false);
-        let space = Space::new(geometry, entries("L"), 0, NO_LIMIT, 2);
-        let head = LogHead {
-            position: Position(SEGMENTS_START + SEGMENT_HEADER_BYTES as u64),
-            sequence: 1,
-            segment_use: 2 << 32,
-            segment: 0,
-            prev_crc: 0,
-        };
-        Log::first(Arc::new(medium), space, 2, head, Revision::new(1)).expect("addresses")
+        log_of(
+            &file,
+            geometry,
+            Space::new(geometry, entries("L"), 0, NO_LIMIT, 2),
+        )
     };
     let item = |value: &'static [u8]| Control::TablePut {
         table: "t",

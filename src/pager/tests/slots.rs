@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use revtree_format::{LogHead, Position, Revision, SUPERBLOCK_BYTES, Superblock};
+use revtree_format::{SUPERBLOCK_BYTES, Superblock};
 
 use crate::error::Error;
 use crate::pager::Superblocks;
+use crate::pager::superblocks::of_empty_store;
 use crate::sys::{Disk, MemoryDisk, Storage};
 
 const SLOT: u64 = SUPERBLOCK_BYTES as u64;
@@ -21,25 +22,10 @@ fn file() -> Arc<dyn Storage> {
 
 fn superblock(opens: u32, generation: u64, edition: u32) -> Superblock {
     Superblock {
-        store_id: [7; 16],
+        opens,
         generation,
         edition,
-        opens,
-        segment_bytes: 64 << 10,
-        head: LogHead {
-            position: Position(16384),
-            sequence: 1,
-            segment_use: 0,
-            segment: 0,
-            prev_crc: 0,
-        },
-        revision: Revision::new(1),
-        compact_revision: None,
-        applied_index: 0,
-        applied_term: 0,
-        records: 0,
-        segment_count: 0,
-        roots: Vec::new(),
+        ..of_empty_store([7; 16], 64 << 10)
     }
 }
 
