@@ -75,15 +75,18 @@ impl Stream {
         }
     }
 
-    /// Receives up to `last`.
-    fn receive(&self, last: u64) {
-        loop {
-            self.look();
-            if lock(&self.receiver).read.last() == Some(&last) {
-                return;
+    /// A thread that receives up to `last`.
+    fn receive(self: &Arc<Stream>, last: u64) -> thread::JoinHandle<()> {
+        let stream = Arc::clone(self);
+        thread::spawn(move || {
+            loop {
+                stream.look();
+                if lock(&stream.receiver).read.last() == Some(&last) {
+                    return;
+                }
+                stream.inbox.sleep(None);
             }
-            self.inbox.sleep(None);
-        }
+        })
     }
 
     fn check(&self, last: u64) {
@@ -97,10 +100,7 @@ impl Stream {
 fn a_receiver_is_woken_for_each_commit() {
     model(3, || {
         let stream = Stream::new();
-        let receiver = {
-            let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.receive(3))
-        };
+        let receiver = stream.receive(3);
         stream.commit(2);
         stream.commit(3);
         receiver.join().expect("no assertion in it");
@@ -114,10 +114,7 @@ fn a_receiver_is_woken_for_each_commit() {
 fn a_verb_does_not_take_a_wake_up_away() {
     model(2, || {
         let stream = Stream::new();
-        let receiver = {
-            let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.receive(2))
-        };
+        let receiver = stream.receive(2);
         let verb = {
             let stream = Arc::clone(&stream);
             thread::spawn(move || {
@@ -140,10 +137,7 @@ fn a_commit_that_is_published_later_wakes() {
         let stream = Stream::new();
         let due = Arc::new(Due::new());
         let accepted = Arc::new(AtomicU64::new(1));
-        let receiver = {
-            let stream = Arc::clone(&stream);
-            thread::spawn(move || stream.receive(2))
-        };
+        let receiver = stream.receive(2);
         let publisher = {
             let (stream, due, accepted) =
                 (Arc::clone(&stream), Arc::clone(&due), Arc::clone(&accepted));

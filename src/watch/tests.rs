@@ -9,36 +9,22 @@ use super::places::Places;
 use super::table::Table;
 use super::topic::{Shape, Topic};
 use crate::mvcc::{AskedPrev, KeyRange};
+use crate::sys::sim::Random;
 
-/// Numbers that their seed determines.
-struct Random(u64);
+/// A key of up to three letters, often one that another is a prefix of.
+fn key(random: &mut Random) -> Vec<u8> {
+    let len = random.below(4);
+    (0..len).map(|_| b"ab\xff"[random.below(3)]).collect()
+}
 
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % n
-    }
-
-    /// A key of up to three letters, often one that another is a prefix of.
-    fn key(&mut self) -> Vec<u8> {
-        let len = self.below(4);
-        (0..len)
-            .map(|_| b"ab\xff"[usize::try_from(self.below(3)).unwrap()])
-            .collect()
-    }
-
-    fn range(&mut self) -> KeyRange {
-        let (one, other) = (self.key(), self.key());
-        match self.below(6) {
-            0 => KeyRange::prefix(one),
-            1 => KeyRange::at_least(one),
-            2 => KeyRange::all(),
-            3 => KeyRange::between(one.clone().min(other.clone()), one.max(other)),
-            _ => KeyRange::single(one),
-        }
+fn range(random: &mut Random) -> KeyRange {
+    let (one, other) = (key(random), key(random));
+    match random.below(6) {
+        0 => KeyRange::prefix(one),
+        1 => KeyRange::at_least(one),
+        2 => KeyRange::all(),
+        3 => KeyRange::between(one.clone().min(other.clone()), one.max(other)),
+        _ => KeyRange::single(one),
     }
 }
 
@@ -56,14 +42,14 @@ fn topic(keys: KeyRange, prev: AskedPrev, index: u32, inbox: &Arc<Inbox<Topic>>)
 #[test]
 fn a_key_finds_its_topics() {
     for seed in 0..20 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut table = Table::new(&[7; 16]);
         let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new())).collect();
         let mut all: BTreeMap<u32, Arc<Topic>> = BTreeMap::new();
         for index in 0..400 {
-            let inbox = &inboxes[usize::try_from(random.below(3)).unwrap()];
-            let prev = [AskedPrev::Yes, AskedPrev::No][usize::try_from(random.below(2)).unwrap()];
-            let new = topic(random.range(), prev, index, inbox);
+            let inbox = &inboxes[random.below(3)];
+            let prev = [AskedPrev::Yes, AskedPrev::No][random.below(2)];
+            let new = topic(range(&mut random), prev, index, inbox);
             let is_same = |other: &&Arc<Topic>| {
                 other.shape() == new.shape() && other.stream() == new.stream()
             };
@@ -78,12 +64,12 @@ fn a_key_finds_its_topics() {
                 all.insert(index, new);
             }
             if random.below(3) == 0
-                && let Some(gone) = all.keys().nth(usize::try_from(random.below(40)).unwrap())
+                && let Some(gone) = all.keys().nth(random.below(40))
             {
                 let gone = all.remove(&gone.clone()).unwrap();
                 table.remove(&gone);
             }
-            let key = random.key();
+            let key = key(&mut random);
             let mut found = Vec::new();
             table.containing(&key, |topic| found.push(topic.index));
             found.sort_unstable();
