@@ -157,9 +157,27 @@ impl Output {
         }
     }
 
-    /// An event of `log`. JSON has one line for a revision, so `before` is the revision of the event
+    /// Events in order, and records that cannot be read.
+    pub(crate) fn events(
+        &mut self,
+        events: impl IntoIterator<Item = revtree::Result<Event>>,
+    ) -> Result {
+        let mut last = None;
+        for event in events {
+            match event {
+                Ok(event) => {
+                    self.event(&event, last)?;
+                    last = Some(event.id.main);
+                }
+                Err(error) => self.damage(&error),
+            }
+        }
+        self.events_end(last)
+    }
+
+    /// An event of them. JSON has one line for a revision, so `before` is the revision of the event
     /// before it; [`Output::events_end`] ends the last line.
-    pub(crate) fn event(&mut self, event: &Event, before: Option<Revision>) -> Result {
+    fn event(&mut self, event: &Event, before: Option<Revision>) -> Result {
         let (kind, shown, rev) = (kind(event), Shown::from(&event.kv), event.id.main);
         if self.json {
             if before != Some(rev) {
@@ -184,7 +202,7 @@ impl Output {
     }
 
     /// Ends the line of the revision `last`.
-    pub(crate) fn events_end(&mut self, last: Option<Revision>) -> Result {
+    fn events_end(&mut self, last: Option<Revision>) -> Result {
         if self.json && last.is_some() {
             return self.line(format_args!("]}}"));
         }

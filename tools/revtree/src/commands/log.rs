@@ -53,16 +53,6 @@ impl Log {
         if self.to.is_none() && from > to {
             return Ok(());
         }
-        let mut last = None;
-        for event in store.told(view.changes(KeyRange::all(), from..=to))? {
-            match event {
-                Ok(event) => {
-                    output.event(&event, last)?;
-                    last = Some(event.id.main);
-                }
-                Err(error) => output.damage(&error),
-            }
-        }
-        output.events_end(last)
+        output.events(store.told(view.changes(KeyRange::all(), from..=to))?)
     }
 }

@@ -53,7 +53,7 @@ impl Watch {
             let seen = Seen::of(&self.store)?;
             let chunk = Chunk::take(&self.store, &wanted, next)?;
             next = Some(chunk.next);
-            chunk.print(output)?;
+            output.events(chunk.events)?;
             if chunk.more {
                 continue;
             }
@@ -136,20 +136,6 @@ impl Chunk {
             chunk.events.push(event);
         }
         Ok(chunk)
-    }
-
-    fn print(&self, output: &mut Output) -> Result {
-        let mut last = None;
-        for event in &self.events {
-            match event {
-                Ok(event) => {
-                    output.event(event, last)?;
-                    last = Some(event.id.main);
-                }
-                Err(error) => output.damage(error),
-            }
-        }
-        output.events_end(last)
     }
 }
 
