@@ -28,6 +28,23 @@ fn named<T: Send + 'static>(
     thread::Builder::new().name(name.into()).spawn(run).unwrap()
 }
 
+/// The disk, on which the first sync by the thread of this name reaches stage 1, waits for 2, and does `then`.
+fn sync_waits(
+    disk: &SimDisk,
+    stage: &Stage,
+    name: &'static str,
+    patience: Duration,
+    then: impl Fn() + Send + Sync + 'static,
+) -> HookDisk {
+    let stage = stage.clone();
+    HookDisk::new(disk, move |call| {
+        if matches!(call, Call::SyncBegins) && on(name) && stage.reach(1) {
+            stage.wait(2, patience);
+            then();
+        }
+    })
+}
+
 /// The disk after a power cut that loses whatever it may.
 fn after_power_cut(disk: &SimDisk) -> SimDisk {
     disk.image(disk.operations(), &mut Mask::new(Vec::new(), true, true))
@@ -131,14 +148,7 @@ fn changes_beside_a_checkpoint_from_both_ends() {
 fn what_could_not_be_written_is_not_shown() {
     let disk = SimDisk::new(SimOptions::default());
     let stage = Stage::default();
-    let hooked = {
-        let stage = stage.clone();
-        HookDisk::new(&disk, move |call| {
-            if matches!(call, Call::SyncBegins) && on("sync") && stage.reach(1) {
-                stage.wait(2, PATIENCE);
-            }
-        })
-    };
+    let hooked = sync_waits(&disk, &stage, "sync", PATIENCE, || ());
     let flushed = options(&hooked).durability(Durability::Flushed);
     let db = flushed.open("store").unwrap();
     db.put("a", "1").unwrap();
@@ -160,14 +170,7 @@ fn what_could_not_be_written_is_not_shown() {
 fn a_compaction_is_refused_only_for_one_that_has_happened() {
     let disk = SimDisk::new(SimOptions::default());
     let stage = Stage::default();
-    let hooked = {
-        let stage = stage.clone();
-        HookDisk::new(&disk, move |call| {
-            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
-                stage.wait(2, A_WHILE);
-            }
-        })
-    };
+    let hooked = sync_waits(&disk, &stage, "first", A_WHILE, || ());
     let db = options(&hooked).open("store").unwrap();
     db.put("a", "1").unwrap();
     db.put("a", "2").unwrap();
@@ -190,14 +193,7 @@ fn a_compaction_is_refused_only_for_one_that_has_happened() {
 fn what_is_visible_never_goes_back() {
     let disk = SimDisk::new(SimOptions::default());
     let stage = Stage::default();
-    let hooked = {
-        let stage = stage.clone();
-        HookDisk::new(&disk, move |call| {
-            if matches!(call, Call::SyncBegins) && on("sync") && stage.reach(1) {
-                stage.wait(2, PATIENCE);
-            }
-        })
-    };
+    let hooked = sync_waits(&disk, &stage, "sync", PATIENCE, || ());
     let batched = Durability::Batched {
         changes: 1000,
         interval: Duration::from_secs(3600),
@@ -236,14 +232,7 @@ fn what_is_visible_never_goes_back() {
 fn a_commit_behind_a_sync_in_flight_is_not_shown_by_it() {
     let disk = SimDisk::new(SimOptions::default());
     let stage = Stage::default();
-    let hooked = {
-        let stage = stage.clone();
-        HookDisk::new(&disk, move |call| {
-            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
-                stage.wait(2, PATIENCE);
-            }
-        })
-    };
+    let hooked = sync_waits(&disk, &stage, "first", PATIENCE, || ());
     let db = options(&hooked).open("store").unwrap();
     let putting = db.clone();
     let first = named("first", move || putting.put("a", "1").map(|_| ()));
@@ -265,15 +254,10 @@ fn a_commit_behind_a_sync_in_flight_is_not_shown_by_it() {
 fn nothing_is_written_behind_a_failed_sync() {
     let disk = SimDisk::new(SimOptions::default());
     let stage = Stage::default();
-    let hooked = {
-        let (disk, stage) = (disk.clone(), stage.clone());
-        HookDisk::new(&disk.clone(), move |call| {
-            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
-                stage.wait(2, PATIENCE);
-                disk.fail(FaultPlan::once(SimCall::SyncData, 1, 5));
-            }
-        })
-    };
+    let failing = disk.clone();
+    let hooked = sync_waits(&disk, &stage, "first", PATIENCE, move || {
+        failing.fail(FaultPlan::once(SimCall::SyncData, 1, 5));
+    });
     let db = options(&hooked).open("store").unwrap();
     let putting = db.clone();
     let first = named("first", move || putting.put("a", "1").map(|_| ()));
