@@ -266,7 +266,12 @@ fn open_to_write(
         superblock.segment_count = 1;
     }
     Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
-    let medium = medium(config, Arc::clone(&storage), &superblock)?;
+    let medium = medium(
+        config,
+        Arc::clone(&storage),
+        &superblock,
+        tail.unsynced_bytes(),
+    )?;
     let recovered = recover(&medium, &superblock, &tail, progress)?;
     let clean = tail.is_settled();
     let found = Found {
@@ -280,17 +285,6 @@ fn open_to_write(
     check_newest(&tree, superblock.revision)?;
     let spine = Spine::load(&tree, superblock.root(RootKind::Tree))?;
     let tail_list = tree.state().tails[0].clone();
-    let file_len = storage.len().map_err(Error::on("read the file's length"))?;
-    let space = |entries| {
-        let geometry = medium.geometry;
-        Space::new(
-            geometry,
-            entries,
-            file_len,
-            limits(config.store_bytes_max, medium.region.len()),
-            superblock.opens,
-        )
-    };
     // Behind the pages of the checkpoint that a clean close wrote.
     let head = if clean && !fresh {
         tail.end
@@ -309,20 +303,24 @@ fn open_to_write(
             units: 1,
         }];
     }
+    let end = if fresh { head } else { tail.end };
+    let units = units_of_head(&segments, medium.geometry, end)?;
+    let mut space = Space::new(
+        medium.geometry,
+        segments,
+        limits(config.store_bytes_max, medium.region.len()),
+        superblock.opens,
+    );
+    // Only now is it known that the store is none that must be left as it is (C-25), and that no older
+    // superblock can come back; and no byte that goes is mapped yet.
+    space.cut(&*storage, &end)?;
     // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
     let resumes = clean && (at_start || head.position.0.is_multiple_of(BLOCK_BYTES));
     let log = if resumes && at_start {
-        show_used(&medium, &segments, &[head.segment])?;
-        Log::first(
-            Arc::clone(&medium),
-            space(segments),
-            superblock.opens,
-            head,
-            rev,
-        )?
+        show_used(&medium, space.entries(), &[head.segment])?;
+        Log::first(Arc::clone(&medium), space, superblock.opens, head, rev)?
     } else if resumes {
-        show_used(&medium, &segments, &[head.segment])?;
-        let units = units_of_head(&segments, medium.geometry, head)?;
+        show_used(&medium, space.entries(), &[head.segment])?;
         let mut extent = claim(&medium, head.segment, units)?;
         if medium.copies() {
             // The log goes on in memory of its own, so what lies before in the segment is brought there.
@@ -332,7 +330,7 @@ fn open_to_write(
         }
         Log::resume(
             Arc::clone(&medium),
-            space(segments),
+            space,
             superblock.opens,
             head,
             rev,
@@ -341,11 +339,11 @@ fn open_to_write(
     } else {
         // What the copy replaces is not mapped: nobody reads it there, and mapped bytes never change, so
         // the segments could not be used again by this open.
-        show_used(&medium, &segments, &tail.replaced_segments())?;
+        show_used(&medium, space.entries(), &tail.replaced_segments())?;
         let (before, mark) = (tail.end, tail.synced_up_to);
         Log::begin(
             Arc::clone(&medium),
-            space(segments),
+            space,
             superblock.opens,
             before,
             rev,
@@ -477,7 +475,7 @@ fn open_to_read(
     let mut tail = walk(&*storage, &superblock)?;
     keep_durable(&*storage, &mut tail)?;
     check_age(config, found_revision(&superblock, &tail))?;
-    let medium = medium(config, Arc::clone(&storage), &superblock)?;
+    let medium = medium(config, Arc::clone(&storage), &superblock, 0)?;
     let recovered = recover(&medium, &superblock, &tail, progress)?;
     let found = Found {
         created: false,
@@ -566,10 +564,12 @@ fn limits(store_bytes_max: u64, reserved: u64) -> (u64, u64) {
     (store_bytes_max.min(most), reserved)
 }
 
+/// The medium of a file in which recovery will copy so many bytes.
 fn medium(
     config: &Config,
     storage: Arc<dyn Storage>,
     superblock: &Superblock,
+    copied: u64,
 ) -> Result<Arc<Medium>> {
     let segment_bytes = u64::from(superblock.segment_bytes);
     let copies = config.read_only || config.read_mode == ReadMode::Pread;
@@ -577,8 +577,8 @@ fn medium(
     let wanted = if config.read_only {
         segment_bytes
     } else {
-        // The file may be larger than the limit that is given now.
-        let whole = file_len.next_multiple_of(segment_bytes);
+        // The file may be larger than the limit that is given now, and a copy takes up to twice its bytes.
+        let whole = (file_len + 2 * copied).next_multiple_of(segment_bytes);
         bytes_with_upkeep(config.store_bytes_max.max(whole), segment_bytes)
     };
     let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {
