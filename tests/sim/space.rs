@@ -367,7 +367,7 @@ fn compactions_of_a_full_store_leave_room_for_its_close() {
     };
     assert!(matches!(error, Error::StoreFull { .. }), "{error}");
     let mut compactions = 0;
-    while let Ok(_) = db.compact(compactions + 1) {
+    while db.compact(compactions + 1).is_ok() {
         compactions += 1;
     }
     eprintln!("{puts} puts, {compactions} compactions");
