@@ -321,8 +321,9 @@ impl Options {
     }
 
     /// How large the file may become by writing, in bytes; beyond it writes fail with
-    /// [`Error::StoreFull`]. Compactions, checkpoints and a close still work then, and may need an eighth
-    /// more. Default: 1 TiB; 64 KiB to 16 TiB, else opening fails with [`Error::LimitReached`].
+    /// [`Error::StoreFull`]. Compactions, checkpoints, a close and recovery still work then, and may need an
+    /// eighth more, at least eight segments, and up to 32 MiB. Default: 1 TiB; 64 KiB to 16 TiB, else opening fails
+    /// with [`Error::LimitReached`].
     ///
     /// ```
     /// use revtree::{Error, Options};

@@ -17,13 +17,15 @@
 
 use std::sync::Arc;
 
-use revtree_format::limits::SEGMENTS_START;
-use revtree_format::{FrameKind, PageRef, Root, RootKind, Superblock};
+use revtree_format::limits::{LEAF_BYTES_MAX, SEGMENTS_START};
+use revtree_format::{
+    ChunkRefBytes, FrameKind, PageRef, Root, RootKind, SegmentEntryBytes, Superblock,
+};
 
 use super::pages::{write_index, write_segments, write_tables};
-use super::{Checkpoint, Engine, IndexRun, State};
+use super::{Append, Checkpoint, Engine, IndexRun, State};
 use crate::error::{Error, Result};
-use crate::pager::{Room, Superblocks};
+use crate::pager::{Pages, Room, Superblocks, Wanted};
 use crate::sync::{MutexGuard, Ordering};
 use crate::trace;
 
@@ -76,7 +78,7 @@ impl Engine {
         // 1.
         let (head, state, tails, commits) = {
             let mut append = self.append()?;
-            append.reserve(std::iter::once(64), Room::Upkeep)?;
+            append.reserve(std::iter::once(64), 0, Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             let (fresh, tails) = self.tree.freeze();
@@ -123,7 +125,7 @@ impl Engine {
         // 3.
         let end = {
             let mut append = self.append()?;
-            append.reserve(std::iter::once(64), Room::Upkeep)?;
+            append.reserve(std::iter::once(64), 0, Room::Upkeep)?;
             let sealed = append.log.seal();
             let group = self.poisons(sealed)?;
             if idle() {
@@ -183,7 +185,7 @@ impl Engine {
     fn append_page(&self, kind: FrameKind, body: &[u8], room: Room) -> Result<PageRef> {
         self.check_writable()?;
         let mut append = self.append()?;
-        append.reserve(std::iter::once(body.len()), room)?;
+        append.reserve(std::iter::once(body.len()), 0, room)?;
         // Its own pages do not bring the next checkpoint nearer, as the commits beside it do.
         let flushed = append.log.flush();
         self.poisons(flushed)?;
@@ -261,19 +263,23 @@ impl Engine {
     fn close_log(&self, run: &dyn IndexRun) -> Result<()> {
         self.check_writable()?;
         self.retire();
-        let (unchanged, has_run) = {
+        let (unchanged, has_run, before) = {
             let checkpoint = self.enter_checkpoint()?;
             let append = self.append()?;
             let appended = append.log.appended() > 0;
             let unchanged = (!appended || append.log.head() == checkpoint.superblock.head)
                 && append.accepted_sequence < append.log.sequence();
             let run = checkpoint.superblock.root(RootKind::Index);
-            (unchanged, run.is_some())
+            (unchanged, run.is_some(), append.log.head())
         };
+        let mut left_out = false;
         if !(unchanged && has_run) {
             match self.checkpoint(Some(run)) {
                 // Nothing was missing but the run, which the next open can make.
-                Err(Error::NoSpace { .. } | Error::StoreFull { .. }) if unchanged => {}
+                Err(Error::NoSpace { .. } | Error::StoreFull { .. }) if unchanged => {
+                    self.append()?.log.take_back(&before)?;
+                    left_out = true;
+                }
                 Err(error) => {
                     // Without room for a checkpoint the next open replays the log; but what was accepted must
                     // be in it, also where commits did not wait for a sync.
@@ -285,9 +291,9 @@ impl Engine {
             }
         }
         let mut append = self.append()?;
-        let end = append.log.head().position;
-        if end.0 > SEGMENTS_START {
-            append.log.space_mut().cut(&**self.storage(), end)?;
+        let head = if left_out { before } else { append.log.head() };
+        if head.position.0 > SEGMENTS_START {
+            append.log.space_mut().cut(&**self.storage(), &head)?;
             self.storage()
                 .sync_all()
                 .map_err(Error::on("sync the file"))?;
@@ -296,6 +302,39 @@ impl Engine {
     }
 }
 
+impl Append {
+    /// What a checkpoint would write at most once these pieces have been appended, of which so many bytes are rows
+    /// of side tables.
+    pub(super) fn pages(&self, wanted: &Wanted, table_bytes: u64) -> Pages {
+        // A leaf at least for each half leaf of bytes.
+        let fresh = wanted.bytes / (LEAF_BYTES_MAX as u64 / 2) + 1;
+        let leaves = (self.frozen + self.tail.len()) as u64 + fresh;
+        let tables = &self.accepted.tables;
+        let (tables, row) = if table_bytes == 0 && tables.same(&self.tables) {
+            (0, 0)
+        } else {
+            let row = tables.longest_item().max(table_bytes);
+            (tables.encoded_bytes() + table_bytes, row)
+        };
+        let segments = (self.log.space().entries().len() * size_of::<SegmentEntryBytes>()) as u64;
+        // Two chunks that follow each other are longer than one may be.
+        let chunks = 2 * tables.max(segments) / self.log.chunk_bytes() as u64;
+        let directory = chunks * size_of::<ChunkRefBytes>() as u64;
+        Pages {
+            bytes: SPINE_BYTES + leaves * PAGE_BYTES_A_LEAF + tables + TABLE_COPIES * segments,
+            longest: usize::try_from(row.max(directory)).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// Bytes of branch pages for one leaf, with what the levels above and the headers take.
+const PAGE_BYTES_A_LEAF: u64 = 64;
+/// What a checkpoint takes at most besides: one page of each level, and the borders of two groups, of what
+/// is never full and of a segment that a copy begins.
+const SPINE_BYTES: u64 = 96 << 10;
+/// How often a checkpoint writes the segment table at most.
+const TABLE_COPIES: u64 = TABLE_RETRIES + 1;
+
 /// How often the segment table is written again because its frames began a segment. Once is enough for
 /// a table that fits one; a larger one is found by replay, and the next open copies the tail.
-const TABLE_RETRIES: u32 = 2;
+const TABLE_RETRIES: u64 = 2;

@@ -62,17 +62,19 @@ impl Ticket {
 }
 
 impl Engine {
-    /// Step 1: the append lock, with room for pieces of these lengths.
+    /// Step 1: the append lock, with room for pieces of these lengths, of which so many bytes are rows of side
+    /// tables.
     pub(crate) fn begin(
         &self,
         pieces: impl Iterator<Item = usize>,
+        table_bytes: u64,
         room: Room,
     ) -> Result<Appender<'_>> {
         self.check_writable()?;
         let mut append = self.append()?;
         // Looked at again under the lock: nothing is appended behind a failure.
         self.check_writable()?;
-        append.reserve(pieces, room)?;
+        append.reserve(pieces, table_bytes, room)?;
         Ok(Appender {
             engine: self,
             append,

@@ -39,7 +39,7 @@ impl Engine {
                 return Ok(());
             }
             let lens = copies.iter().map(|(_, head, ..)| head.record_len());
-            let mut appender = self.begin(lens, Room::Upkeep)?;
+            let mut appender = self.begin(lens, 0, Room::Upkeep)?;
             appender.set_revision(rev);
             for (from, head, key, value) in copies {
                 let relink = |link: Option<Link>| {

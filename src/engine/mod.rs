@@ -52,7 +52,7 @@ pub(crate) use crate::sync::lock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Durability;
-use crate::pager::{Log, Medium, PAGE_BYTES_A_LEAF};
+use crate::pager::{Log, Medium};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::sys::{LockByte, Stopwatch, Storage};
 use crate::trace;
@@ -127,17 +127,17 @@ struct Append {
 }
 
 impl Append {
-    /// The log's space is asked for: for pieces of these lengths, and what upkeep needs behind them.
-    fn reserve(&mut self, pieces: impl Iterator<Item = usize>, room: Room) -> Result<()> {
-        let leaves = (self.frozen + self.tail.len()) as u64;
-        let tables = &self.accepted.tables;
-        let tables = if tables.same(&self.tables) {
-            0
-        } else {
-            tables.encoded_bytes()
-        };
-        let pages = leaves * PAGE_BYTES_A_LEAF + tables;
-        self.log.reserve(pieces, room, pages)
+    /// The log's space is asked for: for pieces of these lengths, of which so many bytes are rows of side tables,
+    /// and what upkeep needs behind them.
+    fn reserve(
+        &mut self,
+        pieces: impl Iterator<Item = usize>,
+        table_bytes: u64,
+        room: Room,
+    ) -> Result<()> {
+        let wanted = self.log.wanted(pieces);
+        let pages = self.pages(&wanted, table_bytes);
+        self.log.reserve(wanted, room, pages)
     }
 }
 
@@ -238,16 +238,9 @@ impl Engine {
 
     /// Bytes of the file, and of it bytes in free segments.
     pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
-        Ok(match &self.append {
-            Some(append) => {
-                let append = lock(append);
-                (
-                    append.log.space().allocated(),
-                    append.log.space().free_bytes(),
-                )
-            }
-            None => (self.medium.storage.len()?, 0),
-        })
+        let append = self.append.as_ref();
+        let free_bytes = append.map_or(0, |append| lock(append).log.space().free_bytes());
+        Ok((self.medium.storage.len()?, free_bytes))
     }
 
     /// What is so from the open on, and after a checkpoint.

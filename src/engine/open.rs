@@ -266,7 +266,12 @@ fn open_to_write(
         superblock.segment_count = 1;
     }
     Superblocks::refresh(&*storage, &superblock).map_err(Error::on("refresh the superblock"))?;
-    let medium = medium(config, Arc::clone(&storage), &superblock)?;
+    let medium = medium(
+        config,
+        Arc::clone(&storage),
+        &superblock,
+        tail.unsynced_bytes(),
+    )?;
     let recovered = recover(&medium, &superblock, &tail, progress)?;
     let clean = tail.is_settled();
     let found = Found {
@@ -280,17 +285,6 @@ fn open_to_write(
     check_newest(&tree, superblock.revision)?;
     let spine = Spine::load(&tree, superblock.root(RootKind::Tree))?;
     let tail_list = tree.state().tails[0].clone();
-    let file_len = storage.len().map_err(Error::on("read the file's length"))?;
-    let space = |entries| {
-        let geometry = medium.geometry;
-        Space::new(
-            geometry,
-            entries,
-            file_len,
-            limits(config.store_bytes_max, medium.region.len()),
-            superblock.opens,
-        )
-    };
     // Behind the pages of the checkpoint that a clean close wrote.
     let head = if clean && !fresh {
         tail.end
@@ -311,18 +305,23 @@ fn open_to_write(
     }
     // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
     let resumes = clean && (at_start || head.position.0.is_multiple_of(BLOCK_BYTES));
+    let end = if fresh { head } else { tail.end };
+    let room = if resumes { BLOCK_BYTES } else { 0 };
+    let units = units_of_head(&segments, medium.geometry, end, room)?;
+    let mut space = Space::new(
+        medium.geometry,
+        segments,
+        limits(config.store_bytes_max, medium.region.len()),
+        superblock.opens,
+    );
+    // Only now is it known that the store is none that must be left as it is (C-25), and that no older
+    // superblock can come back; and no byte that goes is mapped yet.
+    space.cut(&*storage, &end)?;
     let log = if resumes && at_start {
-        show_used(&medium, &segments, &[head.segment])?;
-        Log::first(
-            Arc::clone(&medium),
-            space(segments),
-            superblock.opens,
-            head,
-            rev,
-        )?
+        show_used(&medium, space.entries(), &[head.segment])?;
+        Log::first(Arc::clone(&medium), space, superblock.opens, head, rev)?
     } else if resumes {
-        show_used(&medium, &segments, &[head.segment])?;
-        let units = units_of_head(&segments, medium.geometry, head)?;
+        show_used(&medium, space.entries(), &[head.segment])?;
         let mut extent = claim(&medium, head.segment, units)?;
         if medium.copies() {
             // The log goes on in memory of its own, so what lies before in the segment is brought there.
@@ -332,7 +331,7 @@ fn open_to_write(
         }
         Log::resume(
             Arc::clone(&medium),
-            space(segments),
+            space,
             superblock.opens,
             head,
             rev,
@@ -341,11 +340,11 @@ fn open_to_write(
     } else {
         // What the copy replaces is not mapped: nobody reads it there, and mapped bytes never change, so
         // the segments could not be used again by this open.
-        show_used(&medium, &segments, &tail.replaced_segments())?;
+        show_used(&medium, space.entries(), &tail.replaced_segments())?;
         let (before, mark) = (tail.end, tail.synced_up_to);
         Log::begin(
             Arc::clone(&medium),
-            space(segments),
+            space,
             superblock.opens,
             before,
             rev,
@@ -432,17 +431,19 @@ fn check_newest(tree: &Tree, revision: Revision) -> Result<()> {
     Ok(())
 }
 
-/// Length of the segment in which the log goes on. A crafted table may have another there than the head
-/// needs: what lies behind its end would be somebody else's. The last block of a segment is never the log's
-/// own, so that a frame which says where it goes on has room.
-fn units_of_head(segments: &[SegmentEntry], geometry: Geometry, head: LogHead) -> Result<u32> {
+/// Length of the segment in which the log ends. A crafted table may have another there than the head needs: what
+/// lies behind its end would be somebody else's. Where the log goes on in it there is `room` for a frame which says
+/// that the next segment follows.
+fn units_of_head(
+    segments: &[SegmentEntry],
+    geometry: Geometry,
+    head: LogHead,
+    room: u64,
+) -> Result<u32> {
     let units = segments
         .get(head.segment as usize)
         .map_or(1, |entry| entry.units);
-    let end = geometry
-        .end(head.segment, units)
-        .0
-        .saturating_sub(BLOCK_BYTES);
+    let end = geometry.end(head.segment, units).0.saturating_sub(room);
     if units == 0 || head.position.0 > end {
         let what = "log head behind its segment in the table";
         return Err(FormatError::new(head.position.0, what, end, head.position.0).into());
@@ -482,7 +483,7 @@ fn open_to_read(
     let mut tail = walk(&*storage, &superblock)?;
     keep_durable(&*storage, &mut tail)?;
     check_age(config, found_revision(&superblock, &tail))?;
-    let medium = medium(config, Arc::clone(&storage), &superblock)?;
+    let medium = medium(config, Arc::clone(&storage), &superblock, 0)?;
     let recovered = recover(&medium, &superblock, &tail, progress)?;
     let found = Found {
         created: false,
@@ -572,10 +573,12 @@ fn limits(store_bytes_max: u64, reserved: u64) -> (u64, u64) {
     (store_bytes_max.min(most), reserved)
 }
 
+/// The medium of a file in which recovery will copy so many bytes.
 fn medium(
     config: &Config,
     storage: Arc<dyn Storage>,
     superblock: &Superblock,
+    copied: u64,
 ) -> Result<Arc<Medium>> {
     let segment_bytes = u64::from(superblock.segment_bytes);
     let copies = config.read_only || config.read_mode == ReadMode::Pread;
@@ -583,8 +586,8 @@ fn medium(
     let wanted = if config.read_only {
         segment_bytes
     } else {
-        // The file may be larger than the limit that is given now.
-        let whole = file_len.next_multiple_of(segment_bytes);
+        // The file may be larger than the limit that is given now, and a copy takes up to twice its bytes.
+        let whole = (file_len + 2 * copied).next_multiple_of(segment_bytes);
         bytes_with_upkeep(config.store_bytes_max.max(whole), segment_bytes)
     };
     let region = Region::reserve(wanted.max(segment_bytes), segment_bytes).map_err(|_| {

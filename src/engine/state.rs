@@ -18,8 +18,9 @@ pub(crate) type TableMap = RedBlackTreeMapSync<Bytes, Bytes>;
 pub(crate) struct Tables {
     maps: RedBlackTreeMapSync<Arc<str>, TableMap>,
     bytes: u64,
-    /// What the items take that make them again.
+    /// What the items take that make them again, and no less than the longest of them.
     encoded: u64,
+    longest: u64,
     /// Raised by each change: along the line of commits equal numbers mean equal tables.
     version: u64,
 }
@@ -54,6 +55,11 @@ impl Tables {
         self.encoded
     }
 
+    /// No item that makes them again is longer; what was replaced or deleted since the open counts.
+    pub(crate) fn longest_item(&self) -> u64 {
+        self.longest
+    }
+
     pub(crate) fn create(&mut self, name: &str) {
         if self.maps.get(name).is_none() {
             self.version += 1;
@@ -85,7 +91,9 @@ impl Tables {
                 max: TABLES_BYTES_MAX,
             });
         }
-        self.encoded += new_encoded + put_bytes(name, &key, &value);
+        let encoded = put_bytes(name, &key, &value);
+        self.encoded += new_encoded + encoded;
+        self.longest = self.longest.max(encoded);
         self.encoded -= old_encoded;
         map.insert_mut(key, value);
         self.version += 1;

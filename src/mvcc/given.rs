@@ -35,7 +35,7 @@ impl Store {
         base: Option<&(KeyId, Version)>,
     ) -> Result<()> {
         let most = OpRef::len_max(op.key, op.value);
-        let mut appender = self.engine.begin(std::iter::once(most), Room::Changes)?;
+        let mut appender = self.engine.begin(std::iter::once(most), 0, Room::Changes)?;
         let mut state = appender.accepted().clone();
         state.rev = id.main;
         let mut writer = lock(&self.writer);
@@ -48,7 +48,9 @@ impl Store {
     /// Appends a control item about side tables.
     pub(crate) fn append_given_item(&self, item: &Control<'_>) -> Result<()> {
         let len = item.encoded_len();
-        let mut appender = self.engine.begin(std::iter::once(len), Room::Changes)?;
+        let mut appender = self
+            .engine
+            .begin(std::iter::once(len), len as u64, Room::Changes)?;
         let mut state = appender.accepted().clone();
         state.tables.apply(item)?;
         appender.begin_transaction(len)?;
@@ -68,7 +70,7 @@ impl Store {
     ) -> Result<()> {
         let mut appender = self
             .engine
-            .begin(std::iter::once(END_BYTES), Room::Changes)?;
+            .begin(std::iter::once(END_BYTES), 0, Room::Changes)?;
         let mut state = appender.accepted().clone();
         (state.rev, state.compact, state.applied) = (rev, compact, applied);
         appender.begin_transaction(END_BYTES)?;

@@ -200,7 +200,7 @@ impl Store {
         let base = self.find(key)?;
         let (ticket, rev) = {
             let most = OpRef::len_max(key, value);
-            let mut appender = self.engine.begin(std::iter::once(most), Room::Changes)?;
+            let mut appender = self.engine.begin(std::iter::once(most), 0, Room::Changes)?;
             let mut state = appender.accepted().clone();
             state.rev = next_revision(state.rev)?;
             let (create, version) = match &base {
@@ -290,16 +290,13 @@ impl Store {
         let most = |op: &Op| OpRef::len_max(&op.key, &op.value);
         let records = txn.ops.iter().map(most);
         let items = txn.table_ops.iter().map(|op| op.as_control().encoded_len());
+        let table_bytes = items.clone().sum::<usize>();
+        let bytes = records.clone().sum::<usize>() + table_bytes;
         let mut appender = self.engine.begin(
             records.chain(items).chain(std::iter::once(64)),
+            table_bytes as u64,
             Room::Changes,
         )?;
-        let bytes = txn.ops.iter().map(most).sum::<usize>()
-            + txn
-                .table_ops
-                .iter()
-                .map(|op| op.as_control().encoded_len())
-                .sum::<usize>();
         let mut writer = lock(&self.writer);
         let mut chains = self.chains(txn, &mut writer)?;
         appender.begin_transaction(bytes)?;
@@ -625,7 +622,9 @@ impl Store {
         trace::span!("compact", revision = rev.get());
         let time = Stopwatch::start();
         let ticket = {
-            let mut appender = self.engine.begin(std::iter::once(64), Room::Compaction)?;
+            let mut appender = self
+                .engine
+                .begin(std::iter::once(64), 0, Room::Compaction)?;
             let mut state = appender.accepted().clone();
             let current = self.engine.rev();
             if rev > current {

@@ -9,18 +9,17 @@
 
 use std::sync::Arc;
 
-use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES, LEAF_BYTES_MAX, TABLES_BYTES_MAX};
+use revtree_format::limits::{BLOCK_BYTES, FRAME_BODY_BYTES, LEAF_BYTES_MAX};
 use revtree_format::{
     Control, FRAME_HEADER_BYTES, FrameFlags, FrameHeader, FrameKind, Geometry, LogHead, NewRecord,
-    PageRef, Place, Position, Revision, SEGMENT_HEADER_BYTES, SegmentEntryBytes, SegmentHeader,
-    SegmentKind,
+    PageRef, Place, Position, Revision, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
 };
 
 use super::ahead::Ahead;
 use super::medium::Medium;
-use super::space::{Room, Space, Taken, Wanted};
+use super::space::{COPY_BYTES_MAX, Kept, Pages, Room, Space, Wanted};
 use crate::error::{Error, Result};
-use crate::sys::{Extent, Storage, page_size};
+use crate::sys::{Extent, page_size};
 
 /// The appending end of a log. One per open store, under the append lock.
 #[derive(Debug)]
@@ -45,14 +44,14 @@ pub(crate) struct Log {
     ahead: Ahead,
     /// Segments that are full; shown from the file once durable.
     sealed: Vec<Sealed>,
-    /// Bytes appended since the log was opened.
-    appended: u64,
+    /// What has been appended since the log was opened.
+    appended: Amount,
     /// The same at the end of the last group, and the number of the frame behind it.
-    grouped: u64,
+    grouped: Amount,
     sequence_grouped: u64,
     /// The same at the end of what the newest sync covered, and the one before it: until a later group carries
     /// its mark, recovery does not know of the newest.
-    synced: [u64; 2],
+    synced: [Amount; 2],
     /// The store's revision after the commit whose pieces are being appended.
     revision: Revision,
     /// The same after the frame closed last: what pages and closing frames carry.
@@ -77,6 +76,14 @@ pub(crate) struct Sealed {
     extent: Extent,
     /// Durable when all frames before this number are.
     up_to: u64,
+}
+
+/// How much has been appended.
+#[derive(Clone, Copy, Default, Debug)]
+struct Amount {
+    bytes: u64,
+    /// Segments for pieces that are longer than one unit.
+    long: u64,
 }
 
 #[derive(Debug)]
@@ -137,10 +144,10 @@ impl Log {
             written: head.position,
             ahead: Ahead::new(head.position, geometry),
             sealed: Vec::new(),
-            appended: 0,
-            grouped: 0,
+            appended: Amount::default(),
+            grouped: Amount::default(),
             sequence_grouped: 0,
-            synced: [0; 2],
+            synced: [Amount::default(); 2],
         }
     }
 
@@ -172,7 +179,17 @@ impl Log {
         synced_up_to: u64,
     ) -> Result<Log> {
         let geometry = medium.geometry;
-        let taken = take_afresh(&mut space, &*medium.storage, before.position)?;
+        let bytes = 4 * BLOCK_BYTES;
+        let wanted = Wanted {
+            bytes,
+            short: 1,
+            last_is_short: true,
+            left: geometry.segment_bytes() - bytes,
+            ..Wanted::default()
+        };
+        let storage = &*medium.storage;
+        space.reserve(storage, None, wanted, Room::Upkeep, Kept::default())?;
+        let taken = space.take(storage, 1, bytes)?;
         let (index, segment_use) = (taken.index, taken.segment_use);
         let extent = claim(&medium, index, 1)?;
         let start = geometry.start(index);
@@ -203,7 +220,7 @@ impl Log {
 
     /// Bytes appended by this open.
     pub(crate) fn appended(&self) -> u64 {
-        self.appended
+        self.appended.bytes
     }
 
     /// Sequence number of the frame that is open or comes next.
@@ -227,15 +244,8 @@ impl Log {
         self.written
     }
 
-    /// Makes sure that pieces (records and control items) of these lengths can be appended without a
-    /// call that can fail for want of space. Nothing has been written when it fails (C-4). `pages` are the bytes
-    /// of pages that a checkpoint would write now; what upkeep needs stays free behind (C-6).
-    pub(crate) fn reserve(
-        &mut self,
-        pieces: impl Iterator<Item = usize>,
-        room: Room,
-        pages: u64,
-    ) -> Result<()> {
+    /// What pieces (records and control items) of these lengths take, appended now.
+    pub(crate) fn wanted(&self, pieces: impl Iterator<Item = usize>) -> Wanted {
         let open = self.frame.as_ref();
         let mut at = open.map_or(self.next, |frame| frame.end);
         at = at.plus(open.map_or(0, |frame| frame.controls.len()) as u64);
@@ -243,11 +253,10 @@ impl Log {
         // Segments that are still to be taken; `at` then counts in the last of them.
         let mut wanted = Wanted::default();
         let geometry = self.medium.geometry;
-        let mut bytes = 0;
         for len in pieces {
             // A header and a border of a block for each piece is more than ever needed.
             let need = len as u64 + FRAME_HEADER_BYTES as u64 + 8;
-            bytes += need;
+            wanted.bytes += need;
             if at.0 + need > limit.0 {
                 let units = units_for(geometry, len);
                 wanted.last_is_short = units == 1;
@@ -260,31 +269,33 @@ impl Log {
             }
             at = at.plus(need);
         }
-        // Long records leave up to half of a segment empty, so twice as much with what `keep` adds.
-        let copy = (self.appended - self.synced[1] + bytes).min(COPY_BYTES_MAX) / 3 * 4;
-        let kept = room.kept(self.checkpoint_bytes(pages, bytes), copy);
-        let storage = &*self.medium.storage;
-        if wanted.short + wanted.long_units == 0 {
-            let end = (at.0 + 2 * BLOCK_BYTES).min(self.active.end.0);
-            return self
-                .space
-                .reserve_within(storage, self.active.end.0, end, room, kept);
-        }
-        if wanted.last_is_short {
+        wanted.left = if wanted.short + wanted.long_units == 0 {
+            self.active.end.0.saturating_sub(at.0 + 2 * BLOCK_BYTES)
+        } else {
             // Behind what is asked for here `take` wants four blocks at most; a long one it wants whole.
-            wanted.unused = limit.0.saturating_sub(at.0 + 4 * BLOCK_BYTES);
-        }
-        self.space.reserve(storage, wanted, room, kept)?;
-        self.space.allocate(storage, self.active.end.0)
+            limit.0.saturating_sub(at.0 + 4 * BLOCK_BYTES)
+        };
+        wanted
     }
 
-    /// At most so much is written by a checkpoint once `bytes` more have been appended; `pages` are without these.
-    fn checkpoint_bytes(&self, pages: u64, bytes: u64) -> u64 {
-        // A leaf at least for each half leaf of bytes, and all of them may be entries of side tables.
-        let leaves = bytes / (LEAF_BYTES_MAX as u64 / 2) + 1;
-        let pages = pages + leaves * PAGE_BYTES_A_LEAF + bytes.min(TABLES_BYTES_MAX);
-        let segments = (self.space.entries().len() * size_of::<SegmentEntryBytes>()) as u64;
-        SPINE_BYTES + pages + TABLE_COPIES * segments
+    /// Makes sure that what is wanted can be appended without a call that can fail for want of space. Nothing has
+    /// been written when it fails (C-4). `pages` are those that a checkpoint would write behind it; what upkeep
+    /// needs stays free (C-6).
+    pub(crate) fn reserve(&mut self, wanted: Wanted, room: Room, pages: Pages) -> Result<()> {
+        let in_doubt = self.appended.bytes - self.synced[1].bytes + wanted.bytes;
+        // Long records leave up to half of a segment empty, so twice as much with what `Space` adds.
+        let copy = in_doubt.min(COPY_BYTES_MAX) / 3 * 4;
+        let for_recovery = matches!(room, Room::Changes | Room::IndexRun);
+        let copies_long = self.appended.long > self.synced[1].long || wanted.long_units > 0;
+        let writes_long = units_for(self.medium.geometry, pages.longest) > 1;
+        let kept = Kept {
+            bytes: room.kept(pages.bytes, copy),
+            has_long: writes_long || for_recovery && copies_long,
+            for_recovery,
+        };
+        let storage = &*self.medium.storage;
+        let segment_end = Some(self.active.end.0);
+        self.space.reserve(storage, segment_end, wanted, room, kept)
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.
@@ -501,7 +512,7 @@ impl Log {
     /// Moves on behind a frame that has just been completed.
     fn advance(&mut self, header: &FrameHeader, position: Position, crc: u32) {
         self.next = header.next_position(position);
-        self.appended += self.next.0 - position.0;
+        self.appended.bytes += self.next.0 - position.0;
         self.sequence += 1;
         self.prev_crc = crc;
         self.closed_revision = header.revision;
@@ -550,7 +561,8 @@ impl Log {
             padded: true,
             ..FrameFlags::default()
         })?;
-        let bytes = self.appended - std::mem::replace(&mut self.grouped, self.appended);
+        let before = std::mem::replace(&mut self.grouped, self.appended);
+        let bytes = self.appended.bytes - before.bytes;
         self.sequence_grouped = self.sequence;
         let limit = self.space.allocated().min(self.active.end.0);
         self.ahead
@@ -569,9 +581,22 @@ impl Log {
     pub(crate) fn synced(&mut self, sequence: u64) {
         self.synced_up_to = self.synced_up_to.max(sequence);
         // Of the newest group only: of one that was sealed meanwhile it may not have covered all.
-        if sequence >= self.sequence_grouped && self.synced[0] < self.grouped {
+        if sequence >= self.sequence_grouped && self.synced[0].bytes < self.grouped.bytes {
             self.synced = [self.grouped, self.synced[0]];
         }
+    }
+
+    /// Takes back the pages that a checkpoint has left behind `head` and no superblock names: zeros stand in the
+    /// place of the first, so the chain ends before them.
+    pub(crate) fn take_back(&mut self, head: &LogHead) -> Result<()> {
+        if self.head() == *head {
+            return Ok(());
+        }
+        let zeros = [0; FRAME_HEADER_BYTES];
+        self.medium
+            .storage
+            .write_at(&zeros, head.position.0)
+            .map_err(Error::on("write"))
     }
 
     /// Takes the full segments that are durable.
@@ -637,6 +662,7 @@ impl Log {
             extent: full.extent,
             up_to: self.sequence,
         });
+        self.appended.long += u64::from(units > 1);
         let start = geometry.start(index);
         self.begin_segment(start, index, units, segment_use);
         self.ahead.enter(start, taken.recycled);
@@ -695,16 +721,6 @@ impl Sealed {
     }
 }
 
-/// Bytes of branch pages for one leaf, with what the levels above and the headers take.
-pub(crate) const PAGE_BYTES_A_LEAF: u64 = 64;
-/// What a checkpoint takes at most besides: one page of each level, and the borders of two groups, of what
-/// is never full and of a segment that a copy begins.
-const SPINE_BYTES: u64 = 96 << 10;
-/// How often a checkpoint writes the segment table at most.
-const TABLE_COPIES: u64 = 3;
-/// What is kept for a copy of what no sync covers: a longer one finds room or waits for it.
-const COPY_BYTES_MAX: u64 = 16 << 20;
-
 /// The right to write the segment of `units` units at `index`.
 pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
     let geometry = medium.geometry;
@@ -714,20 +730,6 @@ pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
         what: "address space",
         bytes: start + len,
     })
-}
-
-/// A segment for what recovery writes. What lies behind the log's end is not needed any more: on a full disk
-/// its blocks are.
-fn take_afresh(space: &mut Space, storage: &dyn Storage, end: Position) -> Result<Taken> {
-    space.leave_hole();
-    match space.take(storage, 1, 4 * BLOCK_BYTES) {
-        Err(Error::NoSpace { .. }) => {
-            space.cut(storage, end)?;
-            space.leave_hole();
-            space.take(storage, 1, 4 * BLOCK_BYTES)
-        }
-        other => other,
-    }
 }
 
 /// Length in segments of the segment for a piece of `len` bytes.

@@ -40,6 +40,13 @@ impl Tail {
         self.frames.iter().skip(durable)
     }
 
+    /// What they take in the file.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        let bytes =
+            |frame: &TailFrame| FRAME_HEADER_BYTES as u64 + u64::from(frame.header.body_len);
+        self.unsynced().map(bytes).sum()
+    }
+
     /// Tells whether a record at a position lies in such a frame. The bodies are sorted once, since an
     /// open asks for every leaf of a tail that may have as many frames.
     pub(crate) fn unsynced_positions(&self) -> impl Fn(Position) -> bool + use<> {
@@ -510,11 +517,13 @@ impl Walk<'_> {
         let crc = self
             .header(last.position, last.segment_use)
             .map_or(0, |(_, crc)| crc);
+        let mut segments = tail.segments.iter();
+        let segment = segments.find(|(_, _, segment_use)| *segment_use == last.segment_use);
         LogHead {
             position: last.header.next_position(last.position),
             sequence: last.header.sequence + 1,
             segment_use: last.segment_use,
-            segment: self.geometry.index_of(last.position).unwrap_or_default(),
+            segment: segment.map_or(self.superblock.head.segment, |(index, ..)| *index),
             prev_crc: crc,
         }
     }

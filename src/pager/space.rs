@@ -4,8 +4,10 @@
 //! the log, so that no write ever extends the file (SPEC.md, C-4), and for what upkeep will need on a disk
 //! that others have filled meanwhile (C-6).
 
+use std::collections::VecDeque;
+
 use revtree_format::limits::STORE_BYTES_MAX;
-use revtree_format::{Geometry, Position, SegmentEntry, SegmentState};
+use revtree_format::{Geometry, LogHead, SegmentEntry, SegmentState};
 
 use crate::error::{Error, Result, is_full};
 use crate::sys::{LockByte, LockMode, Storage};
@@ -17,7 +19,7 @@ pub(crate) struct Space {
     /// The unit of the first entry: 0 but for a piece of an image.
     first: u32,
     entries: Vec<SegmentEntry>,
-    /// The file is allocated up to here.
+    /// The file is allocated up to here, but for what is free and what no log will reach.
     allocated: u64,
     /// What changes may fill, and what the file may reach with its upkeep.
     store_bytes_max: u64,
@@ -26,24 +28,45 @@ pub(crate) struct Space {
     opens: u32,
     /// Uses handed out by this open.
     uses: u32,
-    /// Segments that were in no use when the store was opened, and are not mapped.
+    /// Segments that were in no use when the store was opened, and are not mapped. They may have holes.
     free: Vec<u32>,
-    /// So many at the end of these have blocks everywhere; others may have holes.
-    backed: usize,
+    /// Others of the kind that have blocks everywhere: they are taken first.
+    backed: VecDeque<u32>,
     /// No other process has read the file at some time since: they may be used again.
     reusable: bool,
 }
 
-/// Segments that a commit will need.
+/// What a commit will take.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Wanted {
-    /// Those of one unit, which may be free ones.
+pub(crate) struct Wanted {
+    /// Bytes of its pieces, with what frames add.
+    pub(crate) bytes: u64,
+    /// Segments of one unit, which may be free ones.
     pub(super) short: u32,
     /// Units of longer ones.
     pub(super) long_units: u32,
+    /// Whether the segment taken last is one of the short ones.
     pub(super) last_is_short: bool,
-    /// Bytes at the end of the one taken last that stay empty, if it is short.
-    pub(super) unused: u64,
+    /// Bytes that stay empty at the end of the segment in which the last piece lies.
+    pub(super) left: u64,
+}
+
+/// What a checkpoint would write.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Pages {
+    pub(crate) bytes: u64,
+    /// The longest of its pieces.
+    pub(crate) longest: usize,
+}
+
+/// What must be left on the disk and below the limit.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Kept {
+    pub(super) bytes: u64,
+    /// A piece among them is longer than a segment: only the file's end has room for it.
+    pub(super) has_long: bool,
+    /// A recovery needs them, which goes on in another segment than the log, and has cut the file before.
+    pub(super) for_recovery: bool,
 }
 
 /// Segments put to use.
@@ -83,10 +106,16 @@ impl Room {
 /// Kept for compactions on a full disk, each a block and what closes a segment.
 const COMPACTIONS_BYTES: u64 = 64 << 10;
 
+/// What is kept for a copy of what no sync covers: a longer one finds room or waits for it.
+pub(super) const COPY_BYTES_MAX: u64 = 16 << 20;
+
 /// How large a file may become with its upkeep, when changes may fill `store_bytes_max`.
 pub(crate) fn bytes_with_upkeep(store_bytes_max: u64, segment_bytes: u64) -> u64 {
     let upkeep = (store_bytes_max / 8).max(8 * segment_bytes);
-    store_bytes_max.saturating_add(upkeep).min(STORE_BYTES_MAX)
+    let copy = 2 * store_bytes_max.min(COPY_BYTES_MAX);
+    store_bytes_max
+        .saturating_add(upkeep + copy)
+        .min(STORE_BYTES_MAX)
 }
 
 /// Smallest and greatest step by which the file is allocated ahead.
@@ -94,12 +123,11 @@ const STEP_BYTES_MIN: u64 = 16 << 10;
 const STEP_BYTES_MAX: u64 = 16 << 20;
 
 impl Space {
-    /// The space of a store whose table is `entries` and whose file has `file_bytes`. Changes may fill
-    /// `store_bytes_max`, and nothing `upkeep_bytes_max`.
+    /// The space of a store whose table is `entries`. Changes may fill `store_bytes_max`, and nothing
+    /// `upkeep_bytes_max`. Nothing is known of the file's blocks before [`Space::cut`].
     pub(crate) fn new(
         geometry: Geometry,
         entries: Vec<SegmentEntry>,
-        file_bytes: u64,
         (store_bytes_max, upkeep_bytes_max): (u64, u64),
         opens: u32,
     ) -> Space {
@@ -112,13 +140,13 @@ impl Space {
             geometry,
             first: 0,
             entries,
-            allocated: file_bytes,
+            allocated: 0,
             store_bytes_max: store_bytes_max.min(upkeep_bytes_max),
             upkeep_bytes_max,
             opens,
             uses: 0,
             free,
-            backed: 0,
+            backed: VecDeque::new(),
             reusable: false,
         }
     }
@@ -136,7 +164,7 @@ impl Space {
             opens: u32::try_from(segment_use >> 32).expect("shifted"),
             uses: u32::try_from(segment_use & u64::from(u32::MAX)).expect("masked"),
             free: Vec::new(),
-            backed: 0,
+            backed: VecDeque::new(),
             reusable: false,
         };
         space.set_entries(index, units, segment_use);
@@ -182,31 +210,24 @@ impl Space {
 
     /// Bytes in segments that are in no use.
     pub(crate) fn free_bytes(&self) -> u64 {
-        self.free.len() as u64 * self.geometry.segment_bytes()
+        (self.free.len() + self.backed.len()) as u64 * self.geometry.segment_bytes()
     }
 
-    /// Puts `units` contiguous segments to use as a piece of the log; allocates the first `bytes` of
-    /// them.
+    /// Puts `units` contiguous segments to use as a piece of the log: a free one where `reserve` has found one,
+    /// else behind the last; allocates the first `bytes` of them.
     pub(super) fn take(&mut self, storage: &dyn Storage, units: u32, bytes: u64) -> Result<Taken> {
-        let reused = match self.free.last().copied() {
-            // One with holes that the disk cannot fill is no use now.
-            Some(index) if units == 1 && self.can_reuse(storage) => match self.back(storage, 1) {
-                Ok(()) => Some(index),
-                Err(Error::NoSpace { .. }) => None,
-                Err(error) => return Err(error),
-            },
-            _ => None,
-        };
+        let reused = self.backed.front().copied().filter(|_| units == 1);
         let index = reused.unwrap_or(self.end());
         let end = self.geometry.end(index, units).0;
         // Whether changes may go on has been decided before their first byte, by `reserve`.
         self.check_room(end, Room::Upkeep)?;
-        let start = self.geometry.start(index).0;
-        self.allocate(storage, (start + bytes).min(end))?;
         let recycled = reused.is_some();
         if recycled {
-            self.free.pop();
-            self.backed -= 1;
+            self.backed.pop_front();
+        } else {
+            let start = self.geometry.start(index).0;
+            let needed = (start + bytes).min(end);
+            self.allocate(storage, start, needed, needed)?;
         }
         self.uses += 1;
         let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
@@ -228,27 +249,28 @@ impl Space {
         }
     }
 
-    /// Makes sure that the file is allocated up to `end`: in steps, so that few calls are needed.
-    pub(crate) fn allocate(&mut self, storage: &dyn Storage, end: u64) -> Result<()> {
-        self.allocate_up_to(storage, end, end)
-    }
-
-    /// The same, and up to `most` if there is so much.
-    fn allocate_up_to(&mut self, storage: &dyn Storage, end: u64, most: u64) -> Result<()> {
-        if most <= self.allocated {
+    /// Makes sure that the file is allocated from `start` to `end`, and to `most` if there is so much: in steps, so
+    /// that few calls are needed. Where `start` lies behind all that is allocated, what is between stays a hole.
+    pub(super) fn allocate(
+        &mut self,
+        storage: &dyn Storage,
+        start: u64,
+        end: u64,
+        most: u64,
+    ) -> Result<()> {
+        let start = start.max(self.allocated);
+        if most <= start {
             return Ok(());
         }
         let step = (self.allocated / 8).clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
-        let wanted = most
-            .max(self.allocated + step)
-            .next_multiple_of(STEP_BYTES_MIN);
+        let wanted = most.max(start + step).next_multiple_of(STEP_BYTES_MIN);
         let wanted = wanted.min(self.store_bytes_max.max(end));
         // On a disk that is nearly full the step may not fit, and what is needed still does.
         for wanted in [wanted, end] {
-            if wanted <= self.allocated {
+            if wanted <= start {
                 return Ok(());
             }
-            match storage.allocate(self.allocated, wanted - self.allocated) {
+            match storage.allocate(start, wanted - start) {
                 Ok(()) => {
                     self.allocated = wanted;
                     return Ok(());
@@ -258,123 +280,99 @@ impl Space {
             }
         }
         Err(Error::NoSpace {
-            needed: end - self.allocated,
+            needed: end - start,
         })
     }
 
-    /// Nothing is written any more between what is allocated and the next fresh segment: it needs no blocks.
-    pub(super) fn leave_hole(&mut self) {
-        let start = self.geometry.start(self.end()).0;
-        self.allocated = self.allocated.max(start);
-    }
-
-    /// Gets blocks for the `count` free segments that are taken next.
-    fn back(&mut self, storage: &dyn Storage, count: usize) -> Result<()> {
-        while self.backed < count.min(self.free.len()) {
-            let index = self.free[self.free.len() - 1 - self.backed];
-            let (start, end) = (self.geometry.start(index).0, self.geometry.end(index, 1).0);
-            let within = end.min(self.allocated).saturating_sub(start);
-            if within > 0 {
-                storage
-                    .allocate(start, within)
-                    .map_err(Error::on_allocate("allocate", within))?;
+    /// Gets blocks for `count` free segments, if they may be used and as far as the disk has them; says how many
+    /// have them. Once they may be used it stays so: a reader process that comes later adopts a checkpoint that
+    /// does not name them.
+    fn back(&mut self, storage: &dyn Storage, count: usize) -> Result<usize> {
+        if !self.reusable && count > 0 && !self.free.is_empty() {
+            self.reusable = alone(storage, || ()).is_some();
+        }
+        let mut next = if self.reusable { self.free.len() } else { 0 };
+        while self.backed.len() < count && next > 0 {
+            next -= 1;
+            match self.fill(storage, self.free[next]) {
+                Ok(()) => self.backed.push_back(self.free.remove(next)),
+                // Another one may have fewer holes.
+                Err(Error::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
             }
-            self.allocate(storage, end)?;
-            self.backed += 1;
         }
-        Ok(())
+        Ok(self.backed.len().min(count))
     }
 
-    /// Makes sure that there are blocks for `bytes` more behind a log that goes on at `end`, in a segment that
-    /// ends at `segment_end` (or at the start of one that is not taken yet: 0 and 0); fresh ones begin at
-    /// `file_end`.
-    fn keep(
-        &mut self,
-        storage: &dyn Storage,
-        bytes: u64,
-        (end, segment_end): (u64, u64),
-        file_end: u64,
-    ) -> Result<()> {
-        if bytes == 0 || end + bytes <= segment_end {
-            return self.allocate(storage, end + bytes);
+    /// Gets blocks for the holes of a free segment.
+    fn fill(&mut self, storage: &dyn Storage, index: u32) -> Result<()> {
+        let (start, end) = (self.geometry.start(index).0, self.geometry.end(index, 1).0);
+        let within = end.min(self.allocated).saturating_sub(start);
+        if within > 0 {
+            storage
+                .allocate(start, within)
+                .map_err(Error::on_allocate("allocate", within))?;
         }
-        self.allocate(storage, segment_end)?;
-        // No piece crosses a border: up to a third of a segment stays empty at its end.
-        let mut beyond = bytes + bytes / 2;
-        let segment_bytes = self.geometry.segment_bytes();
-        if self.can_reuse(storage) {
-            let count = usize::try_from(beyond.div_ceil(segment_bytes)).unwrap_or(usize::MAX);
-            self.back(storage, count)?;
-            beyond = beyond.saturating_sub(self.backed as u64 * segment_bytes);
-        }
-        if beyond > 0 {
-            let most = (file_end + beyond).min(self.upkeep_bytes_max);
-            self.allocate(storage, most)?;
-        }
-        Ok(())
+        self.allocate(storage, start, end, end)
     }
 
-    /// Makes sure that these segments can be taken: free ones where there are, the others behind the last; and
-    /// that `kept` bytes more can be written behind.
+    /// Makes sure that what is wanted can be taken and `kept` be written behind it, on the disk and below the limit
+    /// (C-6): in the log's segment, which ends at `segment_end` if there is one, in free segments, and behind the
+    /// last.
     pub(super) fn reserve(
         &mut self,
         storage: &dyn Storage,
+        segment_end: Option<u64>,
         wanted: Wanted,
         room: Room,
-        kept: u64,
+        kept: Kept,
     ) -> Result<()> {
         let segment_bytes = self.geometry.segment_bytes();
-        let reused = if wanted.short > 0 && self.can_reuse(storage) {
-            self.free.len().min(wanted.short as usize)
-        } else {
-            0
-        };
-        self.back(storage, reused)?;
+        let file_end = u64::from(self.end()) * segment_bytes;
+        let is_last = segment_end == Some(file_end);
+        let stays = wanted.short + wanted.long_units == 0;
+        let reused = self.back(storage, wanted.short as usize)?;
         let fresh = u64::from(wanted.short) - reused as u64;
         let units = fresh + u64::from(wanted.long_units);
-        let behind = (u64::from(self.end()) + units) * segment_bytes;
+        let behind = file_end + units * segment_bytes;
+        // Free ones are taken first: the last short one lies at the end of the file if any does.
+        let ends_last = if stays {
+            is_last
+        } else {
+            wanted.last_is_short && fresh > 0
+        };
+        let end = behind - if ends_last { wanted.left } else { 0 };
         if units > 0 {
-            // Free ones are taken first: the last short one lies at the end of the file if any does.
-            let unused = if fresh > 0 { wanted.unused } else { 0 };
-            self.check_room(behind - unused, room)?;
-            self.allocate_up_to(storage, behind - unused, behind)?;
+            self.check_room(end, room)?;
+        } else if stays {
+            // Changes may go on in a file that recovery has made longer than they may, for as long as free
+            // segments make up for it; what is left of a segment is as free as these are, wherever it lies.
+            let furthest = file_end.saturating_sub(wanted.left + self.free_bytes());
+            self.check_room(furthest, room)?;
         }
-        if kept == 0 {
-            return Ok(());
+        let in_rest = kept.bytes <= wanted.left && (stays || wanted.last_is_short);
+        // What is left of a segment in the middle cannot be cut off for a recovery.
+        let in_rest = in_rest && (ends_last || !kept.for_recovery);
+        let mut needed = if ends_last { end + kept.bytes } else { end };
+        if kept.bytes > 0 && !in_rest {
+            // No piece crosses a border: up to a third of a segment stays empty at its end.
+            let mut beyond = kept.bytes + kept.bytes / 2;
+            if !kept.has_long {
+                let count = usize::try_from(beyond.div_ceil(segment_bytes)).unwrap_or(usize::MAX);
+                let backed = self.back(storage, count.saturating_add(reused))? - reused;
+                beyond = beyond.saturating_sub(backed as u64 * segment_bytes);
+            }
+            needed = behind + beyond;
         }
-        if fresh > 0 {
-            return self.keep(storage, kept, (behind - wanted.unused, behind), behind);
-        }
-        // Those that are taken now are not there for upkeep.
-        let taken = reused as u64 * segment_bytes;
-        self.keep(storage, kept + taken, (0, 0), behind)
-    }
-
-    /// Makes sure that the log can go on to `end` in its segment, which ends at `segment_end`. Changes may
-    /// do so in a file that recovery has made longer than they may, for as long as free segments make up
-    /// for it.
-    pub(super) fn reserve_within(
-        &mut self,
-        storage: &dyn Storage,
-        segment_end: u64,
-        end: u64,
-        room: Room,
-        kept: u64,
-    ) -> Result<()> {
-        let file_end = u64::from(self.end()) * self.geometry.segment_bytes();
-        // The rest of the segment is as free as the free ones are, wherever in the file it lies.
-        let furthest = file_end.saturating_sub(segment_end.saturating_sub(end));
-        self.check_room(furthest.saturating_sub(self.free_bytes()), room)?;
-        self.keep(storage, kept, (end, segment_end), file_end)
-    }
-
-    /// Whether free segments may be used again. Once it has been so it stays so: a reader process that comes
-    /// later adopts a checkpoint that does not name them.
-    fn can_reuse(&mut self, storage: &dyn Storage) -> bool {
-        if !self.reusable && !self.free.is_empty() {
-            self.reusable = alone(storage, || ()).is_some();
-        }
-        self.reusable
+        self.check_room(needed, Room::Upkeep)?;
+        // Between the log's segment in the middle and a fresh one nothing is written.
+        let start = if is_last { 0 } else { file_end };
+        let most = if units > 0 {
+            needed.max(behind)
+        } else {
+            needed
+        };
+        self.allocate(storage, start, needed, most)
     }
 
     fn check_room(&self, end: u64, room: Room) -> Result<()> {
@@ -388,23 +386,33 @@ impl Space {
         Ok(())
     }
 
-    /// Cuts the file behind the log's end, when nothing lies behind it and no other process reads it: one
-    /// that opens it may know the longer length.
-    pub(crate) fn cut(&mut self, storage: &dyn Storage, end: Position) -> Result<()> {
-        let last = self.geometry.index_of(Position(end.0.saturating_sub(1)));
-        let used_behind = self
-            .entries
-            .iter()
-            .skip(last.map_or(0, |index| index as usize + 1))
-            .any(|entry| entry.state != SegmentState::Free);
-        if used_behind || end.0 >= self.allocated {
-            return Ok(());
-        }
-        let Some(cut) = alone(storage, || storage.set_len(end.0)) else {
-            return Ok(());
+    /// Cuts the file behind the last segment in use, or behind the log's head where that lies in it, unless another
+    /// process reads it: one that opens it may know the longer length. What is asked for later is asked
+    /// for from there on, also where the file stays as it is: it may have holes.
+    pub(crate) fn cut(&mut self, storage: &dyn Storage, head: &LogHead) -> Result<()> {
+        let used = |entry: &SegmentEntry| entry.state != SegmentState::Free;
+        let units = self.entries.iter().rposition(used).map_or(0, |n| n + 1);
+        let log_end = head.segment as usize + self.units_of(head.segment) as usize;
+        let end = if log_end >= units {
+            head.position.0
+        } else {
+            units as u64 * self.geometry.segment_bytes()
         };
-        cut.map_err(Error::on("cut the file"))?;
-        self.allocated = end.0;
+        let mut len = storage.len().map_err(Error::on("read the file's length"))?;
+        if end < len
+            && let Some(cut) = alone(storage, || storage.set_len(end))
+        {
+            cut.map_err(Error::on("cut the file"))?;
+            len = end;
+        }
+        self.allocated = end.min(len);
+        // Free ones behind the end of the file are none.
+        while self.entries.len() > units && self.geometry.start(self.end() - 1).0 >= len {
+            self.entries.pop();
+        }
+        let table_end = self.end();
+        self.free.retain(|index| *index < table_end);
+        self.backed.retain(|index| *index < table_end);
         Ok(())
     }
 }

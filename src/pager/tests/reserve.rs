@@ -11,8 +11,8 @@ use revtree_format::{
 };
 
 use crate::error::{Error, Result};
-use crate::pager::space::{Taken, Wanted};
-use crate::pager::{Log, Medium, Room, Space};
+use crate::pager::space::{Kept, Taken, Wanted};
+use crate::pager::{Log, Medium, Pages, Room, Space};
 use crate::sys::sim::{Call, FaultPlan, Random, SimDisk, SimOptions};
 use crate::sys::{Access, Disk, LockByte, LockMode, Region, Storage};
 
@@ -29,22 +29,52 @@ fn disk(bytes: u64) -> (SimDisk, Arc<dyn Storage>) {
     (disk, file)
 }
 
-/// A table by letters: `L` in use, `-` free.
+/// A table by letters: `L` in use, `D` and `d` in use by one segment of two units, `-` free.
 fn entries(table: &str) -> Vec<SegmentEntry> {
+    let used = |units| SegmentEntry {
+        state: SegmentState::Log,
+        segment_use: 1 << 32,
+        units,
+    };
     let entry = |letter| match letter {
-        'L' => SegmentEntry {
-            state: SegmentState::Log,
-            segment_use: 1 << 32,
-            units: 1,
-        },
+        'L' => used(1),
+        'D' => used(2),
+        'd' => used(0),
         _ => SegmentEntry::FREE,
     };
     table.chars().map(entry).collect()
 }
 
+fn head(segment: u32, position: u64) -> LogHead {
+    LogHead {
+        position: Position(position),
+        sequence: 1,
+        segment_use: 2 << 32,
+        segment,
+        prev_crc: 0,
+    }
+}
+
+/// A space that takes the file to have blocks as far as it goes.
 fn space(table: &str, file: &dyn Storage, limits: (u64, u64)) -> Space {
-    let len = file.len().expect("known");
-    Space::new(GEOMETRY, entries(table), len, limits, 2)
+    let mut space = Space::new(GEOMETRY, entries(table), limits, 2);
+    let last = u32::try_from(table.len() - 1).expect("a short table");
+    let end = head(last, file.len().expect("known"));
+    space.cut(file, &end).expect("nothing is cut");
+    space
+}
+
+/// A segment of so many units is asked for, and taken.
+fn take(space: &mut Space, file: &dyn Storage, units: u32) -> Result<Taken> {
+    let is_short = units == 1;
+    let wanted = Wanted {
+        short: u32::from(is_short),
+        long_units: if is_short { 0 } else { units },
+        last_is_short: is_short,
+        ..Wanted::default()
+    };
+    space.reserve(file, None, wanted, Room::Upkeep, Kept::default())?;
+    space.take(file, units, u64::from(units) * SEGMENT)
 }
 
 fn index_and_recycled(taken: Result<Taken>) -> (u32, bool) {
@@ -58,15 +88,14 @@ fn index_and_recycled(taken: Result<Taken>) -> (u32, bool) {
 fn free_segments_are_taken_first() {
     let (_disk, file) = disk(4 * SEGMENT);
     let mut space = space("L--L", &*file, NO_LIMIT);
-    let mut take = |units: u32| {
-        let taken = space.take(&*file, units, u64::from(units) * SEGMENT);
-        let taken = taken.expect("room");
+    let mut taken = |units| {
+        let taken = take(&mut space, &*file, units).expect("room");
         (taken.index, taken.segment_use & 0xffff_ffff, taken.recycled)
     };
-    assert_eq!(take(3), (4, 1, false));
-    assert_eq!(take(1), (1, 2, true));
-    assert_eq!(take(1), (2, 3, true));
-    assert_eq!(take(1), (7, 4, false));
+    assert_eq!(taken(3), (4, 1, false));
+    assert_eq!(taken(1), (1, 2, true));
+    assert_eq!(taken(1), (2, 3, true));
+    assert_eq!(taken(1), (7, 4, false));
     assert_eq!(
         [4, 5, 1, 7].map(|index| space.units_of(index)),
         [3, 1, 1, 1]
@@ -87,11 +116,12 @@ fn no_free_segment_is_taken_beside_a_reader() {
         .expect("there");
     let shared = || reader.try_lock_byte(LockByte::Readers, LockMode::Shared);
     assert!(shared().expect("a lock"));
-    assert_eq!(index_and_recycled(space.take(&*file, 1, 4096)), (4, false));
+    let mut taken = || index_and_recycled(take(&mut space, &*file, 1));
+    assert_eq!(taken(), (4, false));
     reader.unlock_byte(LockByte::Readers).expect("a lock");
-    assert_eq!(index_and_recycled(space.take(&*file, 1, 4096)), (1, true));
+    assert_eq!(taken(), (1, true));
     assert!(shared().expect("a lock"));
-    assert_eq!(index_and_recycled(space.take(&*file, 1, 4096)), (2, true));
+    assert_eq!(taken(), (2, true));
 }
 
 /// A free segment that is a hole gets its blocks before it is taken; where there are none, one that has blocks is
@@ -103,20 +133,14 @@ fn a_free_segment_with_holes() {
     file.allocate(2 * SEGMENT, SEGMENT).expect("room");
     disk.set_capacity(Some(2 * SEGMENT));
     let mut space = space("L-", &*file, NO_LIMIT);
-    assert_eq!(
-        index_and_recycled(space.take(&*file, 1, SEGMENT)),
-        (2, false)
-    );
-    let full = space.take(&*file, 1, SEGMENT);
+    assert_eq!(index_and_recycled(take(&mut space, &*file, 1)), (2, false));
+    let full = take(&mut space, &*file, 1);
     assert!(matches!(full, Err(Error::NoSpace { .. })), "{full:?}");
     disk.set_capacity(None);
     disk.fail(FaultPlan::once(Call::Allocate, 1, libc::EIO));
-    let failed = space.take(&*file, 1, SEGMENT);
+    let failed = take(&mut space, &*file, 1);
     assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
-    assert_eq!(
-        index_and_recycled(space.take(&*file, 1, SEGMENT)),
-        (1, true)
-    );
+    assert_eq!(index_and_recycled(take(&mut space, &*file, 1)), (1, true));
 }
 
 /// Free segments get their blocks each for itself, when it is taken.
@@ -126,10 +150,18 @@ fn each_free_segment_gets_its_blocks() {
     file.set_len(4 * SEGMENT).expect("a hole");
     let mut space = space("L---", &*file, NO_LIMIT);
     for taken in 1..=3 {
-        let index = index_and_recycled(space.take(&*file, 1, 4096)).0;
+        let index = index_and_recycled(take(&mut space, &*file, 1)).0;
         assert_eq!(u64::from(index), taken);
         let blocks = file.allocated_bytes().expect("known");
         assert_eq!(blocks, (taken + 1) * SEGMENT);
+    }
+}
+
+/// Kept for pieces of which none is longer than a segment, in whatever segment there is.
+fn of_bytes(bytes: u64) -> Kept {
+    Kept {
+        bytes,
+        ..Kept::default()
     }
 }
 
@@ -155,19 +187,15 @@ fn what_is_kept_has_blocks() {
                 file.set_len(units * SEGMENT).expect("a hole");
             }
             let mut space = space(table, &*file, (0, NO_LIMIT.1));
-            let room = Room::Upkeep;
-            if short == 0 {
-                space.reserve_within(&*file, SEGMENT, end, room, kept)
-            } else {
-                let wanted = Wanted {
-                    short,
-                    long_units: 0,
-                    last_is_short: true,
-                    unused,
-                };
-                space.reserve(&*file, wanted, room, kept)
-            }
-            .expect("room");
+            let wanted = Wanted {
+                short,
+                last_is_short: short > 0,
+                left: if short > 0 { unused } else { SEGMENT - end },
+                ..Wanted::default()
+            };
+            space
+                .reserve(&*file, Some(SEGMENT), wanted, Room::Upkeep, of_bytes(kept))
+                .expect("room");
             let what = format!("{table}, {kept} behind {short} segments, {unused} unused");
             let blocks = file.allocated_bytes().expect("known") - end;
             // Free segments are taken before fresh ones, of which alone the end is known.
@@ -185,6 +213,58 @@ fn what_is_kept_has_blocks() {
     }
 }
 
+/// No free segment is counted on for a piece that is longer than one, nor what is left of a segment that cannot be cut
+/// off for a recovery. One that has blocks is counted on though another cannot have them (C-6).
+#[test]
+fn what_is_kept_lies_where_it_can_be_used() {
+    let kept = |has_long, for_recovery| Kept {
+        bytes: 8192,
+        has_long,
+        for_recovery,
+    };
+    // The table, with the log in the middle of its first segment; how many free ones have blocks; what is kept; how many
+    // bytes behind the last segment it takes.
+    for (table, backed, kept, behind) in [
+        ("L-L", 1, kept(false, false), 0),
+        ("L-L", 1, kept(true, false), 0),
+        ("L-L", 1, kept(false, true), 0),
+        ("L-L", 0, kept(false, true), 12_288),
+        ("L-L", 0, kept(true, true), 12_288),
+        ("L", 0, kept(true, true), 0),
+    ] {
+        let units = table.len() as u64;
+        let what = format!("{table} {kept:?}");
+        let reserve = |capacity: u64| {
+            let (disk, file) = disk(SEGMENT);
+            file.set_len(units * SEGMENT).expect("a hole");
+            disk.set_capacity(Some(capacity));
+            let mut space = space(table, &*file, (0, NO_LIMIT.1));
+            let wanted = Wanted {
+                left: SEGMENT / 2,
+                ..Wanted::default()
+            };
+            space.reserve(&*file, Some(SEGMENT), wanted, Room::Upkeep, kept)?;
+            Ok(file.len().expect("known") - units * SEGMENT)
+        };
+        let capacity = (1 + backed) * SEGMENT + behind;
+        assert_eq!(reserve(capacity).expect(&what), behind, "{what}");
+        let full: Result<u64> = reserve(capacity - BLOCK_BYTES);
+        let is_full = matches!(full, Err(Error::NoSpace { .. }));
+        assert_eq!(is_full, behind > 0, "{what}: {full:?}");
+    }
+    // The first free one has a hole that the disk cannot fill.
+    let (disk, file) = disk(SEGMENT);
+    file.set_len(4 * SEGMENT).expect("a hole");
+    file.allocate(2 * SEGMENT, SEGMENT).expect("room");
+    disk.set_capacity(Some(2 * SEGMENT));
+    let mut space = space("L--L", &*file, NO_LIMIT);
+    let kept = kept(false, true);
+    space
+        .reserve(&*file, Some(SEGMENT), Wanted::default(), Room::Upkeep, kept)
+        .expect("room");
+    assert_eq!(index_and_recycled(take(&mut space, &*file, 1)), (2, true));
+}
+
 /// The file grows by an eighth, within bounds, to the limit of the store; on a nearly full disk by what is needed.
 /// A failure that is no full disk is told and not tried again (C-4).
 #[test]
@@ -198,60 +278,110 @@ fn the_file_is_allocated_in_steps() {
         let (disk, file) = disk(SEGMENT);
         file.set_len(len).expect("a hole");
         let mut space = space("L", &*file, NO_LIMIT);
-        space.allocate(&*file, len).expect("there");
+        let mut allocate = |end| {
+            let result = space.allocate(&*file, 0, end, end);
+            result.map(|()| space.allocated())
+        };
+        assert_eq!(allocate(len).expect("there"), len);
         assert_eq!(file.len().expect("known"), len);
-        space.allocate(&*file, len + 1).expect("room");
+        assert_eq!(allocate(len + 1).expect("room"), len + step);
         assert_eq!(file.len().expect("known"), len + step);
-        assert_eq!(space.allocated(), len + step);
         disk.set_capacity(Some(SEGMENT + step + 8192));
-        space.allocate(&*file, len + step + 8192).expect("room");
-        assert_eq!(space.allocated(), len + step + 8192);
-        let full = space.allocate(&*file, len + step + 8200);
+        let enough = len + step + 8192;
+        assert_eq!(allocate(enough).expect("room"), enough);
+        let full = allocate(enough + 8);
         assert!(
             matches!(full, Err(Error::NoSpace { needed: 8 })),
             "{full:?}"
         );
         disk.set_capacity(None);
         disk.fail(FaultPlan::once(Call::Allocate, 1, libc::EIO));
-        let failed = space.allocate(&*file, len + step + 8193);
+        let failed = allocate(enough + 1);
         assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
     }
     let (_disk, file) = disk(SEGMENT);
     let mut limited = space("L", &*file, (SEGMENT + 5000, NO_LIMIT.1));
-    limited.allocate(&*file, SEGMENT + 1).expect("room");
-    assert_eq!(file.len().expect("known"), SEGMENT + 5000);
-    limited.allocate(&*file, SEGMENT + 6000).expect("room");
-    assert_eq!(file.len().expect("known"), SEGMENT + 6000);
+    for (end, len) in [
+        (SEGMENT + 1, SEGMENT + 5000),
+        (SEGMENT + 6000, SEGMENT + 6000),
+    ] {
+        limited.allocate(&*file, 0, end, end).expect("room");
+        assert_eq!(file.len().expect("known"), len);
+    }
+    // What no log will reach needs no blocks; what may be left out is, on a full disk.
+    let (disk, file) = disk(SEGMENT);
+    let mut space = space("L", &*file, (0, NO_LIMIT.1));
+    disk.set_capacity(Some(SEGMENT + 8192));
+    let start = 2 * SEGMENT;
+    space
+        .allocate(&*file, start, start + 8192, start + 12_288)
+        .expect("room");
+    assert_eq!(file.len().expect("known"), start + 8192);
+    assert_eq!(file.allocated_bytes().expect("known"), SEGMENT + 8192);
 }
 
-/// The file is cut behind the log's end where nothing lies behind it that is in use and nobody reads it.
+/// The file is cut behind the last segment in use, or behind the log's end where that lies in it; not where somebody
+/// reads it. Free segments behind its end are none any more (C-4).
 #[test]
 fn the_file_is_cut_where_nobody_misses_it() {
-    for (table, end, cut) in [
-        ("L--", SEGMENTS_START + 4096, true),
-        ("L-L", SEGMENTS_START + 4096, false),
-        ("L-L", 2 * SEGMENT + 4096, true),
-        ("LL-", SEGMENT, false),
-        ("L--", SEGMENT, true),
-        ("L--", 3 * SEGMENT, false),
-        ("L--", 3 * SEGMENT + 4096, false),
+    for (table, head, len, left) in [
+        (
+            "L--",
+            head(0, SEGMENTS_START + 4096),
+            SEGMENTS_START + 4096,
+            "L",
+        ),
+        ("L--", head(0, SEGMENT), SEGMENT, "L"),
+        ("L-L", head(0, SEGMENTS_START + 4096), 3 * SEGMENT, "L-L"),
+        ("L-L--", head(0, SEGMENT), 3 * SEGMENT, "L-L"),
+        ("LL---", head(0, SEGMENT), 2 * SEGMENT, "LL"),
+        (
+            "L-L-",
+            head(2, 2 * SEGMENT + 4096),
+            2 * SEGMENT + 4096,
+            "L-L",
+        ),
+        (
+            "L-Dd-",
+            head(2, 2 * SEGMENT + 4096),
+            2 * SEGMENT + 4096,
+            "L-Dd",
+        ),
+        ("L-Dd-", head(0, SEGMENT), 4 * SEGMENT, "L-Dd"),
+        // A head in a segment that recovery has not put to use yet.
+        (
+            "L---",
+            head(2, 2 * SEGMENT + 4096),
+            2 * SEGMENT + 4096,
+            "L--",
+        ),
     ] {
-        let (_disk, file) = disk(3 * SEGMENT);
-        let mut space = space(table, &*file, NO_LIMIT);
-        space.cut(&*file, Position(end)).expect("no failure");
-        let len = if cut { end } else { 3 * SEGMENT };
-        assert_eq!(file.len().expect("known"), len, "{table} cut at {end}");
-        assert_eq!(space.allocated(), len);
+        let (disk, file) = disk(table.len() as u64 * SEGMENT);
+        let mut space = Space::new(GEOMETRY, entries(table), NO_LIMIT, 2);
+        let reader = disk
+            .open(Path::new(STORE), Access::ReadOnly)
+            .expect("there");
+        let shared = reader.try_lock_byte(LockByte::Readers, LockMode::Shared);
+        assert!(shared.expect("a lock"));
+        space.cut(&*file, &head).expect("no failure");
+        let whole = table.len() as u64 * SEGMENT;
+        assert_eq!(file.len().expect("known"), whole, "{table} read by another");
+        // What lies behind may have holes: blocks are asked for from there.
+        assert_eq!(space.allocated(), len, "{table}");
+        assert_eq!(space.entries(), entries(table), "{table}");
+        reader.unlock_byte(LockByte::Readers).expect("a lock");
+        space.cut(&*file, &head).expect("no failure");
+        assert_eq!(file.len().expect("known"), len, "{table}");
+        assert_eq!(space.allocated(), len, "{table}");
+        assert_eq!(space.entries(), entries(left), "{table}");
+        let free = left.chars().filter(|letter| *letter == '-').count() as u64;
+        assert_eq!(space.free_bytes(), free * SEGMENT, "{table}");
     }
-    let (disk, file) = disk(3 * SEGMENT);
-    let mut space = space("L--", &*file, NO_LIMIT);
-    let reader = disk
-        .open(Path::new(STORE), Access::ReadOnly)
-        .expect("there");
-    let shared = reader.try_lock_byte(LockByte::Readers, LockMode::Shared);
-    assert!(shared.expect("a lock"));
-    space.cut(&*file, Position(SEGMENT)).expect("no failure");
-    assert_eq!(file.len().expect("known"), 3 * SEGMENT);
+    // A file that ends before its head.
+    let (_disk, file) = disk(SEGMENTS_START);
+    let mut space = Space::new(GEOMETRY, entries("L"), NO_LIMIT, 2);
+    space.cut(&*file, &head(0, SEGMENT)).expect("no failure");
+    assert_eq!(space.allocated(), SEGMENTS_START);
 }
 
 /// How far changes and upkeep may go, when free segments are there and when not.
@@ -262,7 +392,7 @@ fn limits_of_what_is_reserved() {
         Err(Error::StoreFull { .. }) => true,
         Err(error) => panic!("{error:?}"),
     };
-    // Short and long segments wanted, with so much of the last unused, and whether changes and upkeep may have them
+    // Short and long segments wanted, with so much left of the last, and whether changes and upkeep may have them
     // in a store of four segments whose upkeep may have two more.
     let cases = [
         ("LLL", 1, 0, 0, [true, true]),
@@ -280,17 +410,18 @@ fn limits_of_what_is_reserved() {
         ("L-L-", 4, 0, 0, [false, true]),
         ("L-L-", 5, 0, 0, [false, false]),
     ];
-    for (table, short, long_units, unused, may) in cases {
+    for (table, short, long_units, left, may) in cases {
         for (room, may) in [(Room::Changes, may[0]), (Room::Upkeep, may[1])] {
-            let (_disk, file) = disk(3 * SEGMENT);
+            let (_disk, file) = disk(table.len() as u64 * SEGMENT);
             let mut space = space(table, &*file, (4 * SEGMENT, 6 * SEGMENT));
             let wanted = Wanted {
                 short,
                 long_units,
                 last_is_short: short > 0,
-                unused,
+                left,
+                ..Wanted::default()
             };
-            let refused = full(space.reserve(&*file, wanted, room, 0));
+            let refused = full(space.reserve(&*file, None, wanted, room, Kept::default()));
             assert_eq!(refused, !may, "{table} {wanted:?} {room:?}");
         }
     }
@@ -308,7 +439,13 @@ fn limits_of_what_is_reserved() {
     ] {
         let (_disk, file) = disk(4 * SEGMENT);
         let mut space = space(table, &*file, (max, NO_LIMIT.1));
-        let reserved = space.reserve_within(&*file, last * SEGMENT, end, Room::Changes, 0);
+        let segment_end = last * SEGMENT;
+        let wanted = Wanted {
+            left: segment_end - end,
+            ..Wanted::default()
+        };
+        let room = Room::Changes;
+        let reserved = space.reserve(&*file, Some(segment_end), wanted, room, Kept::default());
         assert_eq!(!full(reserved), may, "{table} to {end}");
     }
 }
@@ -318,13 +455,7 @@ fn log_of(file: &Arc<dyn Storage>, geometry: Geometry, space: Space) -> Log {
     let segment_bytes = geometry.segment_bytes();
     let region = Region::reserve(1 << 30, segment_bytes).expect("addresses");
     let medium = Medium::new(Arc::clone(file), region, geometry, [7; 16], false);
-    let head = LogHead {
-        position: Position(SEGMENTS_START + SEGMENT_HEADER_BYTES as u64),
-        sequence: 1,
-        segment_use: 2 << 32,
-        segment: 0,
-        prev_crc: 0,
-    };
+    let head = head(0, SEGMENTS_START + SEGMENT_HEADER_BYTES as u64);
     let log = Log::first(Arc::new(medium), space, 2, head, Revision::new(1));
     log.expect("addresses")
 }
@@ -370,7 +501,8 @@ fn what_was_reserved_is_there() {
             let sum = pieces.iter().sum::<usize>();
             let before = log.head().position;
             let had = log.space().allocated();
-            log.reserve(pieces.iter().copied(), Room::Upkeep, 0)
+            let wanted = log.wanted(pieces.iter().copied());
+            log.reserve(wanted, Room::Upkeep, Pages::default())
                 .expect("room");
             let asked = log.space().allocated();
             disk.reset_counts();
@@ -406,7 +538,7 @@ fn frames_are_as_long_as_they_may_be() {
         log_of(
             &file,
             geometry,
-            Space::new(geometry, entries("L"), 0, NO_LIMIT, 2),
+            Space::new(geometry, entries("L"), NO_LIMIT, 2),
         )
     };
     let item = |value: &'static [u8]| Control::TablePut {
