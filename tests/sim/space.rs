@@ -1,11 +1,14 @@
-//! What is left on a disk or in a store is used before a write is refused.
+//! What is left on a disk or in a store is used before a write is refused, and what is kept for upkeep suffices.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use revtree::storage::sim::{SimDisk, SimOptions};
+use revtree::storage::sim::{Mask, SimDisk, SimOptions};
+use revtree::storage::{Access, Disk};
 use revtree::{Db, Durability, Error, Options};
+
+use crate::recovery::Garbage;
 
 fn open(disk: &SimDisk, options: Options) -> Db {
     options.disk(Arc::new(disk.clone())).open("store").unwrap()
@@ -350,4 +353,244 @@ fn the_pages_of_many_leaves_fit_a_full_disk() {
     let db = open(&disk, options());
     assert!(db.recovery().clean);
     assert_eq!(db.read().unwrap().range(..).count().unwrap(), count);
+}
+
+/// What the store takes on its disk, and some more bytes, are all that there is. How much that is.
+fn leave(disk: &SimDisk, more: u64) -> u64 {
+    let store = disk.open(Path::new("store"), Access::ReadOnly).unwrap();
+    let capacity = store.allocated_bytes().unwrap() + more;
+    disk.set_capacity(Some(capacity));
+    capacity
+}
+
+/// All that is in the store, which is sound.
+fn count(db: &Db) -> u64 {
+    assert!(db.check().unwrap().is_clean());
+    db.read().unwrap().range(..).count().unwrap()
+}
+
+/// A disk with a store in which most segments are free: what no sync had covered was written again at its end.
+fn with_free_segments(segment: u64, puts: u64) -> SimDisk {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || Options::new().durability(lazy()).segment_bytes(segment);
+    let db = open(&disk, options());
+    fill_to(&db, puts);
+    let killed = disk.kill(disk.operations());
+    drop(db);
+    open(&killed, options()).close().unwrap();
+    killed
+}
+
+/// C-6: what the writer had kept is there for recovery whatever else the disk has left: a few blocks that are enough
+/// for a fresh segment, and not for the copy. Killed again and again, also inside recovery, which may have cut
+/// the file (C-4), nothing is lost.
+#[test]
+fn a_full_disk_with_a_little_left_can_be_recovered() {
+    for left in (16..=60).step_by(4).map(|kib| kib << 10) {
+        for (segment, durability) in [
+            (64 << 10, Durability::Sync),
+            (256 << 10, Durability::Flushed),
+            (4 << 20, Durability::Sync),
+        ] {
+            let full = Full::new(segment, durability, 3000);
+            let what = format!("{}, {left} bytes left", full.what);
+            let killed = full.disk.kill(full.disk.operations());
+            let capacity = leave(&killed, left);
+            drop(full.db);
+            let before = killed.operations();
+            let options = || full.options.clone().disk(Arc::new(killed.clone()));
+            let db = options().open("store").expect(&what);
+            assert!(!db.recovery().clean, "{what}");
+            assert_eq!(count(&db), full.count, "{what}");
+            let file_bytes = db.stats().file_bytes;
+            let len = killed.bytes(Path::new("store")).unwrap().len() as u64;
+            assert_eq!(file_bytes, len, "{what}");
+            let after = killed.operations();
+            drop(db);
+            if left != 32 << 10 {
+                continue;
+            }
+            let lost = || Mask::new(Vec::new(), false, false);
+            let kept = || Mask::new(Vec::new(), true, true);
+            for operation in before..=after {
+                let what = format!("{what}, operation {operation} of {before}..={after}");
+                let images = [
+                    killed.kill(operation),
+                    killed.image(operation, &mut lost()),
+                    killed.image(operation, &mut kept()),
+                    killed.image(operation, &mut Garbage),
+                ];
+                for (n, image) in images.into_iter().enumerate() {
+                    image.set_capacity(Some(capacity));
+                    let options = full.options.clone().disk(Arc::new(image));
+                    let db = options.open("store").expect(&what);
+                    // A power cut takes what was never synced.
+                    let least = if n == 0 || durability == Durability::Sync {
+                        full.count
+                    } else {
+                        0
+                    };
+                    assert!(count(&db) >= least, "{what}, image {n}");
+                    db.compact(db.rev()).expect(&what);
+                    db.close().expect(&what);
+                }
+            }
+        }
+    }
+}
+
+/// C-6: below the limit of the store, too, compactions leave room for a close.
+#[test]
+fn compactions_of_a_full_store_leave_room_for_its_close() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || {
+        Options::new()
+            .segment_bytes(64 << 10)
+            .store_bytes_max(1 << 20)
+    };
+    let db = open(&disk, options());
+    let mut puts = 0;
+    let error = loop {
+        match db.put(format!("k{puts}"), vec![0; 10]) {
+            Ok(_) => puts += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::StoreFull { .. }), "{error}");
+    let mut compactions = 0;
+    while db.compact(compactions + 1).is_ok() {
+        compactions += 1;
+    }
+    eprintln!("{puts} puts, {compactions} compactions");
+    assert!(compactions >= 16, "{compactions}");
+    db.close().unwrap();
+    let db = open(&disk, options());
+    assert!(db.recovery().clean);
+    assert_eq!(count(&db), puts);
+    db.close().unwrap();
+}
+
+/// C-6: a free segment with holes that the disk cannot fill does not keep the others from being used.
+#[test]
+fn a_hole_that_cannot_be_filled_hides_no_free_segment() {
+    const SEGMENT: u64 = 64 << 10;
+    let disk = with_free_segments(SEGMENT, 200);
+    let options = || Options::new().segment_bytes(SEGMENT);
+    let free = open(&disk, options()).stats().free_bytes;
+    assert!(free > 20 * SEGMENT, "{free} bytes are free");
+    let store = disk.open(Path::new("store"), Access::ReadWrite).unwrap();
+    // The nearest, which is taken first; the first of all holds the head of before.
+    store.punch(SEGMENT, SEGMENT).unwrap();
+    drop(store);
+    leave(&disk, 20 << 10);
+    let db = open(&disk, options());
+    let known = count(&db);
+    let more = fill(&db, "more", 3000);
+    // But for that one, the ends of the others, and what is kept.
+    assert!(more * 4096 > free / 2, "{more} puts into {free} bytes");
+    assert_eq!(count(&db), known + more);
+    db.close().unwrap();
+}
+
+/// C-6: recovery goes on in another segment. What is left of one in the middle of the file cannot be cut off for it.
+#[test]
+fn what_a_segment_in_the_middle_has_left_is_not_kept_for_recovery() {
+    const SEGMENT: u64 = 1 << 20;
+    let disk = with_free_segments(SEGMENT, 350);
+    // Enough for the last segment to be filled, behind which there are those in the middle.
+    let len = disk.bytes(Path::new("store")).unwrap().len() as u64;
+    leave(&disk, len.next_multiple_of(SEGMENT) - len);
+    let db = open(&disk, Options::new());
+    let (known, free) = (count(&db), db.stats().free_bytes);
+    let more = fill(&db, "more", 3000);
+    assert!(more * 3000 > free / 3, "{more} puts into {free} bytes");
+    // What the close gives back goes to others; in the segment there is room.
+    db.close().unwrap();
+    leave(&disk, 0);
+    let db = open(&disk, Options::new());
+    let more = more + fill(&db, "again", 3000);
+    let killed = disk.kill(disk.operations());
+    drop(db);
+    leave(&killed, 0);
+    let db = open(&killed, Options::new());
+    assert_eq!(count(&db), known + more);
+    db.compact(db.rev()).unwrap();
+    db.close().unwrap();
+}
+
+/// C-6: a value that is longer than a segment is copied to the end of the file, whatever is free in it.
+#[test]
+fn free_segments_are_no_room_for_the_copy_of_a_long_value() {
+    const SEGMENT: u64 = 64 << 10;
+    let disk = with_free_segments(SEGMENT, 400);
+    leave(&disk, 2 << 20);
+    let options = || {
+        let options = Options::new().durability(Durability::Flushed);
+        options.segment_bytes(SEGMENT)
+    };
+    let db = open(&disk, options());
+    let known = count(&db);
+    let more = fill(&db, "more", 100_000);
+    assert!(more > 2, "{more} puts");
+    let killed = disk.kill(disk.operations());
+    drop(db);
+    leave(&killed, 0);
+    let db = open(&killed, options());
+    assert!(!db.recovery().clean);
+    assert_eq!(count(&db), known + more);
+    db.compact(db.rev()).unwrap();
+    db.close().unwrap();
+}
+
+/// C-6: records are no rows of side tables. A large one asks for itself and what is kept for its copy.
+#[test]
+fn a_large_change_asks_for_no_more_than_its_copy() {
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, Options::new());
+    db.put("a", "1").unwrap();
+    disk.set_capacity(Some(34 << 20));
+    db.put("large", vec![1; 8 << 20]).unwrap();
+    let mut txn = db.write().unwrap();
+    txn.table("t")
+        .unwrap()
+        .put(b"row", &vec![1; 8 << 20])
+        .unwrap();
+    // As a row it would be written by a checkpoint as well, by two at the worst.
+    let error = txn.commit().unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    db.close().unwrap();
+}
+
+/// C-6: a close that has no room for the key index leaves nothing behind the head, also where the segment table is just
+/// long enough for its chunk to find room and its directory none: the next open is a clean one.
+#[test]
+fn a_close_without_room_for_the_index_leaves_nothing() {
+    let options = || Options::new().segment_bytes(64 << 10);
+    let disk = SimDisk::new(SimOptions::default());
+    let db = open(&disk, options());
+    // One in each segment, of which the table has an entry of 16 bytes: a block of them.
+    for puts in 1..=256 {
+        db.put(format!("k{puts}"), vec![0; 60_000]).unwrap();
+        if puts < 240 {
+            continue;
+        }
+        // The checkpoint of a recovery has no index. Behind it the file has no block.
+        let killed = disk.kill(disk.operations());
+        let recovered = open(&killed, options());
+        let ahead = killed.kill(killed.operations());
+        drop(recovered);
+        let bytes = ahead.bytes(Path::new("store")).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
+        let end = end.next_multiple_of(4096);
+        for left in (0..6).map(|blocks| blocks * 4096) {
+            let what = format!("{puts} puts, {left} bytes left");
+            let full = ahead.kill(0);
+            full.truncate(Path::new("store"), end).unwrap();
+            leave(&full, left);
+            open(&full, options()).close().expect(&what);
+            let db = open(&full, options());
+            assert!(db.recovery().clean, "{what}");
+            assert_eq!(db.stats().keys, puts, "{what}");
+        }
+    }
 }
