@@ -81,7 +81,13 @@ impl Engine {
 
     fn check_roots(&self, superblock: &Superblock, check: &mut StructureCheck) {
         let medium = &*self.medium;
+        let in_use = |page: &PageRef| medium.check_use(page.position, page.segment_use);
         for root in &superblock.roots {
+            let is_known = !matches!(root.kind, RootKind::Unknown(_));
+            if let Some(error) = in_use(&root.page).err().filter(|_| is_known) {
+                check.damage.push(error);
+                continue;
+            }
             let result = match root.kind {
                 RootKind::Tree => self
                     .check_pages(&root.page, root.levels, check)
@@ -97,11 +103,13 @@ impl Engine {
                         })
                     }),
                 RootKind::Segments => read_blob(medium, root, |chunk, body| {
+                    in_use(chunk)?;
                     check.pages += 1;
                     Ok(parse_segments(body, chunk.position)?.len() as u64)
                 })
                 .map(|_| ()),
                 RootKind::Tables => read_blob(medium, root, |chunk, body| {
+                    in_use(chunk)?;
                     check.pages += 1;
                     let mut items = 0;
                     for item in Controls::new(body, chunk.position.0) {
@@ -112,6 +120,7 @@ impl Engine {
                 })
                 .map(|_| ()),
                 RootKind::Index => read_blob(medium, root, |chunk, body| {
+                    in_use(chunk)?;
                     check.pages += 1;
                     let leaves = IndexLeaf::parse_chunk(body, chunk.position)?;
                     Ok(leaves.iter().map(|leaf| leaf.entries.len() as u64).sum())

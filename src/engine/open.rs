@@ -317,6 +317,7 @@ fn open_to_write(
     // Only now is it known that the store is none that must be left as it is (C-25), and that no older
     // superblock can come back; and no byte that goes is mapped yet.
     space.cut(&*storage, &end)?;
+    medium.cut(storage.len().map_err(Error::on("read the file's length"))?);
     let log = if resumes && at_start {
         show_used(&medium, space.entries(), &[head.segment])?;
         Log::first(Arc::clone(&medium), space, superblock.opens, head, rev)?

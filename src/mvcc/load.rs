@@ -233,6 +233,7 @@ fn rebuild(
 
 fn scan_leaf(engine: &Engine, hasher: &KeyIndex, leaf: LeafRun) -> Result<Vec<Scanned>> {
     let len = leaf.len as usize;
+    engine.medium.check_use(leaf.position, leaf.segment_use)?;
     let raw = engine.medium.bytes(leaf.position, len)?;
     let mut scanned = Vec::with_capacity(leaf.records as usize);
     let place = engine.medium.place(leaf.segment_use, leaf.position);

@@ -80,6 +80,11 @@ impl Medium {
         self.readable_end.fetch_max(end, Ordering::Release);
     }
 
+    /// The file has been cut: what lay behind `end` is not there any more. For an open that nobody reads yet.
+    pub(crate) fn cut(&self, end: u64) {
+        self.readable_end.fetch_min(end, Ordering::Release);
+    }
+
     /// Segment `index` is in its use number `segment_use`; Release, so that whoever reads a record of
     /// that use knows the number.
     pub(crate) fn set_use(&self, index: u32, segment_use: u64) {
@@ -113,6 +118,21 @@ impl Medium {
             index = before;
         }
         self.geometry.start(index)
+    }
+
+    /// What a page names must lie in the use of a segment that the table or the chain has: else its bytes are
+    /// anybody's, or have been cut off.
+    pub(crate) fn check_use(&self, position: Position, segment_use: u64) -> Result<()> {
+        let expected = self.use_at(position);
+        if expected == segment_use {
+            return Ok(());
+        }
+        Err(Error::Corrupt {
+            offset: position.0,
+            what: "use of the segment",
+            expected,
+            found: segment_use,
+        })
     }
 
     /// Whether a position lies in a segment that is in use.

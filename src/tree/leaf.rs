@@ -21,7 +21,10 @@ pub(crate) struct LeafRecords<'a> {
 
 impl<'a> LeafRecords<'a> {
     pub(crate) fn new(medium: &'a Medium, leaf: LeafRun) -> LeafRecords<'a> {
-        let (bytes, failed) = match medium.bytes(leaf.position, leaf.len as usize) {
+        let bytes = medium
+            .check_use(leaf.position, leaf.segment_use)
+            .and_then(|()| medium.bytes(leaf.position, leaf.len as usize));
+        let (bytes, failed) = match bytes {
             Ok(bytes) => (Some(bytes), None),
             Err(error) => (None, Some(error)),
         };

@@ -103,6 +103,7 @@ impl Tree {
     /// Reads and checks one branch page of `level`.
     pub(crate) fn page(&self, page: &PageRef, level: u8) -> Result<BranchPage> {
         self.pages_read.fetch_add(1, Ordering::Relaxed);
+        self.medium.check_use(page.position, page.segment_use)?;
         let body = self.medium.page(page, FrameKind::Branch)?;
         let branch = BranchPage::parse(&body, page.position)?;
         if branch.level != level {
