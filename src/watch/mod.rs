@@ -6,7 +6,7 @@
 //! | module | noun |
 //! |---|---|
 //! | `stream` | the door: a stream, its controls, its responses |
-//! | `state` | what a receiver knows of its watchers and topics |
+//! | `state` | what a receiver knows: of watchers, topics, what has been made, progress, the content |
 //! | `topic` | watchers of a stream that want the same keys in the same way |
 //! | `members`, `places` | who belongs to a topic; topics by number |
 //! | `inbox`, `due` | the hand-over from writer to receiver; who is stirred when a revision is visible |
