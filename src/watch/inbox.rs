@@ -109,7 +109,12 @@ impl<T: Marked> Inbox<T> {
         if marks.marked.swap(rev.get(), Ordering::AcqRel) == 0 {
             lock(&self.queue).due.push((Arc::clone(topic), rev));
         }
-        self.listed.swap(rev.get(), Ordering::Relaxed) != rev.get()
+        // Not at once: nobody else marks meanwhile.
+        let is_listed = self.listed.load(Ordering::Relaxed) == rev.get();
+        if !is_listed {
+            self.listed.store(rev.get(), Ordering::Relaxed);
+        }
+        !is_listed
     }
 
     /// Another content is in place, and nobody writes to it yet: its revisions are others, though they may be
@@ -123,6 +128,11 @@ impl<T: Marked> Inbox<T> {
     pub(super) fn stir(&self) {
         // Behind what has become readable (invariant 2).
         fence(Ordering::SeqCst);
+        self.stir_fenced();
+    }
+
+    /// As [`Inbox::stir`], for who has fenced already: for several streams once.
+    pub(super) fn stir_fenced(&self) {
         if !self.stirred.load(Ordering::Relaxed) {
             self.stirred.store(true, Ordering::Relaxed);
             // Before the question (invariant 3).

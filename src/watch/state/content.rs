@@ -19,6 +19,7 @@ impl State {
     /// The store that is read now, with what is visible and due.
     pub(super) fn open_store(&mut self, registry: &Registry) -> Result<Arc<Store>> {
         self.check_not_ended()?;
+        self.seen = None;
         // What is visible first, then what is due: a change that is visible was marked before.
         self.inbox.look();
         let content = registry.content();

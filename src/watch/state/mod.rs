@@ -25,6 +25,7 @@ use super::places::Places;
 use super::registry::Content;
 use super::request::Filters;
 use super::topic::Topic;
+use crate::mvcc::Store;
 
 mod content;
 mod made;
@@ -66,6 +67,8 @@ pub(super) struct State {
     content: usize,
     /// Up to here everything is visible.
     visible: Revision,
+    /// What the last look saw, while some of what was due then has not been read.
+    seen: Option<Arc<Store>>,
     ended: bool,
     /// Kept for its memory.
     due: Vec<(Arc<Topic>, Revision)>,
@@ -147,6 +150,7 @@ impl State {
             future: BTreeMap::new(),
             content: content.ends.len(),
             visible: Revision::default(),
+            seen: None,
             ended: false,
             due: Vec::new(),
         }

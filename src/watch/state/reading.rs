@@ -27,16 +27,30 @@ impl State {
             if self.ended {
                 return Next::End;
             }
-            let Ok(store) = self.open_store(registry) else {
+            // What one look has found due is read before the next one. Who asks for progress wants what is
+            // visible now.
+            let is_asked = !self.asked.is_empty() || self.asked_all > 0;
+            let seen = self.seen.take().filter(|_| !is_asked);
+            let Some(store) = seen.or_else(|| self.open_store(registry).ok()) else {
                 return Next::Nothing;
             };
             let stepped = self.step(registry, &store);
+            self.seen = (!self.ready.is_empty()).then_some(store);
             // By what was visible before the step: all of it that a topic in step has been given.
             self.answer_progress(registry);
             if !stepped && self.made.is_empty() {
                 return Next::Nothing;
             }
         }
+    }
+
+    /// Whether something is there to be given or read without another look.
+    pub(in crate::watch) fn has_more(&self) -> bool {
+        let is_made = match self.made.front() {
+            Some(Made::Batch { members, next, .. }) => *next < members.len() || self.made.len() > 1,
+            made => made.is_some(),
+        };
+        is_made || !self.ready.is_empty() || !self.catching_up.is_empty()
     }
 
     /// Reads for one topic, or finds that there is nothing to be read.

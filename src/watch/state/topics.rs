@@ -154,6 +154,7 @@ impl State {
 
     pub(super) fn end_topics(&mut self, registry: &Registry) {
         self.ended = true;
+        self.seen = None;
         for topic in std::mem::take(&mut self.topics).iter() {
             if topic.stage == Stage::CatchingUp {
                 registry
