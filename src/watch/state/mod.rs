@@ -61,7 +61,7 @@ pub(super) struct State {
     /// Who has asked for progress.
     asked: Vec<Member>,
     asked_all: u64,
-    /// First revisions of watchers that wait for the future, and how many wait for each.
+    /// First revisions of watchers that began in the future, and how many begin with each.
     future: BTreeMap<Revision, u64>,
     /// Which content the cursors stand in: how many there were before.
     content: usize,

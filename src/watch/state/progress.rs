@@ -38,12 +38,9 @@ impl State {
                 self.asked.push(member);
             }
         }
-        while let Some(first) = self.future.first_entry()
-            && *first.key() <= visible
-        {
-            first.remove();
-        }
-        if self.ready.is_empty() && self.catching_up.is_empty() && self.future.is_empty() {
+        // Who has begun is asked for again: a restore of what is older may take its beginning away.
+        let all_began = (self.future.last_key_value()).is_none_or(|(last, _)| *last <= visible);
+        if self.ready.is_empty() && self.catching_up.is_empty() && all_began {
             for _ in 0..std::mem::take(&mut self.asked_all) {
                 self.made.push_back(Made::ProgressOfAll(visible));
             }
