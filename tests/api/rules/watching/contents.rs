@@ -174,6 +174,17 @@ fn a_compaction_that_is_refused() {
     assert!(matches!(db.compact(3), Err(Error::Compacted { .. })));
     assert!(matches!(db.compact(100), Err(Error::FutureRevision { .. })));
     assert_eq!(given(&mut stream), [6, 7, 8]);
+    // Nothing is kept aside either for one that has been given a part.
+    put_up_to(&db, "a", 1100);
+    assert!(stream.try_recv().unwrap().is_some());
+    assert_eq!(db.stats().slow_watchers, 1);
+    assert!(matches!(db.compact(4), Err(Error::Compacted { .. })));
+    assert!(matches!(
+        db.compact(2000),
+        Err(Error::FutureRevision { .. })
+    ));
+    assert_eq!(db.stats().slow_watchers, 1);
+    assert_eq!(given(&mut stream).last(), Some(&1100));
 }
 
 /// A saved content of one key up to a revision, compacted or not.
