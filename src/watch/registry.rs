@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use revtree_format::Revision;
 
 use super::due::Due;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Marked};
 use super::pace::{Apart, Pace};
 use super::stream::Shared;
 use super::table::Table;
@@ -206,7 +206,11 @@ impl Registry {
     }
 
     pub(super) fn remove_topic(&self, topic: &Arc<Topic>) {
-        lock(&self.table).remove(topic);
+        let mut table = lock(&self.table);
+        if topic.marks().is_aside() {
+            return;
+        }
+        table.remove(topic);
         // The writer may look into the table for nothing once more.
         self.topics.fetch_sub(1, Ordering::Relaxed);
     }
@@ -313,14 +317,24 @@ impl Watched for Announcer {
     }
 
     fn mark(&self, rev: Revision, key: &[u8]) {
-        let table = lock(&self.registry.table);
+        let mut table = lock(&self.registry.table);
         let mut told = None;
+        let mut far_behind = Vec::new();
         table.containing(key, |topic| {
-            if topic.inbox().mark(topic, rev) {
+            let mark = topic.inbox().mark(topic, rev);
+            if mark.is_told {
                 let told = told.get_or_insert_with(|| lock(&self.told));
                 told.push(Arc::clone(topic.inbox()));
             }
+            if mark.is_far_behind {
+                far_behind.push(Arc::clone(topic));
+            }
         });
+        for topic in far_behind {
+            table.remove(&topic);
+            topic.inbox().put_aside(&topic, rev);
+            self.registry.topics.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {

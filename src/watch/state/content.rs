@@ -28,13 +28,21 @@ impl State {
         let mut due = std::mem::take(&mut self.due);
         self.inbox.take_due(&mut due);
         let end = content.ends.get(self.content).copied();
-        let visible = end.unwrap_or(self.visible);
+        let (now, visible) = (self.visible, end.unwrap_or(self.visible));
         for (shared, first) in due.drain(..) {
             let index = shared.index;
             let Some(topic) = self.topic(index) else {
                 continue;
             };
-            if !Arc::ptr_eq(&topic.shared, &shared) || topic.stage != Stage::Idle {
+            if !Arc::ptr_eq(&topic.shared, &shared) {
+                continue;
+            }
+            if topic.stage != Stage::Idle {
+                // Beyond what is visible nobody would stir for it any more: it joins again at once.
+                let is_beyond = topic.stage == Stage::Due && topic.cursor > now;
+                if is_beyond && shared.marks().is_aside() {
+                    self.ready.push_back(index);
+                }
                 continue;
             }
             // No further than behind what was visible: another content may be put in place before the rest is.

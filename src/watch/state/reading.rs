@@ -123,7 +123,9 @@ impl State {
             Stage::CatchingUp => self.catching_up.push_back(index),
             Stage::Due if topic.cursor <= visible => self.ready.push_back(index),
             Stage::Due | Stage::Idle => {
-                if shared.marks().settle(visible) {
+                if shared.marks().is_aside() {
+                    self.join(registry, store, index);
+                } else if shared.marks().settle(visible) {
                     topic.stage = Stage::Idle;
                 } else {
                     self.put_beyond(registry, index);

@@ -47,9 +47,13 @@ impl State {
         };
         let shared = Arc::clone(&topic.shared);
         let cursor = topic.cursor;
-        registry
-            .counts
-            .caught_up(topic.members.as_slice().len() as u64);
+        if topic.stage == Stage::CatchingUp {
+            let watchers = topic.members.as_slice().len() as u64;
+            registry.counts.caught_up(watchers);
+        } else {
+            // Nobody marks it.
+            shared.marks().renew();
+        }
         let (mut stage, mut unlisted) = (Stage::Idle, Revision::default());
         let found = registry.add_topic(store, &shared, |accepted| {
             // Nothing marked it up to here.
