@@ -494,8 +494,8 @@ impl Db {
     pub fn compact(&self, rev: impl Into<Revision>) -> Result<Compaction> {
         let rev = rev.into();
         let turn = self.take_turn()?;
-        self.shared.watchers.save_from_compaction(rev);
-        self.store().compact(turn, rev)?;
+        let save = || self.shared.watchers.save_from_compaction(rev);
+        self.store().compact(turn, rev, save)?;
         Ok(Compaction::of(Some(rev)))
     }
 

@@ -617,10 +617,22 @@ impl Store {
         Ok(())
     }
 
-    /// The compact revision is raised by one small durable commit.
-    pub(crate) fn compact(&self, turn: TurnHeld, rev: Revision) -> Result<()> {
+    /// The compact revision is raised by one small durable commit. `before` is called, without a lock but the
+    /// writer's turn, unless the revision is refused.
+    pub(crate) fn compact(
+        &self,
+        turn: TurnHeld,
+        rev: Revision,
+        before: impl FnOnce(),
+    ) -> Result<()> {
         trace::span!("compact", revision = rev.get());
         let time = Stopwatch::start();
+        // In the writer's turn nobody else raises the compact revision, and what is visible stays so.
+        self.engine.check_writable()?;
+        let accepted: State = self.engine.accepted()?;
+        if rev <= self.engine.rev() && accepted.compact.is_none_or(|compact| rev > compact) {
+            before();
+        }
         let ticket = {
             let mut appender = self
                 .engine

@@ -11,6 +11,8 @@
 //! 1. A topic's mark is 0 exactly when it is not due; whoever raises it from 0 puts it into the queue, with the
 //!    revision where it becomes due. So it is there at most once, and one swap is all that a mark costs when it
 //!    is due already.
+//!    One that is *aside* is not marked at all, and has been put into the queue once more, so that its receiver
+//!    learns of it; who has put it aside has marked it for the revision that is then stirred for.
 //! 2. Who stirs has published before; who looks has cleared `stirred` before it reads what is published. Both
 //!    fence in between (SeqCst, so one of the fences is first): either the look sees what was published, or
 //!    the stirring sees that it has been cleared, and sets it again.
@@ -30,7 +32,17 @@ use std::time::Duration;
 use revtree_format::Revision;
 
 use crate::sync::{
-    AtomicBool, AtomicU64, Condvar, Mutex, Ordering, fence, lock, wait, wait_while_for,
+    AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, Ordering, fence, lock, wait, wait_while_for,
+};
+
+/// A topic that has been due for more revisions is put aside: for a receiver that far behind it does not matter
+/// which of them change its keys, and the writer pays nothing for it. At once where tests look.
+const FAR_BEHIND: u32 = if cfg!(any(loom, shuttle)) {
+    0
+} else if cfg!(debug_assertions) {
+    8
+} else {
+    1 << 12
 };
 
 /// A topic's part that the writer and the receiver share.
@@ -38,6 +50,24 @@ use crate::sync::{
 pub(super) struct Marks {
     /// The newest revision that changed its keys and that the receiver may not have read; 0: none.
     marked: AtomicU64,
+    /// The revision with which it became due, without its high bits; or [`ASIDE`].
+    since: AtomicU32,
+}
+
+/// No revision: the writer does not know the topic any more.
+const ASIDE: u32 = u32::MAX;
+
+fn low_bits(rev: Revision) -> u32 {
+    u32::try_from(rev.get() % u64::from(ASIDE)).expect("less than its modulus")
+}
+
+/// What a mark says of a topic's stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// The stream has to be stirred when the revision is visible, and nobody has been told so before.
+    pub(super) is_told: bool,
+    /// The receiver is far behind, and the topic may be put aside.
+    pub(super) is_far_behind: bool,
 }
 
 /// What has become due in a stream.
@@ -68,12 +98,25 @@ impl Marks {
     /// Makes the topic due without a queue, for who keeps it from being marked meanwhile: `up_to` may have
     /// changed its keys.
     pub(super) fn begin(&self, up_to: Revision) {
+        self.since.store(low_bits(up_to), Ordering::Relaxed);
         self.marked.store(up_to.get().max(1), Ordering::Release);
     }
 
     /// Whatever is there at or below `rev` is to be read, marked or not; the receiver has the topic already.
     pub(super) fn raise(&self, rev: Revision) {
         self.marked.fetch_max(rev.get().max(1), Ordering::AcqRel);
+    }
+
+    /// Whether the writer does not mark the topic any more: known to who sees the revision up to which it did.
+    pub(super) fn is_aside(&self) -> bool {
+        // Relaxed: what is visible, and the queue, order it.
+        self.since.load(Ordering::Relaxed) == ASIDE
+    }
+
+    /// As it was before it was marked, for who has read all that is visible and puts it where the writer finds it.
+    pub(super) fn renew(&self) {
+        self.since.store(0, Ordering::Relaxed);
+        self.marked.store(0, Ordering::Release);
     }
 
     /// The receiver has read up to `rev`: whether the topic is not due any more.
@@ -102,14 +145,30 @@ impl<T: Marked> Inbox<T> {
         }
     }
 
-    /// A key of `topic` changes at `rev`, which is not visible yet. `true`: the stream has to be stirred when it
-    /// is, and nobody has been told so before.
-    pub(super) fn mark(&self, topic: &Arc<T>, rev: Revision) -> bool {
+    /// A key of `topic` changes at `rev`, which is not visible yet.
+    pub(super) fn mark(&self, topic: &Arc<T>, rev: Revision) -> Mark {
         let marks = topic.marks();
-        if marks.marked.swap(rev.get(), Ordering::AcqRel) == 0 {
+        let is_new = marks.marked.swap(rev.get(), Ordering::AcqRel) == 0;
+        if is_new {
+            marks.since.store(low_bits(rev), Ordering::Relaxed);
             lock(&self.queue).due.push((Arc::clone(topic), rev));
         }
-        self.listed.swap(rev.get(), Ordering::Relaxed) != rev.get()
+        let since = marks.since.load(Ordering::Relaxed);
+        // Not at once: nobody else marks meanwhile.
+        let is_listed = self.listed.load(Ordering::Relaxed) == rev.get();
+        if !is_listed {
+            self.listed.store(rev.get(), Ordering::Relaxed);
+        }
+        Mark {
+            is_told: !is_listed,
+            is_far_behind: !is_new && low_bits(rev).wrapping_sub(since) > FAR_BEHIND,
+        }
+    }
+
+    /// The caller marks the topic no more, behind `rev` that it has marked it for.
+    pub(super) fn put_aside(&self, topic: &Arc<T>, rev: Revision) {
+        topic.marks().since.store(ASIDE, Ordering::Relaxed);
+        lock(&self.queue).due.push((Arc::clone(topic), rev));
     }
 
     /// Another content is in place, and nobody writes to it yet: its revisions are others, though they may be
@@ -123,6 +182,11 @@ impl<T: Marked> Inbox<T> {
     pub(super) fn stir(&self) {
         // Behind what has become readable (invariant 2).
         fence(Ordering::SeqCst);
+        self.stir_fenced();
+    }
+
+    /// As [`Inbox::stir`], for who has fenced already: for several streams once.
+    pub(super) fn stir_fenced(&self) {
         if !self.stirred.load(Ordering::Relaxed) {
             self.stirred.store(true, Ordering::Relaxed);
             // Before the question (invariant 3).

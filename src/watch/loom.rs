@@ -56,6 +56,12 @@ impl Stream {
 
     /// As `State::open_store` and `State::read`: every revision changes the topic's key.
     fn look(&self) {
+        self.look_and(|_| false);
+    }
+
+    /// The same; where a topic has been read as far as it is visible and `join` does not put it back into the
+    /// writer's table, it settles.
+    fn look_and(&self, join: impl FnOnce(&mut Receiver) -> bool) {
         let mut receiver = lock(&self.receiver);
         self.inbox.look();
         let visible = self.visible.load(Ordering::Acquire);
@@ -71,8 +77,49 @@ impl Stream {
             let read = receiver.cursor..=visible;
             receiver.cursor = receiver.cursor.max(visible + 1);
             receiver.read.extend(read);
-            receiver.is_due = !self.topic.0.settle(Revision::new(visible));
+            if !join(&mut receiver) {
+                receiver.is_due = !self.topic.0.settle(Revision::new(visible));
+            }
         }
+    }
+
+    /// A commit of a store whose writer keeps a table: `is_in` is the append lock, and says whether the topic is
+    /// in the table. As `Announcer::mark`.
+    fn commit_to(&self, is_in: &Mutex<bool>, rev: u64) {
+        let mut is_in = lock(is_in);
+        let is_told = *is_in;
+        if *is_in {
+            let rev = Revision::new(rev);
+            if self.inbox.mark(&self.topic, rev).is_far_behind {
+                self.inbox.put_aside(&self.topic, rev);
+                *is_in = false;
+            }
+        }
+        self.visible.fetch_max(rev, Ordering::AcqRel);
+        drop(is_in);
+        if is_told {
+            self.inbox.stir();
+        }
+    }
+
+    /// As `State::join` of a topic that has been put aside.
+    fn join(&self, is_in: &Mutex<bool>, receiver: &mut Receiver) -> bool {
+        if !self.topic.0.is_aside() {
+            return false;
+        }
+        self.topic.0.renew();
+        let mut is_in = lock(is_in);
+        let accepted = self.visible.load(Ordering::Acquire);
+        receiver.is_due = accepted >= receiver.cursor;
+        if receiver.is_due {
+            self.topic.0.begin(Revision::new(accepted));
+        }
+        *is_in = true;
+        drop(is_in);
+        if receiver.is_due {
+            self.inbox.stir();
+        }
+        true
     }
 
     /// A thread that receives up to `last`.
@@ -164,5 +211,32 @@ fn a_commit_that_is_published_later_wakes() {
         }
         receiver.join().expect("no assertion in it");
         stream.check(2);
+    });
+}
+
+/// A topic is put aside, since it is due for longer than its receiver needs, and joins again: whatever is committed
+/// before, between and behind that is read once.
+#[test]
+fn a_topic_that_is_put_aside_misses_nothing() {
+    model(2, || {
+        let stream = Stream::new();
+        let is_in = Arc::new(Mutex::new(true));
+        let receiver = {
+            let (stream, is_in) = (Arc::clone(&stream), Arc::clone(&is_in));
+            thread::spawn(move || {
+                loop {
+                    stream.look_and(|receiver| stream.join(&is_in, receiver));
+                    if lock(&stream.receiver).read.last() == Some(&4) {
+                        return;
+                    }
+                    stream.inbox.sleep(None);
+                }
+            })
+        };
+        for rev in 2..=4 {
+            stream.commit_to(&is_in, rev);
+        }
+        receiver.join().expect("no assertion in it");
+        stream.check(4);
     });
 }

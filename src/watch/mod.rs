@@ -6,10 +6,11 @@
 //! | module | noun |
 //! |---|---|
 //! | `stream` | the door: a stream, its controls, its responses |
-//! | `state` | what a receiver knows of its watchers and topics |
+//! | `state` | what a receiver knows: of watchers, topics, what has been made, progress, the content |
 //! | `topic` | watchers of a stream that want the same keys in the same way |
 //! | `members`, `places` | who belongs to a topic; topics by number |
 //! | `inbox`, `due` | the hand-over from writer to receiver; who is stirred when a revision is visible |
+//! | `pace` | how receivers wait |
 //! | `table`, `ranges` | which topics a key belongs to |
 //! | `registry` | all streams of a handle, and what the writer tells them |
 
@@ -18,6 +19,7 @@ mod inbox;
 #[cfg(all(test, loom))]
 mod loom;
 mod members;
+mod pace;
 mod places;
 mod ranges;
 mod registry;

@@ -15,7 +15,8 @@ use std::sync::{Arc, Weak};
 use revtree_format::Revision;
 
 use super::due::Due;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Marked};
+use super::pace::{Apart, Pace};
 use super::stream::Shared;
 use super::table::Table;
 use super::topic::Topic;
@@ -31,14 +32,13 @@ pub(crate) struct Registry {
     /// Topics in the table. Raised and asked for under the append lock.
     topics: AtomicUsize,
     table: Mutex<Table>,
-    content: Mutex<Content>,
+    content: Apart<Mutex<Content>>,
     streams: Mutex<Streams>,
-    /// Receivers that wait awake.
-    spinning: AtomicUsize,
     /// The lowest revision that streams wait for of which no mark tells them: with an answer of progress, or since
     /// it was accepted before they came.
     awaited: AtomicU64,
-    pub(super) counts: Counts,
+    pub(super) pace: Apart<Pace>,
+    pub(super) counts: Apart<Counts>,
 }
 
 /// What streams read.
@@ -136,15 +136,15 @@ impl Registry {
         let registry = Arc::new(Registry {
             topics: AtomicUsize::new(0),
             table: Mutex::new(Table::new(&store.engine.medium.store_id)),
-            content: Mutex::new(Content {
+            content: Apart(Mutex::new(Content {
                 store: Some(Arc::clone(store)),
                 last: Revision::default(),
                 ends: Arc::default(),
-            }),
+            })),
             streams: Mutex::default(),
-            spinning: AtomicUsize::new(0),
             awaited: AtomicU64::new(u64::MAX),
-            counts: Counts::new(),
+            pace: Apart(Pace::new()),
+            counts: Apart(Counts::new()),
         });
         store.attach_watched(Announcer::new(&registry));
         registry
@@ -206,7 +206,11 @@ impl Registry {
     }
 
     pub(super) fn remove_topic(&self, topic: &Arc<Topic>) {
-        lock(&self.table).remove(topic);
+        let mut table = lock(&self.table);
+        if topic.marks().is_aside() {
+            return;
+        }
+        table.remove(topic);
         // The writer may look into the table for nothing once more.
         self.topics.fetch_sub(1, Ordering::Relaxed);
     }
@@ -246,9 +250,9 @@ impl Registry {
         self.rev() < rev
     }
 
-    /// Stirs all streams if one waits for what has just become visible; each says again what it waits for.
+    /// Stirs all streams if one waits for what has just become visible; each says again what it waits for. The
+    /// caller has fenced behind what has become visible.
     fn stir_waiting(&self, visible: Revision) {
-        fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::Relaxed) <= visible.get() {
             self.awaited.store(u64::MAX, Ordering::Relaxed);
             self.each_stream(|stream| stream.inbox().stir());
@@ -285,22 +289,6 @@ impl Registry {
         });
         stats
     }
-
-    /// A permit to wait awake; few have one, since others need the processors.
-    pub(super) fn may_spin(&self) -> Option<Spinning<'_>> {
-        let spinning = self.spinning.fetch_add(1, Ordering::Relaxed);
-        let permit = Spinning(self);
-        (spinning == 0).then_some(permit)
-    }
-}
-
-/// Held by who waits awake.
-pub(super) struct Spinning<'r>(&'r Registry);
-
-impl Drop for Spinning<'_> {
-    fn drop(&mut self) {
-        self.0.spinning.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Tells the streams what happens to one content.
@@ -329,27 +317,39 @@ impl Watched for Announcer {
     }
 
     fn mark(&self, rev: Revision, key: &[u8]) {
-        let table = lock(&self.registry.table);
+        let mut table = lock(&self.registry.table);
         let mut told = None;
+        let mut far_behind = Vec::new();
         table.containing(key, |topic| {
-            if topic.inbox().mark(topic, rev) {
+            let mark = topic.inbox().mark(topic, rev);
+            if mark.is_told {
                 let told = told.get_or_insert_with(|| lock(&self.told));
                 told.push(Arc::clone(topic.inbox()));
             }
+            if mark.is_far_behind {
+                far_behind.push(Arc::clone(topic));
+            }
         });
+        for topic in far_behind {
+            table.remove(&topic);
+            topic.inbox().put_aside(&topic, rev);
+            self.registry.topics.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {
         let mut told = std::mem::take(&mut *lock(&self.told));
         let is_visible = visible() >= rev;
         if is_visible {
+            // Behind what has become visible, for all who are stirred.
+            fence(Ordering::SeqCst);
             self.registry.stir_waiting(rev);
         }
         if told.is_empty() {
             return;
         }
         if is_visible {
-            told.iter().for_each(|inbox| inbox.stir());
+            told.iter().for_each(|inbox| inbox.stir_fenced());
             told.clear();
             // Only for its memory: the writer's turn is ours.
             *lock(&self.told) = told;
@@ -363,7 +363,8 @@ impl Watched for Announcer {
 impl Audience for Announcer {
     fn published(&self, rev: Revision) {
         let visible = self.due.take(rev);
-        visible.iter().for_each(|(_, inbox)| inbox.stir());
+        fence(Ordering::SeqCst);
+        visible.iter().for_each(|(_, inbox)| inbox.stir_fenced());
         self.registry.stir_waiting(rev);
     }
 }

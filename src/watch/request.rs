@@ -27,7 +27,8 @@ pub enum Start {
     /// At this revision, literally: legal at the compact revision, where what survives of it is given;
     /// [`Update::Compacted`](crate::Update::Compacted) below it. One that is not there yet is waited for.
     At(Revision),
-    /// Behind this revision: what follows a view's [`rev`](crate::ReadView::rev).
+    /// Behind this revision: what follows a view's [`rev`](crate::ReadView::rev). While the revision behind it is not
+    /// there, the watcher waits for the future, and is told of progress when it is, as in etcd.
     After(Revision),
     /// At the oldest revision that is retained: the compact revision, or the first change.
     Oldest,

@@ -34,6 +34,9 @@ pub(crate) const WORKLOADS: &[&str] = &[
 /// Those of watchers, which only revtree has.
 pub(crate) const WATCHING: &[&str] = &["H0", "H1", "H2", "H3", "H4", "HI", "HM"];
 
+/// That of them which measures memory: in a process in which nothing else has taken and given back any.
+const WATCHERS_MEMORY: &[&str] = &["HM"];
+
 /// Bytes of a revision as the peers encode it; rates of E count them for every engine.
 pub(crate) const RECORD_BYTES: u64 = 598;
 
@@ -83,6 +86,7 @@ pub(crate) enum Stage {
     Work,
     Compact,
     Watch,
+    Memory,
     Raw,
 }
 
@@ -101,8 +105,14 @@ impl Stage {
         if wants(&["F"]) {
             stages.push(Stage::Compact);
         }
-        if wants(WATCHING) {
+        if WATCHING
+            .iter()
+            .any(|name| only.contains(*name) && !WATCHERS_MEMORY.contains(name))
+        {
             stages.push(Stage::Watch);
+        }
+        if wants(WATCHERS_MEMORY) {
+            stages.push(Stage::Memory);
         }
         stages.push(Stage::Raw);
         stages
@@ -112,7 +122,7 @@ impl Stage {
     pub(crate) fn is_of(self, engine: &str) -> bool {
         match self {
             Stage::Raw => engine == "raw",
-            Stage::Watch => engine == "revtree",
+            Stage::Watch | Stage::Memory => engine == "revtree",
             Stage::Load | Stage::Work | Stage::Compact => engine != "raw",
         }
     }
@@ -159,9 +169,11 @@ pub(crate) fn run<E: Engine>(stage: Stage, context: &Context<'_>) -> Result<()> 
         Stage::Work => work::<E>(context),
         Stage::Compact => compact::run::<E>(context),
         #[cfg(feature = "revtree")]
-        Stage::Watch => watch::run(context),
+        Stage::Watch => watch::run(context, |name| !WATCHERS_MEMORY.contains(&name)),
+        #[cfg(feature = "revtree")]
+        Stage::Memory => watch::run(context, |name| WATCHERS_MEMORY.contains(&name)),
         #[cfg(not(feature = "revtree"))]
-        Stage::Watch => Err("only revtree has watchers".into()),
+        Stage::Watch | Stage::Memory => Err("only revtree has watchers".into()),
         Stage::Raw => Err("the raw limits are not an engine".into()),
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use revtree::{
     Db, Error, KeyRange, Options, Revision, Start, Update, WatchId, WatchRequest, WatchResponse,
+    WatchStream,
 };
 
 use super::super::memory;
@@ -173,6 +174,17 @@ fn a_compaction_that_is_refused() {
     assert!(matches!(db.compact(3), Err(Error::Compacted { .. })));
     assert!(matches!(db.compact(100), Err(Error::FutureRevision { .. })));
     assert_eq!(given(&mut stream), [6, 7, 8]);
+    // Nothing is kept aside either for one that has been given a part.
+    put_up_to(&db, "a", 1100);
+    assert!(stream.try_recv().unwrap().is_some());
+    assert_eq!(db.stats().slow_watchers, 1);
+    assert!(matches!(db.compact(4), Err(Error::Compacted { .. })));
+    assert!(matches!(
+        db.compact(2000),
+        Err(Error::FutureRevision { .. })
+    ));
+    assert_eq!(db.stats().slow_watchers, 1);
+    assert_eq!(given(&mut stream).last(), Some(&1100));
 }
 
 /// A saved content of one key up to a revision, compacted or not.
@@ -305,4 +317,29 @@ fn progress_behind_a_restore() {
         (WatchId::ALL, Revision::new(9))
     );
     assert_eq!(responses.len(), 2);
+}
+
+/// A watcher of the future that had begun, and whose beginning a restore takes away again, waits for it again: for
+/// all of its stream progress is told no earlier than for itself.
+#[test]
+fn progress_where_a_restore_takes_a_beginning_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = saved(&dir, 5, None);
+    let db = memory();
+    let mut stream = db.watch("b", Start::At(8.into())).unwrap();
+    put_up_to(&db, "a", 9);
+    stream.request_progress_all().unwrap();
+    let told = |stream: &mut WatchStream| -> Vec<(i64, u64)> {
+        let of = |told: WatchResponse| (told.id.0, told.revision.get());
+        received(stream).into_iter().map(of).collect()
+    };
+    assert_eq!(told(&mut stream), [(-1, 9)]);
+    db.restore(&path).unwrap();
+    stream.request_progress_all().unwrap();
+    stream.request_progress(WatchId(0)).unwrap();
+    assert_eq!(told(&mut stream), []);
+    put_up_to(&db, "a", 7);
+    assert_eq!(told(&mut stream), []);
+    put_up_to(&db, "a", 8);
+    assert_eq!(told(&mut stream), [(0, 8), (-1, 8)]);
 }
