@@ -79,7 +79,17 @@ impl<'a> FrameCheck<'a> {
     /// Goes to the start of the segment that holds `leaf`.
     fn begin(&mut self, leaf: &LeafRun) -> Result<Walked> {
         let medium = &self.engine.medium;
-        let start = medium.segment_start(leaf.position);
+        let Some(start) = medium.segment_start(leaf.position) else {
+            let (at, use_of_it) = (leaf.position.0, leaf.segment_use);
+            let error = FormatError::new(at, "leaf in a segment in use", use_of_it, 0);
+            self.damage
+                .push((at..at + u64::from(leaf.len), error.into()));
+            return Ok(Walked {
+                segment_use: leaf.segment_use,
+                next: None,
+                records_end: 0,
+            });
+        };
         let mut raw = [0; SEGMENT_HEADER_BYTES];
         self.read(&mut raw, start)?;
         let parsed = SegmentHeader::parse(&raw, &medium.store_id, start.0).and_then(|header| {
