@@ -779,6 +779,36 @@ fn leaves_far_behind_the_file_are_damage() {
     assert_eq!(report.damage.iter().filter(far).count(), count);
 }
 
+/// A check walks each segment once, though a page names leaves of two segments by turns.
+#[test]
+fn a_check_reads_each_frame_once() {
+    let mut file = File::of_commits(60);
+    let frames = |file: &File| {
+        let db = file.open_to_read().unwrap();
+        db.check().unwrap().frames
+    };
+    let whole = frames(&file);
+    let page = file.root(RootKind::Tree).page;
+    let mut root = BranchPage::parse(file.body(&page), page.position).unwrap();
+    let BranchEntries::Leaves(leaves) = &mut root.entries else {
+        panic!("60 leaves fit a page");
+    };
+    let places: Vec<_> = leaves
+        .iter()
+        .map(|leaf| (leaf.position, leaf.segment_use))
+        .collect();
+    let (front, back) = places.split_at(places.len() / 2);
+    let by_turns = front
+        .iter()
+        .zip(back)
+        .flat_map(|(one, other)| [*one, *other]);
+    for (leaf, (position, segment_use)) in leaves.iter_mut().zip(by_turns) {
+        (leaf.position, leaf.segment_use) = (position, segment_use);
+    }
+    file.replace_root(RootKind::Tree, &root.encode());
+    assert!(frames(&file) <= whole);
+}
+
 /// A page that is not the one that its parent means is damage (B-73), and no page is walked twice.
 #[test]
 fn a_page_in_the_place_of_another_is_refused() {
