@@ -13,7 +13,7 @@ use revtree_format::limits::{REVISION_MAX, ROOTS_MAX, TREE_LEVELS_MAX};
 use revtree_format::{
     LogHead, PageRef, Position, Revision, Root, RootKind, SUPERBLOCK_BYTES, Superblock,
 };
-use rng::Rng;
+use rng::{Rng, enough};
 
 fn root(kind: RootKind, critical: bool) -> Root {
     Root {
@@ -105,7 +105,7 @@ fn slots_round_trip() {
 #[test]
 fn every_flipped_bit_is_seen() {
     let mut slot = *superblock().encode();
-    for bit in 0..slot.len() * 8 {
+    for bit in (0..slot.len() * 8).step_by(enough(1, 1009)) {
         slot[bit / 8] ^= 1 << (bit % 8);
         assert!(Superblock::parse(&slot, 0).is_err(), "bit {bit}");
         slot[bit / 8] ^= 1 << (bit % 8);
@@ -195,12 +195,13 @@ fn unknown_roots() {
 #[test]
 fn cuts_and_garbage_never_panic() {
     let slot = superblock().encode();
-    for len in 0..SUPERBLOCK_BYTES {
+    for len in (0..SUPERBLOCK_BYTES).step_by(enough(1, 211)) {
         assert!(Superblock::parse(&slot[..len], 0).is_err());
     }
     let mut rng = Rng::new(1);
     let mut parsed = 0;
-    for _ in 0..4000 {
+    let changes = enough(4000, 40);
+    for _ in 0..changes {
         let at = 16 + rng.below(800);
         let len = 1 + rng.below(16);
         let bytes = rng.bytes(len);
@@ -210,5 +211,8 @@ fn cuts_and_garbage_never_panic() {
             assert_eq!(*again, forged(at, &bytes), "parsed means understood");
         }
     }
-    assert!(parsed > 100, "many fields take any value: {parsed}");
+    assert!(
+        parsed > changes / 40,
+        "many fields take any value: {parsed}"
+    );
 }

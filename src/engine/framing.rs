@@ -3,8 +3,10 @@
 //! A record's own checksums leave out its hints and padding, and nobody reads the header of a frame
 //! before the log's head. So that a check finds rot in these too, each segment that holds a leaf is
 //! walked frame by frame, from its start to the last leaf in it, and every body is summed. Behind that
-//! leaf a segment may end anyhow: recovery leaves such ends behind.
+//! leaf a segment may end anyhow: recovery leaves such ends behind. Each is walked once, in whatever order
+//! pages name its leaves.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use revtree_format::{
@@ -23,13 +25,14 @@ pub(crate) struct FrameCheck<'a> {
     engine: &'a Engine,
     /// What is newer may lie behind the log's head, which the check of the chain reads.
     until: Revision,
-    segment: Option<Walked>,
+    /// How far each segment has been walked, by its use.
+    segments: HashMap<u64, Walked>,
     pub(crate) frames: u64,
     /// What is wrong, and the bytes that it is wrong of.
     pub(crate) damage: Vec<(Range<u64>, Error)>,
 }
 
-/// How far the current segment has been walked.
+/// How far a segment has been walked.
 struct Walked {
     segment_use: u64,
     /// Where the next frame begins; `None` when damage hides it.
@@ -44,7 +47,7 @@ impl<'a> FrameCheck<'a> {
         FrameCheck {
             engine,
             until,
-            segment: None,
+            segments: HashMap::new(),
             frames: 0,
             damage: Vec::new(),
         }
@@ -55,9 +58,9 @@ impl<'a> FrameCheck<'a> {
         if leaf.first.main > self.until {
             return Ok(());
         }
-        let mut walked = match self.segment.take() {
-            Some(walked) if walked.segment_use == leaf.segment_use => walked,
-            _ => self.begin(leaf)?,
+        let mut walked = match self.segments.remove(&leaf.segment_use) {
+            Some(walked) => walked,
+            None => self.begin(leaf)?,
         };
         while let Some(next) = walked.next.filter(|next| *next <= leaf.position) {
             self.frame(next, &mut walked)?;
@@ -72,14 +75,24 @@ impl<'a> FrameCheck<'a> {
             );
             self.damage.push((leaf.position.0..end, error.into()));
         }
-        self.segment = Some(walked);
+        self.segments.insert(leaf.segment_use, walked);
         Ok(())
     }
 
     /// Goes to the start of the segment that holds `leaf`.
     fn begin(&mut self, leaf: &LeafRun) -> Result<Walked> {
         let medium = &self.engine.medium;
-        let start = medium.segment_start(leaf.position);
+        let Some(start) = medium.segment_start(leaf.position) else {
+            let (at, use_of_it) = (leaf.position.0, leaf.segment_use);
+            let error = FormatError::new(at, "leaf in a segment in use", use_of_it, 0);
+            self.damage
+                .push((at..at + u64::from(leaf.len), error.into()));
+            return Ok(Walked {
+                segment_use: leaf.segment_use,
+                next: None,
+                records_end: 0,
+            });
+        };
         let mut raw = [0; SEGMENT_HEADER_BYTES];
         self.read(&mut raw, start)?;
         let parsed = SegmentHeader::parse(&raw, &medium.store_id, start.0).and_then(|header| {

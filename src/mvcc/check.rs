@@ -1,6 +1,6 @@
 //! Checking every record: what `Db::check` adds to the structure of the file (SPEC.md, C-30).
 
-use std::ops::Range;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -65,10 +65,12 @@ pub(crate) fn check_records(store: &Arc<Store>, checkpointed: Revision) -> Resul
         check.damage.push(damage(error)?);
     }
     check.frames = frames.frames;
+    // Sorted: there may be as much damage as there are leaves, and then as many frames.
+    let mut told: BTreeSet<u64> = check.damage.iter().filter_map(offset).collect();
     for (bytes, error) in frames.damage {
         // What a record's own checksum tells better is told once.
-        let told = check.damage.iter().any(|told| lies_in(told, &bytes));
-        if !told {
+        if told.range(bytes).next().is_none() {
+            told.extend(offset(&error));
             check.damage.push(error);
         }
     }
@@ -94,8 +96,12 @@ pub(crate) fn check_records(store: &Arc<Store>, checkpointed: Revision) -> Resul
     Ok(check)
 }
 
-fn lies_in(error: &Error, bytes: &Range<u64>) -> bool {
-    matches!(error, Error::Corrupt { offset, .. } if bytes.contains(offset))
+/// Where damage is.
+fn offset(error: &Error) -> Option<u64> {
+    match error {
+        Error::Corrupt { offset, .. } => Some(*offset),
+        _ => None,
+    }
 }
 
 /// Damage, for the report; what else went wrong is an error of the check itself.

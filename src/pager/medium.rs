@@ -108,16 +108,18 @@ impl Medium {
         }
     }
 
-    /// Where the segment of a position in use begins: each unit of a long one knows its use.
-    pub(crate) fn segment_start(&self, position: Position) -> Position {
+    /// Where the segment of a position begins, if it is in use: each unit of a long one knows its use. No
+    /// further back than a segment is long, whatever a file says (B-12).
+    pub(crate) fn segment_start(&self, position: Position) -> Option<Position> {
         let segment_use = self.use_at(position);
-        let mut index = self.geometry.index_of(position).unwrap_or_default();
-        while let Some(before) = index.checked_sub(1)
-            && self.use_at(self.geometry.start(before)) == segment_use
-        {
-            index = before;
+        if segment_use == 0 {
+            return None;
         }
-        self.geometry.start(index)
+        let last = self.geometry.index_of(position)?;
+        let first = last.saturating_sub(self.geometry.units_max() - 1);
+        let is_of_it = |index: &u32| self.use_at(self.geometry.start(*index)) == segment_use;
+        let units = (first..=last).rev().take_while(is_of_it);
+        units.last().map(|index| self.geometry.start(index))
     }
 
     /// What a page names must lie in the use of a segment that the table or the chain has: else its bytes are

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use revtree::{Db, Error, Options, ReadView};
-use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
+use revtree_format::limits::{BLOCK_BYTES, STORE_BYTES_MAX, SUPERBLOCK_SLOTS};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader,
     FrameKind, IndexLeaf, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES,
@@ -755,6 +755,58 @@ fn a_segment_table_beyond_the_file_is_refused() {
             check_keys(&file.open_to_read().unwrap().read().unwrap(), 60);
         }
     }
+}
+
+/// Leaves that a page puts behind the end of the file are damage, and found at once: there may be many, and from each
+/// it is 2^28 segments back to the first.
+#[test]
+fn leaves_far_behind_the_file_are_damage() {
+    let mut file = File::of_commits(100);
+    let page = file.root(RootKind::Tree).page;
+    let mut root = BranchPage::parse(file.body(&page), page.position).unwrap();
+    let BranchEntries::Leaves(leaves) = &mut root.entries else {
+        panic!("100 leaves fit a page");
+    };
+    for leaf in leaves.iter_mut() {
+        leaf.position = Position(leaf.position.0 + STORE_BYTES_MAX / 2);
+    }
+    let (first, count) = (leaves[0].position.0, leaves.len());
+    file.replace_root(RootKind::Tree, &root.encode());
+    let db = file.open_to_read().unwrap();
+    let report = db.check().unwrap();
+    let far = |error: &&Error| matches!(error, Error::Corrupt { offset, .. } if *offset >= first);
+    // Each is told once.
+    assert_eq!(report.damage.iter().filter(far).count(), count);
+}
+
+/// A check walks each segment once, though a page names leaves of two segments by turns.
+#[test]
+fn a_check_reads_each_frame_once() {
+    let mut file = File::of_commits(60);
+    let frames = |file: &File| {
+        let db = file.open_to_read().unwrap();
+        db.check().unwrap().frames
+    };
+    let whole = frames(&file);
+    let page = file.root(RootKind::Tree).page;
+    let mut root = BranchPage::parse(file.body(&page), page.position).unwrap();
+    let BranchEntries::Leaves(leaves) = &mut root.entries else {
+        panic!("60 leaves fit a page");
+    };
+    let places: Vec<_> = leaves
+        .iter()
+        .map(|leaf| (leaf.position, leaf.segment_use))
+        .collect();
+    let (front, back) = places.split_at(places.len() / 2);
+    let by_turns = front
+        .iter()
+        .zip(back)
+        .flat_map(|(one, other)| [*one, *other]);
+    for (leaf, (position, segment_use)) in leaves.iter_mut().zip(by_turns) {
+        (leaf.position, leaf.segment_use) = (position, segment_use);
+    }
+    file.replace_root(RootKind::Tree, &root.encode());
+    assert!(frames(&file) <= whole);
 }
 
 /// A page that is not the one that its parent means is damage (B-73), and no page is walked twice.

@@ -1,5 +1,10 @@
 //! Seeded numbers for tests: SplitMix64, so that a failure replays from the seed in its message.
 
+/// Fewer turns of a loop under Miri, where each takes some hundred times as long.
+pub(crate) const fn enough(natively: usize, under_miri: usize) -> usize {
+    if cfg!(miri) { under_miri } else { natively }
+}
+
 pub(crate) struct Rng(u64);
 
 impl Rng {
