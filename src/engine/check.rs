@@ -7,6 +7,7 @@ use revtree_format::{
 };
 
 use super::Engine;
+use super::open::set_uses_of;
 use crate::error::{Error, Result};
 use crate::pager::{read_blob, walk};
 
@@ -61,6 +62,10 @@ impl Engine {
         found.sort_by_key(Superblock::age);
         found.dedup_by_key(|superblock| superblock.age());
         let newest = found.last().cloned();
+        if let Some(newest) = newest.as_ref().filter(|_| self.read_only) {
+            // What is wrong with it is told below.
+            let _ = set_uses_of(&self.medium, newest);
+        }
         for superblock in &found {
             // One of an earlier open that is not older than the newest is dead (B-2).
             let is_dead = newest.as_ref().is_some_and(|newest| {

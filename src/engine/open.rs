@@ -682,9 +682,20 @@ fn recover(
         Ok(())
     })?;
     mark_chain(tail, &mut segments);
+    set_uses(medium, &segments);
+    Ok(Recovered {
+        state,
+        leaves,
+        segments,
+        tables,
+    })
+}
+
+/// Tells the medium which segments are in use.
+fn set_uses(medium: &Medium, segments: &[SegmentEntry]) {
     let mut units = 0;
     let mut segment_use = 0;
-    for (index, entry) in (0u32..).zip(&segments) {
+    for (index, entry) in (0u32..).zip(segments) {
         // Units after a long segment's first carry its number too.
         if entry.units > 0 {
             (units, segment_use) = (entry.units, entry.segment_use);
@@ -693,12 +704,15 @@ fn recover(
             medium.set_use(index, segment_use);
         }
     }
-    Ok(Recovered {
-        state,
-        leaves,
-        segments,
-        tables,
-    })
+}
+
+/// Tells the medium of a reader which segments are in use by a superblock that came since. What was in use before
+/// is not in another use: the reader's byte keeps it.
+pub(super) fn set_uses_of(medium: &Medium, superblock: &Superblock) -> Result<()> {
+    let mut segments = read_segments(medium, superblock)?;
+    mark_chain(&walk(&*medium.storage, superblock)?, &mut segments);
+    set_uses(medium, &segments);
+    Ok(())
 }
 
 fn replay_frame(
