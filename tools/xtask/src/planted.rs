@@ -27,6 +27,7 @@ const FINDERS: &[&str] = &[
     "test sim",
     "test compat",
     "test conc",
+    "campaign watch-check",
     "campaign faults",
     "campaign kill",
     "test size",
@@ -39,6 +40,7 @@ const CAMPAIGNS: &[(&str, &[&str])] = &[
     ("crash-threads", &["--images", "100000"]),
     ("histories", &["--histories", "30000"]),
     ("worlds", &["--worlds", "168"]),
+    ("watch-check", &["--histories", "2000"]),
     ("faults", &["--histories", "8"]),
     ("kill", &["--times", "200"]),
 ];
