@@ -594,3 +594,38 @@ fn a_close_without_room_for_the_index_leaves_nothing() {
         }
     }
 }
+
+/// C-4: what an open cuts off does not vouch for anything. A large transaction is killed between its frames, which say
+/// that what lies before had been synced; who reads then is shown no more than behind a kill inside the recovery.
+#[test]
+fn a_kill_in_a_recovery_takes_back_nothing_that_was_shown() {
+    let disk = SimDisk::new(SimOptions::default());
+    let options = || Options::new().segment_bytes(1 << 20);
+    let flushed = || options().durability(Durability::Flushed);
+    let db = open(&disk, flushed());
+    for n in 0..3 {
+        db.put(format!("{n}"), "1").unwrap();
+        db.sync().unwrap();
+    }
+    let before = disk.operations();
+    let mut txn = db.write().unwrap();
+    for n in 0..8 {
+        txn.put(format!("long {n}"), vec![7; 100_000]).unwrap();
+    }
+    txn.commit().unwrap();
+    let shown = |disk: &SimDisk| open(disk, options().read_only()).rev();
+    let mut vouched = 0;
+    for operation in before..disk.operations() {
+        let killed = disk.kill(operation);
+        let rev = shown(&killed);
+        vouched += u64::from(rev.get() == 4 && killed.bytes(Path::new("store")).is_some());
+        let begun = killed.operations();
+        let recovered = killed.kill(begun);
+        drop(open(&recovered, options()));
+        for step in begun..=recovered.operations() {
+            let again = recovered.kill(step);
+            assert!(shown(&again) >= rev, "killed at {operation}, and at {step}");
+        }
+    }
+    assert!(vouched > 0);
+}
