@@ -305,7 +305,11 @@ fn open_to_write(
     }
     // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
     let resumes = clean && (at_start || head.position.0.is_multiple_of(BLOCK_BYTES));
-    let end = if fresh { head } else { tail.good_end };
+    let end = if fresh || resumes {
+        head
+    } else {
+        tail.good_end
+    };
     let room = if resumes { BLOCK_BYTES } else { 0 };
     let units = units_of_head(&segments, medium.geometry, end, room)?;
     let mut space = Space::new(
