@@ -305,13 +305,14 @@ fn open_to_write(
     }
     // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
     let resumes = clean && (at_start || head.position.0.is_multiple_of(BLOCK_BYTES));
-    let end = if fresh || resumes {
-        head
-    } else {
-        tail.good_end
-    };
+    let mut end = if fresh || resumes { head } else { tail.end };
     let room = if resumes { BLOCK_BYTES } else { 0 };
     let units = units_of_head(&segments, medium.geometry, end, room)?;
+    if !fresh && !resumes && tail.good_end != tail.end {
+        // Frames of a transaction without its end vouch for those before it. All say the same, and the first lies in
+        // this segment, or what closes it: the rest of it stays, and where the run went on is free.
+        end.position = medium.geometry.end(end.segment, units);
+    }
     let mut space = Space::new(
         medium.geometry,
         segments,
