@@ -2,7 +2,7 @@
 
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
-    BranchEntries, BranchPage, Control, Controls, IndexLeaf, PageRef, Revision, RootKind,
+    BranchEntries, BranchPage, Control, Controls, IndexLeaf, PageRef, Revision, Root, RootKind,
     SUPERBLOCK_BYTES, Superblock, parse_segments,
 };
 
@@ -85,11 +85,9 @@ impl Engine {
     }
 
     fn check_roots(&self, superblock: &Superblock, check: &mut StructureCheck) {
-        let medium = &*self.medium;
-        let in_use = |page: &PageRef| medium.check_use(page.position, page.segment_use);
         for root in &superblock.roots {
             let is_known = !matches!(root.kind, RootKind::Unknown(_));
-            if let Some(error) = in_use(&root.page).err().filter(|_| is_known) {
+            if let Some(error) = self.check_use(&root.page).err().filter(|_| is_known) {
                 check.damage.push(error);
                 continue;
             }
@@ -107,34 +105,44 @@ impl Engine {
                             found: n,
                         })
                     }),
-                RootKind::Segments => read_blob(medium, root, |chunk, body| {
-                    in_use(chunk)?;
-                    check.pages += 1;
+                RootKind::Segments => self.check_blob(root, check, |chunk, body| {
                     Ok(parse_segments(body, chunk.position)?.len() as u64)
-                })
-                .map(|_| ()),
-                RootKind::Tables => read_blob(medium, root, |chunk, body| {
-                    in_use(chunk)?;
-                    check.pages += 1;
+                }),
+                RootKind::Tables => self.check_blob(root, check, |chunk, body| {
                     let mut items = 0;
                     for item in Controls::new(body, chunk.position.0) {
                         let _: Control<'_> = item?;
                         items += 1;
                     }
                     Ok(items)
-                })
-                .map(|_| ()),
-                RootKind::Index => read_blob(medium, root, |chunk, body| {
-                    in_use(chunk)?;
-                    check.pages += 1;
+                }),
+                RootKind::Index => self.check_blob(root, check, |chunk, body| {
                     let leaves = IndexLeaf::parse_chunk(body, chunk.position)?;
                     Ok(leaves.iter().map(|leaf| leaf.entries.len() as u64).sum())
-                })
-                .map(|_| ()),
+                }),
                 _ => Ok(()),
             };
             check.damage.extend(result.err());
         }
+    }
+
+    fn check_use(&self, page: &PageRef) -> Result<()> {
+        self.medium.check_use(page.position, page.segment_use)
+    }
+
+    /// Checks the chunks of a blob, of which `items` counts what is in each.
+    fn check_blob(
+        &self,
+        root: &Root,
+        check: &mut StructureCheck,
+        mut items: impl FnMut(&PageRef, &[u8]) -> Result<u64>,
+    ) -> Result<()> {
+        read_blob(&self.medium, root, |chunk, body| {
+            self.check_use(chunk)?;
+            check.pages += 1;
+            items(chunk, body)
+        })?;
+        Ok(())
     }
 
     /// Checks the pages below the root `page`; gives the records that it counts. A damaged page is noted, and
