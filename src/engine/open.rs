@@ -308,7 +308,7 @@ fn open_to_write(
     let mut end = if fresh || resumes { head } else { tail.end };
     let room = if resumes { BLOCK_BYTES } else { 0 };
     let units = units_of_head(&segments, medium.geometry, end, room)?;
-    if !fresh && !resumes && tail.good_end != tail.end {
+    if !resumes && tail.dropped_bytes > 0 {
         // Frames of a transaction without its end vouch for those before it. All say the same, and the first lies in
         // this segment, or what closes it: the rest of it stays, and where the run went on is free.
         end.position = medium.geometry.end(end.segment, units);

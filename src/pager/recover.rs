@@ -19,9 +19,6 @@ pub(crate) struct Tail {
     pub(crate) frames: Vec<TailFrame>,
     /// Where the log would go on behind the last adopted frame.
     pub(crate) end: LogHead,
-    /// The same behind the last good frame: one of a transaction without its end is not adopted, and vouches for
-    /// those before it all the same (C-26).
-    pub(crate) good_end: LogHead,
     /// All frames before this sequence number were known durable when the last frame was closed.
     pub(crate) synced_up_to: u64,
     /// Segments that the chain entered: index, length, use.
@@ -230,7 +227,6 @@ impl Walk<'_> {
         let mut tail = Tail {
             frames: Vec::new(),
             end: head,
-            good_end: head,
             synced_up_to: head.sequence,
             segments: vec![(head.segment, self.head_units(), head.segment_use)],
             dropped_bytes: 0,
@@ -267,7 +263,6 @@ impl Walk<'_> {
             }
         };
         self.count_checkpoint(&mut tail);
-        tail.good_end = self.end_of(&tail);
         self.drop_unfinished(&mut tail);
         tail.end = self.end_of(&tail);
         if self.was_checkpointed(&at) || self.was_acknowledged(&at, &tail)? {

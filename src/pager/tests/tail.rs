@@ -28,17 +28,15 @@ fn frame(sequence: u64, segment_use: u64) -> TailFrame {
 }
 
 fn tail(frames: Vec<TailFrame>, synced_up_to: u64) -> Tail {
-    let end = LogHead {
-        position: Position(1 << 20),
-        sequence: 100,
-        segment_use: 1,
-        segment: 0,
-        prev_crc: 0,
-    };
     Tail {
         frames,
-        end,
-        good_end: end,
+        end: LogHead {
+            position: Position(1 << 20),
+            sequence: 100,
+            segment_use: 1,
+            segment: 0,
+            prev_crc: 0,
+        },
         synced_up_to,
         segments: vec![(0, 1, 1)],
         dropped_bytes: 0,
