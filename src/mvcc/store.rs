@@ -627,35 +627,31 @@ impl Store {
     ) -> Result<()> {
         trace::span!("compact", revision = rev.get());
         let time = Stopwatch::start();
-        // In the writer's turn nobody else raises the compact revision, and what is visible stays so.
         self.engine.check_writable()?;
-        let accepted: State = self.engine.accepted()?;
-        if rev <= self.engine.rev() && accepted.compact.is_none_or(|compact| rev > compact) {
-            before();
+        // In the writer's turn nobody else accepts anything, and what is visible stays so.
+        let mut state: State = self.engine.accepted()?;
+        let current = self.engine.rev();
+        if rev > current {
+            return Err(Error::FutureRevision {
+                requested: rev,
+                current,
+            });
         }
+        if let Some(compacted) = state.compact.filter(|compacted| rev <= *compacted) {
+            drop(turn);
+            // It may be accepted and not have happened yet: who is told of it sees it, as all others do
+            // from then on.
+            self.settle(self.engine.accepted_ticket(self.engine.durability)?)?;
+            return Err(Error::Compacted {
+                requested: rev,
+                compacted,
+            });
+        }
+        before();
         let ticket = {
             let mut appender = self
                 .engine
                 .begin(std::iter::once(64), 0, Room::Compaction)?;
-            let mut state = appender.accepted().clone();
-            let current = self.engine.rev();
-            if rev > current {
-                return Err(Error::FutureRevision {
-                    requested: rev,
-                    current,
-                });
-            }
-            if let Some(compacted) = state.compact.filter(|compacted| rev <= *compacted) {
-                drop(appender);
-                drop(turn);
-                // It may be accepted and not have happened yet: who is told of it sees it, as all others do
-                // from then on.
-                self.settle(self.engine.accepted_ticket(self.engine.durability)?)?;
-                return Err(Error::Compacted {
-                    requested: rev,
-                    compacted,
-                });
-            }
             let before = state.compact.replace(rev);
             appender.begin_transaction(64)?;
             appender.set_revision(state.rev);
