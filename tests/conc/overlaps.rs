@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use revtree::storage::sim::{Call as SimCall, FaultPlan, Mask, SimDisk, SimOptions};
 use revtree::storage::{LockByte, LockMode};
-use revtree::{Create, Db, Durability, Error, Options};
+use revtree::{Create, Db, Durability, Error, Options, Submitted};
 
 use super::gate::PATIENCE;
 use super::hooks::{Call, HookDisk, Stage, on};
@@ -43,6 +43,22 @@ fn sync_waits(
             then();
         }
     })
+}
+
+/// A store with a commit whose sync waits, as [`sync_waits`] says, and one that is accepted meanwhile; the sync goes on.
+fn two_commits(
+    hooked: &HookDisk,
+    stage: &Stage,
+) -> (Db, thread::JoinHandle<revtree::Result<()>>, Submitted) {
+    let db = options(hooked).open("store").unwrap();
+    let putting = db.clone();
+    let first = named("first", move || putting.put("a", "1").map(|_| ()));
+    stage.wait(1, PATIENCE);
+    let mut txn = db.write().unwrap();
+    txn.put("b", "2").unwrap();
+    let second = txn.submit().unwrap();
+    stage.reach(2);
+    (db, first, second)
 }
 
 /// The disk after a power cut that loses whatever it may.
@@ -233,14 +249,7 @@ fn a_commit_behind_a_sync_in_flight_is_not_shown_by_it() {
     let disk = SimDisk::new(SimOptions::default());
     let stage = Stage::default();
     let hooked = sync_waits(&disk, &stage, "first", PATIENCE, || ());
-    let db = options(&hooked).open("store").unwrap();
-    let putting = db.clone();
-    let first = named("first", move || putting.put("a", "1").map(|_| ()));
-    stage.wait(1, PATIENCE);
-    let mut txn = db.write().unwrap();
-    txn.put("b", "2").unwrap();
-    let second = txn.submit().unwrap();
-    stage.reach(2);
+    let (db, first, second) = two_commits(&hooked, &stage);
     first.join().unwrap().unwrap();
     assert_eq!((db.rev().get(), db.durable_rev().get()), (2, 2));
     assert!(db.get("b").unwrap().is_none());
@@ -258,14 +267,7 @@ fn nothing_is_written_behind_a_failed_sync() {
     let hooked = sync_waits(&disk, &stage, "first", PATIENCE, move || {
         failing.fail(FaultPlan::once(SimCall::SyncData, 1, 5));
     });
-    let db = options(&hooked).open("store").unwrap();
-    let putting = db.clone();
-    let first = named("first", move || putting.put("a", "1").map(|_| ()));
-    stage.wait(1, PATIENCE);
-    let mut txn = db.write().unwrap();
-    txn.put("b", "2").unwrap();
-    let second = txn.submit().unwrap();
-    stage.reach(2);
+    let (db, first, second) = two_commits(&hooked, &stage);
     let failed = first.join().unwrap();
     assert!(matches!(failed, Err(Error::CommitUnknown { .. })));
     let before = disk.operations();
