@@ -8,7 +8,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{FormatError, check, check_max};
 use crate::ids::{ChangeId, Position, Revision};
-use crate::limits::{BRANCH_ENTRIES_MAX, REVISION_MAX, STORE_BYTES_MAX, TREE_LEVELS_MAX};
+use crate::limits::{
+    BRANCH_ENTRIES_MAX, FRAME_BODY_BYTES_MAX, LEAF_BYTES_MAX, REVISION_MAX, STORE_BYTES_MAX,
+    TREE_LEVELS_MAX,
+};
 use crate::superblock::PageRef;
 
 /// Size of a branch page's header in bytes.
@@ -237,8 +240,14 @@ fn check_entry(entry: &BranchEntryBytes, at: u64) -> Result<ChangeId, FormatErro
 
 fn leaf(entry: &BranchEntryBytes, at: u64) -> Result<LeafRun, FormatError> {
     check(at, "leaf running CRC (reserved)", 0, entry.crc.get().into())?;
-    let records = entry.records.get();
-    check_max(at, "leaf records", u64::from(entry.len.get()) / 48, records)?;
+    let (len, records) = (u64::from(entry.len.get()), entry.records.get());
+    check_max(at, "leaf records", len / 48, records)?;
+    let longest = if records == 1 {
+        u64::from(FRAME_BODY_BYTES_MAX)
+    } else {
+        LEAF_BYTES_MAX as u64
+    };
+    check_max(at, "leaf bytes", longest, len)?;
     Ok(LeafRun {
         first: ChangeId::new(Revision::new(entry.main.get()), entry.sub.get().into()),
         position: Position(entry.position.get()),

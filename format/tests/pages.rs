@@ -9,7 +9,9 @@
 #[path = "common/rng.rs"]
 mod rng;
 
-use revtree_format::limits::{BRANCH_ENTRIES_MAX, TREE_LEVELS_MAX};
+use revtree_format::limits::{
+    BRANCH_ENTRIES_MAX, FRAME_BODY_BYTES_MAX, LEAF_BYTES_MAX, TREE_LEVELS_MAX,
+};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Child, Directory, FrameFlags, FrameHeader, FrameKind,
     IndexEntry, IndexLeaf, LeafRun, PageRef, Place, Position, Revision, SegmentEntry, SegmentState,
@@ -255,7 +257,7 @@ fn cut_pages_are_refused() {
 #[test]
 fn rules_of_pages() {
     type Case = (&'static str, usize, &'static [u8], &'static str);
-    let cases: [Case; 19] = [
+    let cases: [Case; 20] = [
         ("leaves", 2, &[129], "branch entries"),
         ("leaves", 2, &[6], "branch length"),
         ("leaves", 0, &[TREE_LEVELS_MAX], "branch level"),
@@ -270,6 +272,7 @@ fn rules_of_pages() {
         ("leaves", 16 + 45, &[1], "branch entry reserved bytes"),
         ("leaves", 16 + 32, &[0], "branch entry records"),
         ("leaves", 16 + 32, &[101], "leaf records"),
+        ("leaves", 16 + 28, &[1, 64], "leaf bytes"),
         ("directory", 12, &[1], "directory reserved bytes"),
         ("directory", 8, &[6], "directory length"),
         ("segment table", 12, &[3], "segment state"),
@@ -291,6 +294,24 @@ fn rules_of_pages() {
         };
         assert_eq!(error.expect_err(what).what, what, "{name} byte {at}");
     }
+}
+
+/// B-71: one record may be longer than a leaf of several, up to the longest frame.
+#[test]
+fn the_longest_leaves() {
+    let parsed = |len: u32, records: u32| {
+        let mut page = leaves(1);
+        let BranchEntries::Leaves(leaves) = &mut page.entries else {
+            unreachable!("level 0");
+        };
+        (leaves[0].len, leaves[0].records) = (len, records);
+        BranchPage::parse(&page.encode(), AT).map_err(|error| error.what)
+    };
+    let several = u32::try_from(LEAF_BYTES_MAX).expect("a 32-bit length");
+    assert!(parsed(several, 2).is_ok());
+    assert_eq!(parsed(several + 1, 2), Err("leaf bytes"));
+    assert!(parsed(FRAME_BODY_BYTES_MAX, 1).is_ok());
+    assert_eq!(parsed(FRAME_BODY_BYTES_MAX + 1, 1), Err("leaf bytes"));
 }
 
 /// B-85: what the entries of a segment table say together, also where each is right alone.

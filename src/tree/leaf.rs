@@ -1,5 +1,6 @@
 //! Walking the records of one leaf run.
 
+use revtree_format::limits::LEAF_BYTES_MAX;
 use revtree_format::{ChangeId, LeafRun, Place, Position, RecordHead, parse_record};
 
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ impl<'a> LeafRecords<'a> {
     pub(crate) fn new(medium: &'a Medium, leaf: LeafRun) -> LeafRecords<'a> {
         let bytes = medium
             .check_use(leaf.position, leaf.segment_use)
-            .and_then(|()| medium.bytes(leaf.position, leaf.len as usize));
+            .and_then(|()| fetch(medium, leaf));
         let (bytes, failed) = match bytes {
             Ok(bytes) => (Some(bytes), None),
             Err(error) => (None, Some(error)),
@@ -49,13 +50,8 @@ impl<'a> LeafRecords<'a> {
         let bytes = self.bytes.as_deref().unwrap_or_default();
         let raw = bytes.get(self.next..).unwrap_or_default();
         let (head, _) = parse_record(raw, self.start.at(position))?;
-        if self.next == 0 && head.id != self.first {
-            return Err(Error::Corrupt {
-                offset: position.0,
-                what: "first record of a leaf",
-                expected: self.first.main.get(),
-                found: head.id.main.get(),
-            });
+        if self.next == 0 {
+            check_first(self.first, position, head.id)?;
         }
         let len = head.record_len();
         if len > bytes_left {
@@ -69,6 +65,38 @@ impl<'a> LeafRecords<'a> {
         (self.current, self.next) = (self.next, self.next + len);
         Ok((position, head))
     }
+}
+
+/// The bytes of a leaf. A long one is one record, whose head says first that it is the one: a page may name many
+/// that are none, each as long as the file.
+fn fetch(medium: &Medium, leaf: LeafRun) -> Result<Raw<'_>> {
+    let len = leaf.len as usize;
+    if len > LEAF_BYTES_MAX {
+        let head = medium.head(leaf.position)?;
+        check_first(leaf.first, leaf.position, head.id)?;
+        if head.record_len() != len {
+            return Err(Error::Corrupt {
+                offset: leaf.position.0,
+                what: "length of a leaf of one record",
+                expected: head.record_len() as u64,
+                found: len as u64,
+            });
+        }
+    }
+    medium.bytes(leaf.position, len)
+}
+
+/// A leaf begins with the record that the entry says which names it (B-73).
+fn check_first(first: ChangeId, position: Position, found: ChangeId) -> Result<()> {
+    if found == first {
+        return Ok(());
+    }
+    Err(Error::Corrupt {
+        offset: position.0,
+        what: "first record of a leaf",
+        expected: first.main.get(),
+        found: found.main.get(),
+    })
 }
 
 impl Iterator for LeafRecords<'_> {

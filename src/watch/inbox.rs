@@ -205,16 +205,15 @@ impl<T: Marked> Inbox<T> {
         }
     }
 
-    /// Begins a look: what was made readable before is seen behind this.
-    pub(super) fn look(&self) {
+    /// Looks: gives what `read` finds readable, and takes the topics that have become due, and where.
+    ///
+    /// In this order: what is readable has been marked before, so its topics are taken, or were before (W-3).
+    pub(super) fn look<R>(&self, due: &mut Vec<(Arc<T>, Revision)>, read: impl FnOnce() -> R) -> R {
         self.stirred.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-    }
-
-    /// Takes the topics that have become due, and where.
-    pub(super) fn take_due(&self, into: &mut Vec<(Arc<T>, Revision)>) {
-        let mut queue = lock(&self.queue);
-        into.append(&mut queue.due);
+        let readable = read();
+        due.append(&mut lock(&self.queue).due);
+        readable
     }
 
     /// Whether something may have become readable since the last look.

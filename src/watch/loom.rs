@@ -63,10 +63,10 @@ impl Stream {
     /// writer's table, it settles.
     fn look_and(&self, join: impl FnOnce(&mut Receiver) -> bool) {
         let mut receiver = lock(&self.receiver);
-        self.inbox.look();
-        let visible = self.visible.load(Ordering::Acquire);
         let mut due = Vec::new();
-        self.inbox.take_due(&mut due);
+        let visible = self
+            .inbox
+            .look(&mut due, || self.visible.load(Ordering::Acquire));
         for (_, first) in due {
             if !receiver.is_due {
                 receiver.cursor = receiver.cursor.max(first.get());

@@ -12,7 +12,7 @@ use revtree::{Db, Error, Options, ReadView};
 use revtree_format::limits::{BLOCK_BYTES, STORE_BYTES_MAX, SUPERBLOCK_SLOTS};
 use revtree_format::{
     BranchEntries, BranchPage, ChangeId, Directory, FRAME_HEADER_BYTES, FrameFlags, FrameHeader,
-    FrameKind, IndexLeaf, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES,
+    FrameKind, IndexLeaf, LeafRun, LeaseId, NewRecord, PageRef, Place, Position, RECORD_HEAD_BYTES,
     RecordKind, Revision, Root, RootKind, SUPERBLOCK_BYTES, SegmentEntry, StoreSeed, Superblock,
     encode_segments, parse_segments,
 };
@@ -777,6 +777,51 @@ fn leaves_far_behind_the_file_are_damage() {
     let far = |error: &&Error| matches!(error, Error::Corrupt { offset, .. } if *offset >= first);
     // Each is told once.
     assert_eq!(report.damage.iter().filter(far).count(), count);
+}
+
+/// A leaf of one long record is that record (B-71, B-73): its head is read before the rest, since a page may name many,
+/// each as long as the file.
+#[test]
+fn a_long_leaf_is_the_record_that_it_begins_with() {
+    let long = || {
+        File::new(|db| {
+            for n in 0..3 {
+                db.put(key(n), vec![7; 20 << 10]).unwrap();
+            }
+        })
+    };
+    type Change = fn(&mut [LeafRun]);
+    let changes: [(Change, &str); 3] = [
+        (
+            |leaves| leaves[1].len -= 8,
+            "length of a leaf of one record",
+        ),
+        (
+            |leaves| leaves[1].len += 8,
+            "length of a leaf of one record",
+        ),
+        (
+            |leaves| {
+                (leaves[1].position, leaves[1].segment_use) =
+                    (leaves[0].position, leaves[0].segment_use)
+            },
+            "first record of a leaf",
+        ),
+    ];
+    for (change, expected) in changes {
+        let mut file = long();
+        let page = file.root(RootKind::Tree).page;
+        let mut root = BranchPage::parse(file.body(&page), page.position).unwrap();
+        let BranchEntries::Leaves(leaves) = &mut root.entries else {
+            panic!("three leaves fit a page");
+        };
+        change(leaves);
+        file.replace_root(RootKind::Tree, &root.encode());
+        let report = file.open_to_read().unwrap().check().unwrap();
+        let is_told =
+            |error: &Error| matches!(error, Error::Corrupt { what, .. } if *what == expected);
+        assert!(report.damage.iter().any(is_told), "{:?}", report.damage);
+    }
 }
 
 /// A check walks each segment once, though a page names leaves of two segments by turns.

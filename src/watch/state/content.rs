@@ -20,15 +20,19 @@ impl State {
     pub(super) fn open_store(&mut self, registry: &Registry) -> Result<Arc<Store>> {
         self.check_not_ended()?;
         self.seen = None;
-        // What is visible first, then what is due: a change that is visible was marked before.
-        self.inbox.look();
-        let content = registry.content();
-        let store = content.store.ok_or(Error::Closed)?;
-        self.visible = store.engine.rev();
         let mut due = std::mem::take(&mut self.due);
-        self.inbox.take_due(&mut due);
+        let (content, now) = self.inbox.look(&mut due, || {
+            let content = registry.content();
+            let now = content.store.as_ref().map(|store| store.engine.rev());
+            (content, now)
+        });
+        let (Some(store), Some(now)) = (content.store, now) else {
+            self.due = due;
+            return Err(Error::Closed);
+        };
+        self.visible = now;
         let end = content.ends.get(self.content).copied();
-        let (now, visible) = (self.visible, end.unwrap_or(self.visible));
+        let visible = end.unwrap_or(now);
         for (shared, first) in due.drain(..) {
             let index = shared.index;
             let Some(topic) = self.topic(index) else {

@@ -17,22 +17,30 @@ pub(crate) fn run() -> Result<Option<String>> {
     }
 }
 
-/// The models need a flag for every crate, so they are built in a folder of their own; what makes
-/// a release small is left out, it only makes the build long.
+/// The models need a flag for every crate, so they are built in a folder of their own.
 pub(crate) fn models() -> Command {
-    let mut command = cargo(&[
+    let mut command = cargo(&arguments());
+    set(&mut command).env("CARGO_TARGET_DIR", target().join("loom"));
+    command
+}
+
+/// The command, whose last word is the filter.
+pub(crate) fn arguments() -> [&'static str; 6] {
+    [
         "test",
         "--release",
         "--package",
         "revtree",
         "--lib",
         "loom::",
-    ]);
+    ]
+}
+
+/// How they are built; what makes a release small is left out, it only makes the build long.
+pub(crate) fn set(command: &mut Command) -> &mut Command {
     command
         .env("RUSTFLAGS", "--cfg loom --cfg crossbeam_loom")
-        .env("CARGO_TARGET_DIR", target().join("loom"))
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
-    command
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
 }

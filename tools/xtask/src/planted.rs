@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::{Result, root, target};
+use crate::{Result, loom, root, target};
 
 const PATCHES: &str = "tests/planted";
 
@@ -31,6 +31,7 @@ const FINDERS: &[&str] = &[
     "campaign faults",
     "campaign kill",
     "test size",
+    "loom",
 ];
 
 /// The campaigns that run here, with their sizes.
@@ -262,14 +263,43 @@ impl Copy {
             ["test", binary, filter @ ..] => {
                 tests(&[&package[..], &["--test", binary]].concat(), filter)
             }
+            ["loom", filter @ ..] => return self.run_models(filter),
             _ => return Err(format!("nothing is called {finder}")),
         };
-        let built = self.cargo(&build)?;
+        let (mut build, mut run) = (self.cargo(&build), self.cargo(&run));
+        for command in [&mut build, &mut run] {
+            // Built for each patch and run for a moment: building is what takes the time.
+            command
+                .env("CARGO_TARGET_DIR", &self.build)
+                .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+                .env("CARGO_PROFILE_DEV_DEBUG", "0");
+        }
+        self.verdict(build, run)
+    }
+
+    /// The models of hand-overs between threads, which need a build of their own.
+    fn run_models(&self, filter: &[&str]) -> Result<Verdict> {
+        let models = loom::arguments();
+        let build = [&models[..], &["--no-run"]].concat();
+        // The last of them is a filter already, and the harness runs what any lets through.
+        let run = match filter {
+            [] => models.to_vec(),
+            filter => [&models[..models.len() - 1], &["--"], filter].concat(),
+        };
+        let (mut build, mut run) = (self.cargo(&build), self.cargo(&run));
+        for command in [&mut build, &mut run] {
+            loom::set(command).env("CARGO_TARGET_DIR", self.build.join("loom"));
+        }
+        self.verdict(build, run)
+    }
+
+    fn verdict(&self, build: Command, run: Command) -> Result<Verdict> {
+        let built = output(build)?;
         if !built.status.success() {
             let errors = String::from_utf8_lossy(&built.stderr).into_owned();
             return Err(format!("it does not compile\n{errors}"));
         }
-        let output = self.cargo(&run)?;
+        let output = output(run)?;
         if output.status.success() {
             return Ok(Verdict::Green);
         }
@@ -278,21 +308,23 @@ impl Copy {
         Ok(failure(&out, &err).map_or(Verdict::Broken, Verdict::Found))
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Result<Output> {
+    fn cargo(&self, arguments: &[&str]) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        Command::new("timeout")
+        let mut command = Command::new("timeout");
+        command
             .args(["--kill-after=5", SECONDS_MAX])
             .arg(cargo)
             .args(arguments)
             .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.build)
-            // Built for each patch and run for a moment: building is what takes the time.
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_DEV_DEBUG", "0")
-            .stdin(std::process::Stdio::null())
-            .output()
-            .map_err(|error| format!("cargo could not be started: {error}"))
+            .stdin(std::process::Stdio::null());
+        command
     }
+}
+
+fn output(mut command: Command) -> Result<Output> {
+    command
+        .output()
+        .map_err(|error| format!("cargo could not be started: {error}"))
 }
 
 /// How to build these tests, and how to run those that the filter lets through.
