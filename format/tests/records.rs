@@ -126,7 +126,7 @@ fn every_shape_round_trips() {
 fn limits_round_trip() {
     let mut rng = Rng::new(2);
     let key = rng.bytes(KEY_BYTES_MAX);
-    let value = rng.bytes(3 << 20);
+    let value = rng.bytes(enough(3 << 20, 3 << 10));
     check_round_trip(&NewRecord {
         kind: RecordKind::Put,
         id: id(REVISION_MAX, SUB_MAX),

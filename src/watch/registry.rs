@@ -250,8 +250,8 @@ impl Registry {
         self.rev() < rev
     }
 
-    /// Stirs all streams if one waits for what has just become visible; each says again what it waits for. The
-    /// caller has fenced behind what has become visible.
+    /// Stirs all streams if one waits for what has just become visible; each says again, when it looks, what it
+    /// waits for. The caller has fenced behind what has become visible.
     fn stir_waiting(&self, visible: Revision) {
         if self.awaited.load(Ordering::Relaxed) <= visible.get() {
             self.awaited.store(u64::MAX, Ordering::Relaxed);

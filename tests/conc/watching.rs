@@ -4,11 +4,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 
 use futures_core::Stream as _;
+use revtree::storage::sim::{SimDisk, SimOptions};
 use revtree::{
     Db, Options, Revision, Start, Update, WatchId, WatchRequest, WatchResponse, WatchStream,
 };
+
+use super::gate::PATIENCE;
+use super::hooks::{Call, HookDisk, Stage, on};
 
 #[derive(Default)]
 struct Woken(AtomicBool);
@@ -144,6 +149,43 @@ fn what_was_accepted_before_a_watcher_came_wakes_it() {
     db.sync().unwrap();
     assert!(woken.was_called());
     assert_eq!(told(&woken.poll(&mut stream).unwrap()), (0, vec![2, 3]));
+}
+
+/// Two streams waited for revisions that were accepted before their watchers came. When the first became visible, all
+/// that was waited for was forgotten, and only who asked for progress said it again: the other slept through its own.
+#[test]
+fn who_waits_for_a_later_revision_is_not_forgotten_with_an_earlier_one() {
+    let stage = Stage::default();
+    let hooked = {
+        let stage = stage.clone();
+        HookDisk::new(&SimDisk::new(SimOptions::default()), move |call| {
+            if matches!(call, Call::SyncBegins) && on("first") && stage.reach(1) {
+                stage.wait(2, PATIENCE);
+            }
+        })
+    };
+    let disk = Arc::new(hooked.clone());
+    let db = Options::new().disk(disk).open("store").unwrap();
+    let putting = db.clone();
+    let first = thread::Builder::new().name("first".into());
+    let first = first.spawn(move || putting.put("a", "").unwrap()).unwrap();
+    stage.wait(1, PATIENCE);
+    let (early, late) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+    let mut of_a = db.watch("a", Start::At(2.into())).unwrap();
+    assert!(early.poll(&mut of_a).is_none());
+    submit(&db, "b");
+    let mut of_b = db.watch("b", Start::At(3.into())).unwrap();
+    assert!(late.poll(&mut of_b).is_none());
+    stage.reach(2);
+    assert_eq!(first.join().unwrap(), Revision::new(2));
+    assert!(early.was_called());
+    assert_eq!(told(&early.poll(&mut of_a).unwrap()), (0, vec![2]));
+    // Stirred with the others, and for nothing.
+    assert!(late.poll(&mut of_b).is_none());
+    late.was_called();
+    db.sync().unwrap();
+    assert!(late.was_called());
+    assert_eq!(told(&late.poll(&mut of_b).unwrap()), (0, vec![3]));
 }
 
 /// Another store of these puts, saved.

@@ -70,6 +70,7 @@ impl State {
                 self.ready.push_back(index);
             }
         }
+        self.wait_for_unlisted(registry);
         Ok(store)
     }
 

@@ -104,9 +104,22 @@ impl State {
         let Some(topic) = self.topic(index) else {
             return;
         };
-        let (cursor, unlisted) = (topic.cursor, topic.unlisted);
+        let cursor = topic.cursor;
         self.beyond.push(Reverse((cursor, index)));
-        if cursor <= unlisted && !registry.wait_for(cursor) {
+        self.wait_for_unlisted(registry);
+    }
+
+    /// What was accepted before a topic was in the table is on nobody's list: a stream with a topic that is due from
+    /// there asks to be stirred. It asks again with each look, since who stirs for one revision forgets the others.
+    pub(super) fn wait_for_unlisted(&self, registry: &Registry) {
+        let is_unlisted = |(cursor, index): &(Revision, u32)| {
+            let topic = self.topics.get(*index);
+            topic.is_some_and(|topic| topic.cursor == *cursor && *cursor <= topic.unlisted)
+        };
+        let beyond = self.beyond.iter().map(|Reverse(beyond)| *beyond);
+        if let Some((first, _)) = beyond.filter(is_unlisted).min()
+            && !registry.wait_for(first)
+        {
             self.inbox.stir();
         }
     }

@@ -5,7 +5,7 @@
 //! which everybody waits is a lost wake-up and fails.
 //!
 //! * `story`: what a schedule's threads did and saw, and the check of it at the end.
-//! * `scenarios`: what runs beside what.
+//! * `scenarios`: what runs beside what; `watching`: those with watchers.
 //!
 //! Half of the schedules of each scenario are random walks, half are by PCT, which finds what needs few
 //! preemptions at the right places. The same seed and number give the same schedules; the one that failed is
@@ -17,6 +17,8 @@ mod run;
 mod scenarios;
 #[cfg(shuttle)]
 mod story;
+#[cfg(shuttle)]
+mod watching;
 
 #[cfg(shuttle)]
 fn main() -> std::process::ExitCode {

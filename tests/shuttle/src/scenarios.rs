@@ -15,6 +15,7 @@ use shuttle::rand::Rng;
 use shuttle::thread::{self, JoinHandle};
 
 use crate::story::{Change, ENTRY, Story, content, make};
+use crate::watching;
 
 /// One scenario; its function is one schedule.
 pub(crate) struct Scenario {
@@ -63,10 +64,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "poison",
         run: poison,
     },
+    Scenario {
+        name: "watch",
+        run: watching::watch,
+    },
+    Scenario {
+        name: "watch-close",
+        run: watching::watch_close,
+    },
 ];
 
 /// The worker syncs behind so many changes, or when time passes.
-const BATCHED: Durability = Durability::Batched {
+pub(crate) const BATCHED: Durability = Durability::Batched {
     changes: 2,
     interval: Duration::from_secs(1),
 };
@@ -463,16 +472,20 @@ fn values(view: &ReadView) -> (String, bool) {
     (a.unwrap_or_default(), content.contains_key("b"))
 }
 
-fn put(key: &'static str, value: &str) -> Change {
+pub(crate) fn put(key: &'static str, value: &str) -> Change {
     (key, Some(value.to_owned()))
 }
 
-fn spawn(story: &Story, db: &Db, run: impl FnOnce(&Story, &Db) + Send + 'static) -> JoinHandle<()> {
+pub(crate) fn spawn(
+    story: &Story,
+    db: &Db,
+    run: impl FnOnce(&Story, &Db) + Send + 'static,
+) -> JoinHandle<()> {
     let (story, db) = (story.clone(), db.clone());
     thread::spawn(move || run(&story, &db))
 }
 
-fn join<const N: usize>(threads: [JoinHandle<()>; N]) {
+pub(crate) fn join<const N: usize>(threads: [JoinHandle<()>; N]) {
     for thread in threads {
         thread.join().expect("no thread panics");
     }

@@ -40,6 +40,8 @@ struct Told {
     /// Commits of which nobody knows whether they are kept.
     unknown: Vec<(u64, Vec<Change>)>,
     seen: Vec<(u64, Content)>,
+    /// What a watcher of everything was given from the beginning to the end.
+    given: Option<Vec<(u64, String, Option<String>)>>,
     /// Of a power cut.
     promises: Vec<Promise>,
     /// Of a kill, which leaves all that was written.
@@ -181,6 +183,17 @@ impl Story {
         told.promises.push(promise);
     }
 
+    /// An event of this revision has been given, and all before it.
+    pub(crate) fn durable_at(&self, rev: u64) {
+        let promise = self.promise(rev);
+        self.told().promises.push(promise);
+    }
+
+    /// All that a watcher of everything was given.
+    pub(crate) fn given(&self, events: Vec<(u64, String, Option<String>)>) {
+        self.told().given = Some(events);
+    }
+
     /// What the store says is durable.
     pub(crate) fn durable(&self, db: &Db) {
         let promise = self.promise(db.durable_rev().get());
@@ -233,6 +246,13 @@ impl Story {
             states.insert(*rev, content.clone());
         }
         told.unknown = unknown;
+        if let Some(given) = &told.given {
+            let changes = told.commits.iter().flat_map(|(rev, changes)| {
+                let of = |(key, value): &Change| (*rev, (*key).to_owned(), value.clone());
+                changes.iter().map(of)
+            });
+            assert_eq!(*given, changes.collect::<Vec<_>>(), "a watcher of all");
+        }
         for (rev, seen) in &told.seen {
             assert_eq!(Some(seen), states.get(rev), "what a view at {rev} shows");
         }
