@@ -448,6 +448,22 @@ fn limits_of_what_is_reserved() {
         let reserved = space.reserve(&*file, Some(segment_end), wanted, room, Kept::default());
         assert_eq!(!full(reserved), may, "{table} to {end}");
     }
+    // What changes leave for upkeep is below its limit too: behind the log's end, or behind its segment, half as much
+    // again.
+    let end = SEGMENT / 2;
+    for (kept, max) in [(8192, end + 8192), (SEGMENT, SEGMENT + SEGMENT * 3 / 2)] {
+        for (max, may) in [(max, true), (max - 1, false)] {
+            let (_disk, file) = disk(end);
+            let mut space = space("L", &*file, (end, max));
+            let wanted = Wanted {
+                left: SEGMENT - end,
+                ..Wanted::default()
+            };
+            let room = Room::Changes;
+            let reserved = space.reserve(&*file, Some(SEGMENT), wanted, room, of_bytes(kept));
+            assert_eq!(!full(reserved), may, "{kept} kept below {max}");
+        }
+    }
 }
 
 /// A log in the first segment of an empty file.
