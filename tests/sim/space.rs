@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use revtree::storage::sim::{Mask, SimDisk, SimOptions};
-use revtree::storage::{Access, Disk};
+use revtree::storage::{Access, Disk, LockByte, LockMode};
 use revtree::{Db, Durability, Error, Options};
 
 use crate::recovery::Garbage;
@@ -582,12 +582,20 @@ fn a_close_without_room_for_the_index_leaves_nothing() {
         let bytes = ahead.bytes(Path::new("store")).unwrap();
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
         let end = end.next_multiple_of(4096);
-        for left in (0..6).map(|blocks| blocks * 4096) {
-            let what = format!("{puts} puts, {left} bytes left");
+        for (blocks, is_read) in (0..6).flat_map(|blocks| [(blocks, false), (blocks, true)]) {
+            let what = format!("{puts} puts, {blocks} blocks left, read: {is_read}");
             let full = ahead.kill(0);
             full.truncate(Path::new("store"), end).unwrap();
-            leave(&full, left);
-            open(&full, options()).close().expect(&what);
+            leave(&full, blocks * 4096);
+            let db = open(&full, options());
+            // Beside a reader the file is not cut: what is left behind the head stays.
+            let reader = full.open(Path::new("store"), Access::ReadOnly).unwrap();
+            if is_read {
+                let locked = reader.try_lock_byte(LockByte::Readers, LockMode::Shared);
+                assert!(locked.unwrap());
+            }
+            db.close().expect(&what);
+            drop(reader);
             let db = open(&full, options());
             assert!(db.recovery().clean, "{what}");
             assert_eq!(db.stats().keys, puts, "{what}");

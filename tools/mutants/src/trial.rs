@@ -21,6 +21,7 @@ const CAMPAIGNS: &[&[&str]] = &[
     &["faults", "--histories", "2"],
     &["worlds", "--worlds", "8"],
     &["fuzz", "--inputs", "1000"],
+    &["watch-check", "--histories", "200"],
 ];
 
 /// A test that takes longer without a mutant is left out.

@@ -68,7 +68,7 @@ cargo xtask <command>
   memory [--runs N] [--seed S]    allocations of a process that writes fail
   long                            all campaigns, sanitizers, fuzzing, two processes and the tests that CI ignores,
                                   at the size of a night
-  mutants [--area format|log|index|mvcc] [--sample N] [--seed S] [--seconds N] [--again]
+  mutants [--area format|log|index|mvcc|watch] [--sample N] [--seed S] [--seconds N] [--again]
                                   are the tests blind? small changes to the code, which they have to notice
   fuzz [--seconds N] [--target T] crafted stores, snapshots and operations under libFuzzer
   loom                            models of all hand-overs between threads

@@ -38,6 +38,11 @@ const AREAS: &[Area] = &[
         files: &["src/mvcc/**", "src/tree/**"],
         least: 85,
     },
+    Area {
+        name: "watch",
+        files: &["src/watch/**"],
+        least: 85,
+    },
 ];
 
 /// Code that runs under loom only, or is a test itself.
@@ -62,8 +67,7 @@ impl Count {
 
 /// Runs all areas or one, all mutants of each or so many in equal distances; gives the last line.
 pub(crate) fn run(options: &[&str]) -> Result<Option<String>> {
-    const USAGE: &str =
-        "mutants [--area format|log|index|mvcc] [--sample N] [--seed S] [--seconds N] [--again]";
+    const USAGE: &str = "mutants [--area format|log|index|mvcc|watch] [--sample N] [--seed S] [--seconds N] [--again]";
     let mut tool = Vec::new();
     let mut rest = options;
     while let [option, others @ ..] = rest {
