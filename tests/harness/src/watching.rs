@@ -47,6 +47,7 @@ pub fn watching(seed: u64) -> Result<Tally, String> {
             ("events", checked.events),
             ("watchers that were told of a compaction", checked.compacted),
             ("answers to who asked for progress", checked.progress),
+            ("filters that panicked", checked.panics),
         ]
         .into(),
         ..Tally::default()

@@ -43,6 +43,8 @@ pub struct Checked {
     pub compacted: u64,
     /// Answers to who asked for progress.
     pub progress: u64,
+    /// Filters that panicked.
+    pub panics: u64,
 }
 
 /// Walks over a history.
@@ -137,6 +139,7 @@ impl Walk<'_> {
                 let says = "there was something to be received, and its waker was not called";
                 return wrong(Rule::Wake, says).map_err(|wrong| (wrong, Some(*stream), None));
             }
+            Moment::FilterPanicked { .. } => self.checked.panics += 1,
             Moment::Visible(rev) => {
                 let known = self.known.last_mut().expect("there is a content");
                 known.visible = known.visible.max(*rev);

@@ -346,6 +346,11 @@ pub enum Moment {
         /// Its stream.
         stream: usize,
     },
+    /// A filter panicked, and who received with it goes on.
+    FilterPanicked {
+        /// Its stream.
+        stream: usize,
+    },
     /// From now on up to this may be visible.
     Visible(u64),
     /// A compaction has begun.
@@ -404,6 +409,7 @@ impl History {
             Moment::Ask { stream: s, .. }
             | Moment::Dry { stream: s, .. }
             | Moment::Unwoken { stream: s }
+            | Moment::FilterPanicked { stream: s }
             | Moment::Closed { stream: s, .. } => stream.is_none_or(|stream| stream == *s),
             Moment::Visible(_)
             | Moment::Compact(_)

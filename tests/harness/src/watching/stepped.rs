@@ -620,12 +620,17 @@ impl Life {
 
     fn receive_one(&mut self, at: usize) -> Result<Received, String> {
         let began = self.tick();
+        let panics = self.random.once_in(4);
         let stream = &mut self.streams[at];
+        let panicked;
         let received = if stream.polled {
             let was_asleep = std::mem::take(&mut stream.asleep);
             let woken = stream.woken.0.swap(false, Ordering::SeqCst);
             let waker = Waker::from(Arc::clone(&stream.woken));
-            let polled = Pin::new(&mut stream.stream).poll_next(&mut Context::from_waker(&waker));
+            let (polled, did) = store::receive(panics, || {
+                Pin::new(&mut stream.stream).poll_next(&mut Context::from_waker(&waker))
+            });
+            panicked = did.then_some(stream.number);
             stream.asleep = polled.is_pending();
             if was_asleep && !woken && polled.is_ready() {
                 let stream = stream.number;
@@ -637,13 +642,18 @@ impl Life {
                 Poll::Pending => return Ok(Received::Nothing),
             }
         } else {
-            match stream.stream.try_recv() {
+            let (received, did) = store::receive(panics, || stream.stream.try_recv());
+            panicked = did.then_some(stream.number);
+            match received {
                 Ok(Some(response)) => response,
                 Ok(None) => return Ok(Received::Nothing),
                 Err(Error::Closed) => return Ok(Received::End),
                 Err(error) => return Err(format!("wrong: try_recv: {error}")),
             }
         };
+        if let Some(stream) = panicked {
+            self.note(Moment::FilterPanicked { stream });
+        }
         let (id, revision, update) = store::response(&received);
         let stream = &mut self.streams[at];
         match (&update, stream.watchers.get_mut(&id)) {

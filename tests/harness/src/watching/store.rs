@@ -1,5 +1,7 @@
 //! The plain values of [`record`](super::record), asked of a store and taken from its answers.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use revtree::{
@@ -39,6 +41,9 @@ pub(super) fn request(asked: &Asked, id: Option<i64>) -> WatchRequest {
         Drops::Deletes => request.filter(Filter::NoDelete),
         Drops::OddSubs | Drops::ThirdRevisions => {
             let says = move |event: &StoreEvent| {
+                if PANICS.take() {
+                    resume_unwind(Box::new(FilterPanicked));
+                }
                 let is_put = event.kind == EventKind::Put;
                 drops.drops(event.id.main.get(), event.id.sub, is_put)
             };
@@ -48,6 +53,31 @@ pub(super) fn request(asked: &Asked, id: Option<i64>) -> WatchRequest {
     match id {
         Some(id) => request.id(WatchId(id)),
         None => request,
+    }
+}
+
+thread_local! {
+    /// The next filter that this thread asks panics.
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a filter panics with.
+struct FilterPanicked;
+
+/// Receives, and once more where a filter panics meanwhile, which the first one does if `panics`: nothing is lost by
+/// that. Says whether one did.
+pub(super) fn receive<T>(panics: bool, mut receive: impl FnMut() -> T) -> (T, bool) {
+    PANICS.set(panics);
+    let mut panicked = false;
+    loop {
+        match catch_unwind(AssertUnwindSafe(&mut receive)) {
+            Ok(received) => {
+                PANICS.set(false);
+                return (received, panicked);
+            }
+            Err(panic) if panic.is::<FilterPanicked>() => panicked = true,
+            Err(panic) => resume_unwind(panic),
+        }
     }
 }
 

@@ -362,11 +362,15 @@ impl Shared<'_> {
         loop {
             let began = self.tick();
             let visible = self.db.rev().get();
-            let received = match how {
+            let (received, panicked) = store::receive(random.once_in(4), || match how {
                 _ if is_last => stream.try_recv(),
                 How::Polls => polled(&mut stream, &woken),
                 How::Waits | How::Slow | How::Dead => stream.recv_timeout(FORGOTTEN),
-            };
+            });
+            if panicked {
+                let stream = number;
+                self.note(self.tick(), Moment::FilterPanicked { stream });
+            }
             let response = match received {
                 Ok(Some(response)) => response,
                 Ok(None) if is_last => {
