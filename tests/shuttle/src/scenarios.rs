@@ -72,6 +72,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "watch-close",
         run: watching::watch_close,
     },
+    Scenario {
+        name: "watch-ask",
+        run: watching::watch_ask,
+    },
+    Scenario {
+        name: "watch-restore",
+        run: watching::watch_restore,
+    },
+    Scenario {
+        name: "watch-compactions",
+        run: watching::watch_compactions,
+    },
 ];
 
 /// The worker syncs behind so many changes, or when time passes.

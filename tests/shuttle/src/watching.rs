@@ -1,9 +1,13 @@
 //! Scenarios of watchers: what each is given is compared with the commits that were answered.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_core::Stream as _;
 use revtree::{Error, Event, EventKind, KeyRange, Start, Update, WatchId, WatchRequest};
+use shuttle::future::block_on;
 use shuttle::thread;
 
 use crate::scenarios::{BATCHED, join, put, spawn};
@@ -111,6 +115,139 @@ pub(crate) fn watch_close() {
     join(threads);
     drop(db);
     story.check();
+}
+
+/// Two writers, a task that polls a watcher of one key, and a thread that asks for progress. Finds a task that is not
+/// woken, progress that is never told, and progress before the events that it speaks of.
+pub(crate) fn watch_ask() {
+    let story = Story::new(revtree::Durability::Sync);
+    let db = story.open();
+    let mut stream = db.watch("a", Start::At(2.into())).expect("a watcher");
+    let control = stream.control();
+    let receiver = thread::spawn(move || {
+        let (mut given, mut told) = (Vec::new(), Vec::new());
+        while given.len() < 3 || told.is_empty() {
+            let next = poll_fn(|context| Pin::new(&mut stream).poll_next(context));
+            let response = block_on(next).expect("the stream is open");
+            match &response.update {
+                Update::Events(events) => given.extend(events.iter().map(|event| change(event).0)),
+                Update::Progress => told.push((response.revision.get(), given.len())),
+                update => panic!("{update:?}"),
+            }
+        }
+        for (rev, before) in told {
+            let up_to = given.partition_point(|event| *event <= rev);
+            assert_eq!(up_to, before, "progress at {rev} among {given:?}");
+        }
+    });
+    let threads = [
+        spawn(&story, &db, |story, db| {
+            story.put(db, "a", "1").expect("a commit");
+            story.put(db, "b", "1").expect("a commit");
+        }),
+        spawn(&story, &db, |story, db| {
+            story.put(db, "a", "2").expect("a commit");
+            story.put(db, "a", "3").expect("a commit");
+        }),
+        spawn(&story, &db, move |_, _| {
+            control.request_progress_all().expect("the stream is open");
+        }),
+        receiver,
+    ];
+    join(threads);
+    story.close(db);
+}
+
+/// Another content comes in place beside a writer and a receiver, who is given each revision once, of the one content
+/// or the other, and then the end.
+pub(crate) fn watch_restore() {
+    let story = Story::new(revtree::Durability::Sync);
+    let db = story.open();
+    db.put("a", "1").expect("a commit");
+    let snapshot = db.snapshot().expect("a snapshot");
+    snapshot.save("received").expect("saved");
+    db.put("a", "2").expect("a commit");
+    let mut stream = db
+        .watch(KeyRange::all(), Start::At(2.into()))
+        .expect("a watcher");
+    let receiver = thread::spawn(move || {
+        let mut given = Vec::new();
+        while let Ok(response) = stream.recv() {
+            if let Update::Events(events) = &response.update {
+                given.extend(events.iter().map(change));
+            }
+        }
+        given
+    });
+    let threads = [
+        spawn(&story, &db, |_, db| {
+            db.put("b", "1").expect("a commit");
+        }),
+        spawn(&story, &db, |_, db| {
+            db.restore("received").expect("restored");
+        }),
+    ];
+    join(threads);
+    let end = db.rev().get();
+    db.close().expect("closed");
+    let given = receiver.join().expect("no thread panics");
+    let revs: Vec<u64> = given.iter().map(|event| event.0).collect();
+    assert!(revs.is_sorted_by(|one, next| one < next), "{given:?}");
+    for (rev, key, value) in &given {
+        let value = value.as_deref().expect("nothing is deleted");
+        let known = matches!(
+            (rev, key.as_str(), value),
+            (2, "a", "1") | (3, "a", "2") | (3 | 4, "b", "1")
+        );
+        assert!(known, "{given:?}");
+    }
+    // Whatever came first, the watcher has been given all up to where the new content ends.
+    assert!(revs.last() >= Some(&end), "{given:?} up to {end}");
+}
+
+/// Two compactions beside a writer and a receiver who begins with the oldest: it is given all, or told how far it was
+/// overtaken, and then all from there.
+pub(crate) fn watch_compactions() {
+    let story = Story::new(revtree::Durability::Sync);
+    let db = story.open();
+    for value in ["1", "2", "3"] {
+        story.put(&db, "a", value).expect("a commit");
+    }
+    let mut stream = db.watch(KeyRange::all(), Start::Oldest).expect("a watcher");
+    let receiver = thread::spawn(move || {
+        let mut expected = 2;
+        while expected <= 6 {
+            match stream.recv().expect("the stream is open").update {
+                Update::Events(events) => {
+                    for event in &events {
+                        assert_eq!(event.id.main.get(), expected);
+                        expected += 1;
+                    }
+                }
+                Update::Compacted { compact_revision } => {
+                    assert!(compact_revision.get() > expected, "not overtaken");
+                    expected = compact_revision.get();
+                    stream
+                        .watch(KeyRange::all(), Start::At(compact_revision))
+                        .expect("a watcher");
+                }
+                update => panic!("{update:?}"),
+            }
+        }
+    });
+    let threads = [
+        spawn(&story, &db, |story, db| {
+            story.put(db, "a", "4").expect("a commit");
+            story.put(db, "b", "5").expect("a commit");
+        }),
+        spawn(&story, &db, |story, db| {
+            story.compact(db, 3);
+            story.compact(db, 4);
+        }),
+        receiver,
+    ];
+    join(threads);
+    story.close(db);
 }
 
 /// An event's revision, key and value.
