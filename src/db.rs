@@ -18,10 +18,10 @@ use crate::error::{Error, Result};
 use crate::import::{ImportReport, Importer, Sealed, import_etcd};
 use crate::mvcc::{
     Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Snapshot, Store,
-    Turn, TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store,
+    Turn, TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store, reclaim,
 };
 use crate::options::{Applied, Create, Options};
-use crate::stats::{CheckReport, Compaction, Recovery, Stats};
+use crate::stats::{CheckReport, Compaction, Reclaimed, Recovery, Stats};
 use crate::sync::{ArcSwap, AtomicBool, Mutex, Ordering};
 use crate::sys::{Disk, start_threads};
 use crate::trace;
@@ -726,6 +726,32 @@ impl Db {
     /// ```
     pub fn report_events_received(&self, n: u64) {
         self.shared.watchers.report_received(n);
+    }
+
+    /// Gives back the space that no view needs, now, while the store goes on: segments of the file in which
+    /// little is live are copied together, and are used again for what is written next, or cut off where they lie at
+    /// the end of the file. What can be read stays the same.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().segment_bytes(64 << 10).open_in_memory()?;
+    /// for _ in 0..400 {
+    ///     db.put("a", [0; 1000])?;
+    /// }
+    /// let before = db.stats().file_bytes;
+    /// db.compact(db.rev())?;
+    /// let reclaimed = db.reclaim()?;
+    /// assert!(reclaimed.freed_bytes > 300_000 && db.stats().file_bytes < before);
+    /// assert_eq!(db.get("a")?.unwrap().value.len(), 1000);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] and [`Error::StoreFull`] when there is no room for a checkpoint and the copies: nothing
+    /// is lost, and what has been freed is. [`Error::ReadOnly`], [`Error::InCallback`], [`Error::Poisoned`],
+    /// [`Error::Closed`], [`Error::Io`]. Damaged records are in what is returned, not an error.
+    pub fn reclaim(&self) -> Result<Reclaimed> {
+        Store::check_callback()?;
+        reclaim(&self.store()).map(Reclaimed::of)
     }
 
     /// Counters and sizes. After a compaction the heads of all records are read to count live bytes, once

@@ -34,7 +34,7 @@
 //! * Answers and reports: [`Commit`], [`Deleted`], [`Hash`](struct@Hash), [`HashKv`], [`Stats`] (a
 //!   field that is missing is read as 0), [`Recovery`], [`ImportReport`].
 //! * Choices: [`Durability`], [`ReadMode`], [`Create`], [`Outcome`], [`ErrorKind`].
-//! * [`CheckReport`] and [`Progress`] go out only.
+//! * [`CheckReport`], [`Reclaimed`] and [`Progress`] go out only.
 //!
 //! Names are those of fields and variants. Handles, what borrows from one, and [`Error`] are no data.
 //!
@@ -140,7 +140,7 @@ pub use mvcc::{
 };
 pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
 pub use revtree_format::{ChangeId, LeaseId, Revision};
-pub use stats::{CheckReport, Compaction, Outcome, Recovery, Stats};
+pub use stats::{CheckReport, Compaction, Outcome, Reclaimed, Recovery, Stats};
 pub use watch::{
     EventBatch, Filter, Responses, Start, Update, WatchControl, WatchId, WatchRequest,
     WatchResponse, WatchStream,

@@ -6,7 +6,7 @@ use revtree_format::Revision;
 
 use crate::engine::Found;
 use crate::error::{Error, Result};
-use crate::mvcc::{Store, check_records, record_space};
+use crate::mvcc::{Reclaim, Store, check_records, record_space};
 use crate::options::Progress;
 use crate::sync::{AtomicU64, Ordering};
 use crate::watch::WatchStats;
@@ -96,20 +96,17 @@ impl Stats {
         let engine = &store.engine;
         let counters = &engine.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let compact = engine.compact_rev();
         let (open_views, oldest_view) = store.pins.oldest();
-        let mut sizes_unknown = false;
-        let mut space_at = |compact| {
-            let space = record_space(store, compact);
-            sizes_unknown |= space.is_err();
-            space.unwrap_or_default()
-        };
-        let space = space_at(compact);
+        let (compact, _pin) = store.pin_compact();
+        let space = record_space(store, compact);
+        let mut sizes_unknown = space.is_err();
+        let space = space.unwrap_or_default();
         let pinned_bytes = match (compact, oldest_view) {
-            (Some(compact), Some(oldest)) if oldest < compact => {
-                let free_of = space_at(Some(oldest)).dead_bytes;
-                space.dead_bytes.saturating_sub(free_of)
-            }
+            // That view may have ended meanwhile, and what it needed have gone: then it pins nothing.
+            (Some(compact), Some(oldest)) if oldest < compact => record_space(store, Some(oldest))
+                .map_or(0, |free_of| {
+                    space.dead_bytes.saturating_sub(free_of.dead_bytes)
+                }),
             _ => 0,
         };
         let allocated = engine.storage().allocated_bytes();
@@ -217,6 +214,8 @@ impl CheckReport {
 
     pub(crate) fn of(store: &Arc<Store>) -> Result<CheckReport> {
         store.check_open()?;
+        // What a superblock names when it is read stays until the check is over.
+        let _pin = store.pins.pin(store.engine.rev());
         let structure = store.engine.check_structure()?;
         let records = check_records(store, structure.checkpointed)?;
         let mut damage = structure.damage;
@@ -232,6 +231,54 @@ impl CheckReport {
             keys: records.keys,
             damage,
         })
+    }
+}
+
+/// What [`Db::reclaim`](crate::Db::reclaim) did.
+///
+/// ```
+/// let db = revtree::Options::new().segment_bytes(64 << 10).open_in_memory()?;
+/// for _ in 0..400 {
+///     db.put("a", [0; 1000])?;
+/// }
+/// db.compact(db.rev())?;
+/// let view = db.read()?;
+/// assert!(db.reclaim()?.held_bytes > 0); // the view may still read there
+/// drop(view);
+/// let reclaimed = db.reclaim()?;
+/// assert!(reclaimed.freed_bytes > 0 && reclaimed.held_bytes == 0);
+/// # Ok::<(), revtree::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// Bytes of segments that are free now, or have been cut off.
+    pub freed_bytes: u64,
+    /// Bytes of segments that nothing needs, and that views or shared bytes of before may still read, or another
+    /// process: a later call frees them, and the next open.
+    pub held_bytes: u64,
+    /// Bytes that were written for it: what was live in these segments.
+    pub copied_bytes: u64,
+    /// What is damaged in segments that were left as they are. (The feature `serde` writes the sentences.)
+    #[cfg_attr(feature = "serde", serde(serialize_with = "sentences"))]
+    pub damage: Vec<Error>,
+}
+
+impl Reclaimed {
+    pub(crate) fn of(done: Reclaim) -> Reclaimed {
+        let Reclaim {
+            freed_bytes,
+            held_bytes,
+            copied_bytes,
+            damage,
+        } = done;
+        Reclaimed {
+            freed_bytes,
+            held_bytes,
+            copied_bytes,
+            damage,
+        }
     }
 }
 
@@ -275,7 +322,7 @@ impl Recovery {
 
 /// The background work of compactions up to one revision. Dropping it stops nothing.
 ///
-/// This version removes nothing from the file, so the work is done when
+/// What is dead leaves the file by [`Db::reclaim`](crate::Db::reclaim), so this work is done when
 /// [`Db::compact`](crate::Db::compact) returns.
 ///
 /// ```

@@ -168,7 +168,7 @@ pub struct Root {
     pub page: PageRef,
     /// Levels of branch pages, for the tree.
     pub levels: u8,
-    /// The index run's revision; 0 for other kinds.
+    /// The index run's revision; of the tree the one up to which records may have been dropped; 0 for other kinds.
     pub detail: u64,
 }
 
@@ -474,7 +474,7 @@ impl RootBytes {
             RootKind::Tree if levels == 0 => {
                 return Err(FormatError::new(offset, "root levels", 1, 0));
             }
-            RootKind::Tree => check(offset, "root detail", 0, self.detail.get())?,
+            RootKind::Tree => {}
             _ => check(offset, "root levels", 0, levels.into())?,
         }
         let page = PageRef {

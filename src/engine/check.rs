@@ -1,5 +1,7 @@
 //! Checking what a checkpoint names: superblocks, roots, pages, blobs, the chain (SPEC.md, C-30).
 
+use std::io::ErrorKind;
+
 use revtree_format::limits::{BLOCK_BYTES, SUPERBLOCK_SLOTS};
 use revtree_format::{
     BranchEntries, BranchPage, Control, Controls, IndexLeaf, PageRef, Revision, Root, RootKind,
@@ -9,7 +11,7 @@ use revtree_format::{
 use super::Engine;
 use super::open::set_uses_of;
 use crate::error::{Error, Result};
-use crate::pager::{read_blob, walk};
+use crate::pager::{Tail, read_blob, walk};
 
 /// What the check of the file's structure counted and found.
 #[derive(Clone, Debug, Default)]
@@ -62,16 +64,22 @@ impl Engine {
         found.sort_by_key(Superblock::age);
         found.dedup_by_key(|superblock| superblock.age());
         let newest = found.last().cloned();
+        // Where the store has been cleaned, what an older superblock names may be free (C-3).
+        let is_cleaned = newest.as_ref().is_some_and(|newest| {
+            let tree = newest.root(RootKind::Tree);
+            tree.is_some_and(|root| root.detail > 0)
+        });
         if let Some(newest) = newest.as_ref().filter(|_| self.read_only) {
             // What is wrong with it is told below.
             let _ = set_uses_of(&self.medium, newest);
         }
         for superblock in &found {
             // One of an earlier open that is not older than the newest is dead (B-2).
-            let is_dead = newest.as_ref().is_some_and(|newest| {
-                superblock.generation >= newest.generation && superblock.age() != newest.age()
+            let is_past = newest.as_ref().is_some_and(|newest| {
+                let is_newest = superblock.age() == newest.age();
+                !is_newest && (is_cleaned || superblock.generation >= newest.generation)
             });
-            if !is_dead {
+            if !is_past {
                 self.check_roots(superblock, &mut check);
             }
         }
@@ -172,7 +180,7 @@ impl Engine {
     }
 
     fn check_chain(&self, superblock: &Superblock, check: &mut StructureCheck) -> Result<()> {
-        let mut tail = match walk(&**self.storage(), superblock) {
+        let mut tail = match self.walk_chain(superblock) {
             Err(error @ Error::Corrupt { .. }) => {
                 check.damage.push(error);
                 return Ok(());
@@ -182,7 +190,7 @@ impl Engine {
         // Commits that went on while the walk looked for the log's end look like evidence that it is none
         // (C-25); then another walk gets beyond it.
         while tail.damage.is_some() {
-            let again = walk(&**self.storage(), superblock)?;
+            let again = self.walk_chain(superblock)?;
             let stays = again.damage == tail.damage && again.frames.len() == tail.frames.len();
             tail = again;
             if stays {
@@ -193,4 +201,20 @@ impl Engine {
         check.damage.extend(tail.damage.map(Error::from));
         Ok(())
     }
+
+    /// Walks the chain. Reclaiming may cut off what is free behind the log while it is looked at: then once more.
+    fn walk_chain(&self, superblock: &Superblock) -> Result<Tail> {
+        let mut tries = WALKS_MAX;
+        loop {
+            tries -= 1;
+            match walk(&**self.storage(), superblock) {
+                Err(Error::Io { cause, .. })
+                    if cause.kind() == ErrorKind::UnexpectedEof && tries > 0 => {}
+                walked => return walked,
+            }
+        }
+    }
 }
+
+/// How often the chain is walked at most: a file that ends too early each time has been cut by somebody else.
+const WALKS_MAX: usize = 16;

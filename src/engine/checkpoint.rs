@@ -19,15 +19,31 @@ use std::sync::Arc;
 
 use revtree_format::limits::{LEAF_BYTES_MAX, SEGMENTS_START};
 use revtree_format::{
-    ChunkRefBytes, FrameKind, PageRef, Root, RootKind, SegmentEntryBytes, Superblock,
+    ChunkRefBytes, Directory, FrameKind, LeafRun, PageRef, Position, Revision, Root, RootKind,
+    SegmentEntry, SegmentEntryBytes, Superblock,
 };
 
 use super::pages::{write_index, write_segments, write_tables};
 use super::{Append, Checkpoint, Engine, IndexRun, State};
 use crate::error::{Error, Result};
-use crate::pager::{Pages, Room, Superblocks, Wanted};
+use crate::pager::{Pages, Room, RunSegment, Superblocks, Wanted};
 use crate::sync::{MutexGuard, Ordering};
 use crate::trace;
+use crate::tree::{Spine, Splice, TreeRoot};
+
+/// What a checkpoint puts in the place of leaves and segments that go.
+pub(super) struct Instead<'a> {
+    /// The revision up to which records may have been dropped.
+    pub(super) cleaned: Revision,
+    /// Leaves and pages at such positions go.
+    pub(super) gone: &'a dyn Fn(Position) -> bool,
+    /// The leaves that come.
+    pub(super) leaves: &'a [LeafRun],
+    /// The units that are free then.
+    pub(super) free: &'a [u32],
+    /// Called when it is durable, before readers get its tree.
+    pub(super) adopt: &'a dyn Fn(),
+}
 
 impl Engine {
     /// Whether so much log has been written since the last checkpoint that another is due.
@@ -45,10 +61,10 @@ impl Engine {
         }
         // Not when retired: a close's own checkpoint is the last.
         let entered = self.checkpoint.try_enter();
-        let Some(checkpoint) = entered.map_err(|_broken| self.given_up())? else {
+        let Some(mut checkpoint) = entered.map_err(|_broken| self.given_up())? else {
             return Ok(());
         };
-        match self.checkpoint_locked(checkpoint, None) {
+        match self.checkpoint_locked(&mut checkpoint, None, None) {
             // The log goes on as before; the next one tries again.
             Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
                 trace::event!(WARN, error = %_full, "checkpoint put off");
@@ -60,18 +76,20 @@ impl Engine {
 
     /// Writes a checkpoint, with the key index when `run` is given.
     pub(crate) fn checkpoint(&self, run: Option<&dyn IndexRun>) -> Result<()> {
-        self.checkpoint_locked(self.enter_checkpoint()?, run)
+        let mut checkpoint = self.enter_checkpoint()?;
+        self.checkpoint_locked(&mut checkpoint, run, None)
     }
 
     /// The checkpoint lock; after a panic under it nobody knows what was written.
-    fn enter_checkpoint(&self) -> Result<MutexGuard<'_, Checkpoint>> {
+    pub(super) fn enter_checkpoint(&self) -> Result<MutexGuard<'_, Checkpoint>> {
         self.checkpoint.enter().map_err(|_broken| self.given_up())
     }
 
-    fn checkpoint_locked(
+    pub(super) fn checkpoint_locked(
         &self,
-        mut checkpoint: MutexGuard<'_, Checkpoint>,
+        checkpoint: &mut Checkpoint,
         run: Option<&dyn IndexRun>,
+        instead: Option<&Instead<'_>>,
     ) -> Result<()> {
         self.check_writable()?;
         trace::span!("checkpoint", with_index = run.is_some());
@@ -90,28 +108,40 @@ impl Engine {
         };
         // 2.
         let generation = checkpoint.superblock.generation + 1;
-        let mut spine = checkpoint.spine.clone();
         let mut append_page =
             |kind: FrameKind, body: &[u8]| self.append_page(kind, body, Room::Upkeep);
+        let mut spine = match (instead, checkpoint.superblock.root(RootKind::Tree)) {
+            (Some(instead), Some(root)) => {
+                let splice = Splice {
+                    gone: instead.gone,
+                    leaves: instead.leaves,
+                    cleaned: instead.cleaned,
+                    generation,
+                };
+                Spine::spliced(&self.tree, &root.into(), &splice, &mut append_page)?
+            }
+            _ => checkpoint.spine.clone(),
+        };
         for tail in &tails {
             for n in 0..tail.len() {
                 spine.push(tail.get(n), generation, &mut append_page)?;
             }
         }
-        let tree_root = if spine.records() == checkpoint.superblock.records {
+        let unchanged = instead.is_none() && spine.records() == checkpoint.superblock.records;
+        let tree_root = if unchanged {
             checkpoint.superblock.root(RootKind::Tree).copied()
         } else {
             spine.write(generation, &mut append_page)?
         };
         let mut roots = Vec::new();
         roots.extend(tree_root);
-        roots.extend(self.write_tables(&checkpoint, &state)?);
+        roots.extend(self.write_tables(checkpoint, &state, instead)?);
         if let Some(run) = run {
             roots.extend(self.write_index(run, &state)?);
         }
         let idle = || commits == self.counters.commits.load(Ordering::Relaxed);
         let mut noted = self.append()?.log.head().segment_use;
-        let (mut segments, mut segment_count) = self.write_segments()?;
+        let (mut segments, mut segment_count) = self.write_segments(instead)?;
         for _ in 0..TABLE_RETRIES {
             let last = self.append()?.log.head().segment_use;
             if last == noted || !idle() {
@@ -119,7 +149,7 @@ impl Engine {
             }
             // Its own frames began another segment, which it does not know: written again, it does.
             noted = last;
-            (segments, segment_count) = self.write_segments()?;
+            (segments, segment_count) = self.write_segments(instead)?;
         }
         roots.push(segments);
         // 3.
@@ -165,8 +195,11 @@ impl Engine {
             append.frozen -= tails.iter().map(|tail| tail.len()).sum::<usize>();
             append.tables = state.tables.clone();
         }
+        if let Some(instead) = instead {
+            (instead.adopt)();
+        }
         self.tree
-            .adopt(tree_root.map(|root| (root.page, root.levels)), tails.len());
+            .adopt(tree_root.as_ref().map(TreeRoot::from), tails.len());
         checkpoint.spine = spine;
         checkpoint.tables = state.tables;
         checkpoint.superblock = next;
@@ -203,22 +236,39 @@ impl Engine {
     }
 
     /// A failure to append leaves the log's end unknown.
-    fn poisons<T>(&self, result: Result<T>) -> Result<T> {
+    pub(super) fn poisons<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(Error::Io { cause, .. }) = &result {
             self.poison(Arc::clone(cause));
         }
         result
     }
 
-    fn write_tables(&self, checkpoint: &Checkpoint, state: &State) -> Result<Option<Root>> {
-        if state.tables.same(&checkpoint.tables) {
-            return Ok(checkpoint.superblock.root(RootKind::Tables).copied());
+    fn write_tables(
+        &self,
+        checkpoint: &Checkpoint,
+        state: &State,
+        instead: Option<&Instead<'_>>,
+    ) -> Result<Option<Root>> {
+        let root = checkpoint.superblock.root(RootKind::Tables).copied();
+        if state.tables.same(&checkpoint.tables) && self.stays(root.as_ref(), instead)? {
+            return Ok(root);
         }
         let limit = self.append()?.log.chunk_bytes();
         write_tables(&state.tables, limit, &mut |kind, body| {
             self.append_page(kind, body, Room::Upkeep)
         })
         .map(Some)
+    }
+
+    /// Whether a blob lies where nothing goes.
+    fn stays(&self, root: Option<&Root>, instead: Option<&Instead<'_>>) -> Result<bool> {
+        let (Some(root), Some(instead)) = (root, instead) else {
+            return Ok(true);
+        };
+        let directory = self.medium.page(&root.page, FrameKind::Directory)?;
+        let directory = Directory::parse(&directory, root.page.position)?;
+        let mut pages = directory.chunks.iter().chain([&root.page]);
+        Ok(!pages.any(|page| (instead.gone)(page.position)))
     }
 
     /// The key index, where there is room for it: the next open can make it again.
@@ -237,8 +287,14 @@ impl Engine {
     }
 
     /// The table as it is now: segments that its own frames still take are in the chain behind the head.
-    fn write_segments(&self) -> Result<(Root, u32)> {
-        let entries = self.append()?.log.space().entries().to_vec();
+    fn write_segments(&self, instead: Option<&Instead<'_>>) -> Result<(Root, u32)> {
+        let mut entries = self.append()?.log.space().entries().to_vec();
+        let free = instead.map_or(&[][..], |instead| instead.free);
+        for unit in free {
+            if let Some(entry) = entries.get_mut(*unit as usize) {
+                *entry = SegmentEntry::FREE;
+            }
+        }
         write_segments(&entries, &mut |kind, body| {
             self.append_page(kind, body, Room::Upkeep)
         })
@@ -303,6 +359,18 @@ impl Engine {
 }
 
 impl Append {
+    /// The log goes on in a free segment before its own, if there is one.
+    pub(super) fn move_forward(&mut self) -> Result<()> {
+        let pages = self.pages(&Wanted::default(), 0);
+        self.log.move_forward(pages)
+    }
+
+    /// A segment for a run in which a record of `len` bytes fits.
+    pub(super) fn take_run(&mut self, len: usize) -> Result<RunSegment> {
+        let pages = self.pages(&Wanted::default(), 0);
+        self.log.take_run(len, pages)
+    }
+
     /// What a checkpoint would write at most once these pieces have been appended, of which so many bytes are rows
     /// of side tables.
     pub(super) fn pages(&self, wanted: &Wanted, table_bytes: u64) -> Pages {

@@ -29,7 +29,7 @@ use super::group::Lead;
 use super::{Append, Engine, State};
 use crate::error::{Error, Result};
 use crate::options::Durability;
-use crate::pager::Room;
+use crate::pager::{Room, Sealed};
 use crate::sync::{MutexGuard, Ordering};
 use crate::sys::Stopwatch;
 
@@ -80,6 +80,18 @@ impl Engine {
             append,
             begun: false,
         })
+    }
+
+    /// Lets readers see a durable segment from the file instead of memory of its own.
+    pub(super) fn show(&self, segment: Sealed) {
+        match segment.show(&self.medium) {
+            // What was written and synced is not there: the medium loses writes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.poison(Arc::new(error));
+            }
+            // Failing only means that the segment stays in memory of its own.
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// Steps 5 to 7: returns when the frame with this number is durable.
@@ -216,14 +228,7 @@ impl Lead for Engine {
             audience.published(self.rev());
         }
         for segment in durable_segments {
-            match segment.show(&self.medium) {
-                // What was written and synced is not there: the medium loses writes.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    Engine::poison(self, Arc::new(error));
-                }
-                // Failing only means that the segment stays in memory of its own.
-                Ok(()) | Err(_) => {}
-            }
+            self.show(segment);
         }
         Ok(group.head.sequence)
     }

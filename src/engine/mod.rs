@@ -2,7 +2,8 @@
 //!
 //! The engine moves records, control items and pages; which record supersedes which, and what a reader
 //! may see of them, is decided above, in `mvcc`. Two things come down from there through traits defined
-//! here: [`IndexRun`] (the key index as it goes into the file).
+//! here: [`IndexRun`] (the key index as it goes into the file), [`Relocate`] (which records stay, and where they are
+//! now).
 //!
 //! Locks, outermost first: the checkpoint lock, the append lock, the sync state. Whoever syncs the file
 //! holds a lock of its own for as long, and takes no other. None is taken by a reader.
@@ -15,6 +16,7 @@
 mod bring;
 mod check;
 mod checkpoint;
+mod clean;
 mod commit;
 mod copy;
 mod framing;
@@ -35,6 +37,7 @@ use std::sync::{Arc, OnceLock};
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use bring::{Brought, bring};
+pub(crate) use clean::Relocate;
 pub(crate) use commit::{Appender, Ticket};
 pub(crate) use framing::FrameCheck;
 pub(crate) use open::{Config, Found, WriterLock};
@@ -46,7 +49,7 @@ use gate::Gate;
 use group::Group;
 use published::Published;
 
-pub(crate) use crate::pager::Room;
+pub(crate) use crate::pager::{Held, Room};
 pub(crate) use crate::sync::lock;
 
 use crate::error::{Error, Result};

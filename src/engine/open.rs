@@ -418,7 +418,7 @@ fn open_to_write(
 /// The newest record of the pages is not above the revision of the checkpoint: else the next change would get a
 /// revision that is taken (C-22). What is damaged there is told to who reads it.
 fn check_newest(tree: &Tree, revision: Revision) -> Result<()> {
-    let tree = tree.uncounted();
+    let tree = tree.fixed();
     let last = ChangeId::new(Revision::new(u64::MAX), u64::MAX);
     let leaf = LeafCursor::seek(&tree, last, Direction::Backward).and_then(|mut c| c.next());
     let Ok(Some(leaf)) = leaf else {

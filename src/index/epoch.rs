@@ -5,7 +5,11 @@
 //! pin for minutes; ours is pinned only inside a call or a chunk. This file knows nothing of what
 //! is reclaimed.
 
+use std::sync::Arc;
+
 use crossbeam_epoch::{Collector, LocalHandle};
+
+use crate::sync::{AtomicBool, Ordering};
 
 /// A pin of the crate's collector: what was reachable when it was made stays allocated while it
 /// lives. Only [`pin`] makes one, so it is never a pin of some other collector.
@@ -23,6 +27,39 @@ impl Guard {
         self.0.flush();
     }
 }
+
+/// A moment, which is past once no pin of then is left.
+#[derive(Debug)]
+pub(crate) struct Moment(Arc<AtomicBool>);
+
+impl Moment {
+    /// This moment: who pins later finds what was done before it.
+    pub(crate) fn now() -> Moment {
+        let past = Arc::new(AtomicBool::new(false));
+        let guard = pin();
+        let told = Arc::clone(&past);
+        // Release: pairs with the Acquire of `is_past`, so what those pins have read is behind who sees it.
+        guard.defer(move || told.store(true, Ordering::Release));
+        guard.flush();
+        Moment(past)
+    }
+
+    /// Whether it is past. Brings it nearer: epochs go on only where somebody asks.
+    pub(crate) fn is_past(&self) -> bool {
+        let is_past = || self.0.load(Ordering::Acquire);
+        // Two epochs have to pass, and a turn of the collector's for what was deferred.
+        for _ in 0..EPOCHS_TO_PASS {
+            if is_past() {
+                break;
+            }
+            pin().flush();
+        }
+        is_past()
+    }
+}
+
+/// How often the collector is asked to go on; each call takes it at most one epoch further.
+const EPOCHS_TO_PASS: usize = 4;
 
 /// Pins this thread: cheap (one store and one fence), may be nested, must be short.
 pub(crate) fn pin() -> Guard {

@@ -69,7 +69,7 @@ use revtree_format::{Position, Revision};
 use siphasher::sip::SipHasher13;
 
 pub(crate) use builder::{BuildFault, Builder, Scanned};
-pub(crate) use epoch::pin;
+pub(crate) use epoch::{Moment, pin};
 pub(crate) use image::{EntryImage, ImageFault, KeyedEntry, LeafImage, from_leaves};
 pub(crate) use keys::{Keys, NewKey};
 pub(crate) use writer::IndexWriter;
@@ -167,10 +167,6 @@ impl KeyIndex {
 
     /// Says that the record at `from` has been copied to `to`. False, and without effect, if the
     /// key has moved on, so that both copies are superseded.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the cleaner, which moves records")
-    )]
     pub(crate) fn relocate(&self, id: KeyId, from: Position, to: Position) -> bool {
         self.heads.replace(id, from, to)
     }

@@ -30,7 +30,8 @@ pub(crate) struct RecordCheck {
 /// Reads every record of the tree at the current revision: heads, values, order, links, and that the
 /// index leads to each key's newest record; and the frames of those up to `checkpointed`.
 pub(crate) fn check_records(store: &Arc<Store>, checkpointed: Revision) -> Result<RecordCheck> {
-    let view = ReadView::current(store)?;
+    let (view, compact, _pin) = ReadView::current_and_compact(store)?;
+    let floor = compact.unwrap_or_default();
     let rev = view.rev();
     let mut check = RecordCheck::default();
     let mut last: Option<ChangeId> = None;
@@ -50,7 +51,7 @@ pub(crate) fn check_records(store: &Arc<Store>, checkpointed: Revision) -> Resul
         }
         let leaves: Vec<RecordCheck> = wave
             .par_iter()
-            .map(|leaf| check_leaf(store, *leaf, rev))
+            .map(|leaf| check_leaf(store, *leaf, rev, floor))
             .collect();
         for leaf in leaves {
             check.records += leaf.records;
@@ -112,7 +113,7 @@ fn damage(error: Error) -> Result<Error> {
     }
 }
 
-fn check_leaf(store: &Store, leaf: LeafRun, rev: Revision) -> RecordCheck {
+fn check_leaf(store: &Store, leaf: LeafRun, rev: Revision, floor: Revision) -> RecordCheck {
     let mut check = RecordCheck::default();
     let mut before: Option<ChangeId> = None;
     for record in LeafRecords::new(&store.engine.medium, leaf) {
@@ -143,7 +144,7 @@ fn check_leaf(store: &Store, leaf: LeafRun, rev: Revision) -> RecordCheck {
             // Written after the check began; its leaf is still growing.
             return check;
         }
-        if let Err(error) = check_record(store, position, &head) {
+        if let Err(error) = check_record(store, position, &head, floor) {
             check.damage.push(error);
         }
     }
@@ -162,6 +163,7 @@ fn check_record(
     store: &Store,
     position: revtree_format::Position,
     head: &revtree_format::RecordHead,
+    floor: Revision,
 ) -> Result<()> {
     let medium = &store.engine.medium;
     let raw = medium.bytes(position, head.value_at() + head.value_len as usize)?;
@@ -185,7 +187,6 @@ fn check_record(
             newest.id.main.get(),
         );
     }
-    let floor = store.engine.compact_rev().unwrap_or_default();
     let first = head.kind == RecordKind::Put && head.version == 1;
     if let Some(prev) = head.prev
         && prev.id.main > floor

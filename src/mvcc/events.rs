@@ -11,7 +11,7 @@ use revtree_format::{ChangeId, LeaseId, Position, RecordHead, RecordKind, Revisi
 use super::keys::KeyRange;
 use super::record::{KeyValue, Record};
 use super::store::Store;
-use super::versions::{Version, follow, record_at, record_before, version_at};
+use super::versions::{Version, record_at, record_before, version_at};
 use super::view::{ReadView, check_revision};
 use crate::error::{Error, Result};
 use crate::tree::{Direction, LeafCursor, LeafRecords};
@@ -531,10 +531,11 @@ fn prev_of(
     }
     let mut at = (position, *head);
     while at.1.id.main >= main {
-        let Some(prev) = at.1.prev else {
+        // Nothing, or a delete that compaction may have dropped: then a change in the same revision made the key.
+        let Some(before) = record_before(&store.engine.tree, at, compact)? else {
             return Ok(Prev::None);
         };
-        at = follow(&store.engine.tree, at.0, prev)?;
+        at = before;
     }
     let (position, head) = at;
     if head.kind != RecordKind::Put {

@@ -16,11 +16,11 @@ use super::marks::RecordMarks;
 use super::range::Scan;
 use super::store::Store;
 use super::table::KEYS_TABLE;
-use super::versions::locate;
+use super::versions::{locate, version_at};
 use super::view::{ReadView, check_revision};
 use crate::engine::lock;
 use crate::error::Result;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::sys::Stopwatch;
 use crate::tree::{Direction, LeafCursor, LeafRecords, Tree};
 
@@ -103,18 +103,21 @@ pub const DEFAULT_IGNORES: &[IgnoreKey<'static>] = &[
     },
 ];
 
-/// The compactions of this open, whose hashes are made when they are asked for: nothing is removed from
-/// the file yet, so the records that they cover are there. At most ten, by revision (SEMANTICS §5.4).
+/// The compactions of this open, whose hashes are made when they are asked for, or before the records that they
+/// cover are removed. At most ten, by revision (SEMANTICS §5.4).
 #[derive(Debug, Default)]
 pub(crate) struct CompactionHashes {
     list: Mutex<Vec<Compacted>>,
+    /// Held while one is made, and while records are removed.
+    making: Mutex<()>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Compacted {
     before: Option<Revision>,
     rev: Revision,
-    hash: Option<u32>,
+    /// Once it is made; an error that stays, where records that it covers may have been removed since.
+    hash: Option<Result<u32>>,
 }
 
 /// How many compaction hashes are kept.
@@ -136,24 +139,20 @@ impl CompactionHashes {
 
     /// The hash of the compaction at `rev`, if it is kept.
     fn of(&self, store: &Store, rev: Revision) -> Result<Option<HashKv>> {
-        let kept = lock(&self.list)
-            .iter()
-            .find(|kept| kept.rev == rev)
-            .copied();
-        let Some(compacted) = kept else {
+        let kept = || self.find(rev).filter(|kept| kept.hash.is_none());
+        if kept().is_some() {
+            let _making = lock(&self.making);
+            // Looked at again: who was waited for may have made it.
+            if let Some(compacted) = kept() {
+                let hash = make(store, &compacted)?;
+                self.set(rev, Ok(hash));
+            }
+        }
+        let Some(compacted) = self.find(rev) else {
             return Ok(None);
         };
-        let hash = match compacted.hash {
-            Some(hash) => hash,
-            None => {
-                let none_kept = !any_live(store, rev)? && !any_tombstone(store, rev)?;
-                let hash = hash_kv(store, rev, compacted.before, none_kept)?;
-                let mut list = lock(&self.list);
-                if let Some(entry) = list.iter_mut().find(|entry| entry.rev == rev) {
-                    entry.hash = Some(hash);
-                }
-                hash
-            }
+        let Some(hash) = compacted.hash.transpose()? else {
+            return Ok(None);
         };
         let (revision, compact_revision) = (compacted.rev, compacted.before);
         Ok(Some(HashKv {
@@ -163,12 +162,44 @@ impl CompactionHashes {
         }))
     }
 
+    fn find(&self, rev: Revision) -> Option<Compacted> {
+        let list = lock(&self.list);
+        list.iter().find(|kept| kept.rev == rev).cloned()
+    }
+
+    fn set(&self, rev: Revision, hash: Result<u32>) {
+        let mut list = lock(&self.list);
+        if let Some(entry) = list.iter_mut().find(|entry| entry.rev == rev) {
+            entry.hash = Some(hash);
+        }
+    }
+
+    /// Makes all that have not been made, and lets none be made before the guard is dropped: for who removes
+    /// records that they cover. One that cannot be made never will be.
+    pub(super) fn make_all(&self, store: &Store) -> MutexGuard<'_, ()> {
+        let making = lock(&self.making);
+        let missing = |kept: &&Compacted| kept.hash.is_none();
+        let missing: Vec<Compacted> = lock(&self.list).iter().filter(missing).cloned().collect();
+        for compacted in missing {
+            self.set(compacted.rev, make(store, &compacted));
+        }
+        making
+    }
+
     /// All that can be made.
     pub(crate) fn all(&self, store: &Store) -> Vec<HashKv> {
         let revs: Vec<Revision> = lock(&self.list).iter().map(|kept| kept.rev).collect();
         let hashes = revs.into_iter().map(|rev| self.of(store, rev));
         hashes.filter_map(|hash| hash.ok().flatten()).collect()
     }
+}
+
+/// The hash of a compaction. Records that it covers are there while `making` is held.
+fn make(store: &Store, compacted: &Compacted) -> Result<u32> {
+    let rev = compacted.rev;
+    let _pin = store.pins.pin(compacted.before.unwrap_or_default());
+    let none_kept = !any_live(store, rev)? && !any_tombstone(store, rev)?;
+    hash_kv(store, rev, compacted.before, none_kept)
 }
 
 /// `Db::hash_by_rev`.
@@ -186,7 +217,7 @@ fn hash_at(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
     {
         return Ok(kept);
     }
-    let (view, compact) = current_and_compact(store)?;
+    let (view, compact, _pin) = ReadView::current_and_compact(store)?;
     let rev = if rev.get() == 0 { view.rev() } else { rev };
     check_revision(rev, view.rev(), compact)?;
     let hash = hash_kv(store, rev, compact, !any_live(store, rev)?)?;
@@ -195,18 +226,6 @@ fn hash_at(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
         revision: rev,
         compact_revision: compact,
     })
-}
-
-/// A view, and the store's live compact revision, which is not above it: a commit and a compaction
-/// between the two would make a compacted revision of the current one.
-fn current_and_compact(store: &Arc<Store>) -> Result<(ReadView, Option<Revision>)> {
-    loop {
-        let view = ReadView::current(store)?;
-        let compact = store.engine.compact_rev();
-        if compact.is_none_or(|compact| compact <= view.rev()) {
-            return Ok((view, compact));
-        }
-    }
 }
 
 /// Leaves that one task hashes, 1 MiB.
@@ -228,15 +247,16 @@ fn hash_kv(
     compact: Option<Revision>,
     none_kept: bool,
 ) -> Result<u32> {
+    let tree = store.engine.tree.fixed();
     let superseded = match compact {
         Some(compact) => {
             let by = if none_kept { rev.min(compact) } else { rev };
-            Some((compact, mark_superseded(&store.engine.tree, by, compact)?))
+            Some((compact, mark_superseded(store, &tree, by, compact)?))
         }
         None => None,
     };
     let mut hash = HashKvSum::new();
-    for_waves(&store.engine.tree, rev, |wave| {
+    for_waves(&tree, rev, |wave| {
         let parts: Vec<Result<HashKvPart>> = wave
             .par_chunks(LEAVES_A_PART)
             .map(|leaves| hash_leaves(store, leaves, rev, superseded.as_ref()))
@@ -359,7 +379,12 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
 }
 
 /// Marks every record at or before `compact` that a record at or before `rev` supersedes.
+///
+/// Where records have been dropped, one may have been dropped before the older one that it superseded, so nothing
+/// in the tree says that of the older one: then the index is asked (K-10). `tree` is one that stays as it is, since
+/// positions are remembered.
 pub(crate) fn mark_superseded(
+    store: &Store,
     tree: &Tree,
     rev: Revision,
     compact: Revision,
@@ -369,17 +394,51 @@ pub(crate) fn mark_superseded(
         wave.iter().for_each(|leaf| superseded.cover(leaf));
         Ok(())
     })?;
-    for_waves(tree, rev, |wave| {
+    let is_cleaned = tree.cleaned() > Revision::default();
+    let up_to = if is_cleaned { compact } else { rev };
+    for_waves(tree, up_to, |wave| {
         wave.par_chunks(LEAVES_A_PART)
             .map(|leaves| {
                 for leaf in leaves {
-                    mark_leaf(tree, *leaf, rev, compact, &superseded)?;
+                    if is_cleaned {
+                        ask_leaf(store, tree, *leaf, rev, compact, &superseded)?;
+                    } else {
+                        mark_leaf(tree, *leaf, rev, compact, &superseded)?;
+                    }
                 }
                 Ok(())
             })
             .collect::<Result<()>>()
     })?;
     Ok(superseded)
+}
+
+/// Marks the records of a leaf that are not their key's newest at or before `rev`.
+fn ask_leaf(
+    store: &Store,
+    tree: &Tree,
+    leaf: LeafRun,
+    rev: Revision,
+    compact: Revision,
+    superseded: &RecordMarks,
+) -> Result<()> {
+    let mut records = LeafRecords::new(tree.medium(), leaf);
+    while let Some(record) = records.next() {
+        let (position, head) = record?;
+        if head.id.main > compact {
+            break;
+        }
+        let key = &records.bytes()[head.key_at.into()..head.value_at()];
+        let newest = match store.find(key)? {
+            // The index is of now, and leads to records that came after `tree`.
+            Some((_, newest)) => version_at(&store.engine.tree, newest, rev)?,
+            None => None,
+        };
+        if newest.is_none_or(|(_, newest)| newest.id != head.id) {
+            superseded.set(position);
+        }
+    }
+    Ok(())
 }
 
 fn mark_leaf(
@@ -414,7 +473,7 @@ fn mark_leaf(
 /// key and value of each row.
 pub(crate) fn hash_all(store: &Arc<Store>, ignore: &[IgnoreKey<'_>]) -> Result<Hash> {
     let time = Stopwatch::start();
-    let (view, compact) = current_and_compact(store)?;
+    let (view, compact, _pin) = ReadView::current_and_compact(store)?;
     let rev = view.rev();
     let mut crc = 0;
     let mut keys_done = false;

@@ -165,3 +165,36 @@ fn marks_of_two_threads() {
         assert_eq!(marks.number().count(), 4);
     });
 }
+
+/// Nothing is used again under who found the old way to it: the cleaner sees its pin, or it finds the new way. Also
+/// where the place of a pin was another's before.
+#[test]
+fn no_way_leads_to_what_is_used_again() {
+    model(3, || {
+        let pins = Arc::new(Pins::new(OpenViews));
+        drop(pins.pin(Revision::new(1)));
+        // 0: the old way; 1: the new one.
+        let way = Arc::new(AtomicU64::new(0));
+        let used_again = Arc::new(AtomicU64::new(0));
+        let reader = {
+            let (pins, way, used_again) =
+                (Arc::clone(&pins), Arc::clone(&way), Arc::clone(&used_again));
+            thread::spawn(move || {
+                for rev in [3, 4] {
+                    let pin = pins.pin(Revision::new(rev));
+                    if way.load(Ordering::Relaxed) == 0 {
+                        assert_eq!(used_again.load(Ordering::Relaxed), 0);
+                    }
+                    drop(pin);
+                }
+            })
+        };
+        way.store(1, Ordering::Relaxed);
+        let era = pins.begin_era();
+        if pins.are_since(era) {
+            used_again.store(1, Ordering::Relaxed);
+        }
+        reader.join().expect("no assertion in it failed");
+        assert!(pins.are_since(era));
+    });
+}

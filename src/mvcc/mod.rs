@@ -4,6 +4,7 @@
 //! [`Store`] holds one open store; what users hold (views, transactions, records) holds it by `Arc`.
 
 mod check;
+mod cleaner;
 mod events;
 mod given;
 mod hash;
@@ -17,6 +18,7 @@ mod overlay;
 mod pins;
 mod range;
 mod record;
+mod retired;
 mod since;
 mod snapshot;
 mod space;
@@ -41,6 +43,7 @@ pub use txn::{Commit, Deleted, Expect, Savepoint, WriteTxn};
 pub use view::{ReadView, View};
 
 pub(crate) use check::check_records;
+pub(crate) use cleaner::{Reclaim, reclaim};
 pub(crate) use events::AskedPrev;
 pub(crate) use hash::{hash_all, hash_by_rev};
 pub(crate) use load::open_store;

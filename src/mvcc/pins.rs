@@ -1,4 +1,4 @@
-//! Which revisions are being read: what the cleaner must leave alone (SPEC.md, X-1).
+//! Which revisions are being read, and since when: what the cleaner must leave alone (SPEC.md, X-1, X-5).
 //!
 //! # Thread safety
 //! A slot is taken by a compare-and-swap and given back by a store; no lock, and no line is shared but
@@ -11,6 +11,12 @@
 //! behind the view's sees the new compact revision, and the view is refused or begins there. Both fences are
 //! here, before and behind the pins, so that this rests on nobody else's orderings: with Release and Acquire
 //! alone both could look before either store arrives, and neither see the other.
+//!
+//! # Eras
+//! What the cleaner has moved away begins a new era: no way leads to the old bytes for whoever begins in it. A pin
+//! has the number of the era in which it was made, or of an older one: the number is read before the pin can be
+//! seen. So once no pin of an older era is left, no view knows a position there. A pin that is not seen when the
+//! cleaner looks was stored behind its fence, and finds the new ways as it would find a new compact revision.
 
 use std::sync::Arc;
 
@@ -26,13 +32,20 @@ pub(crate) struct Pins {
     slots: Growing<Slot>,
     /// Slots below this have been used.
     used: AtomicUsize,
+    era: AtomicU64,
     counted: OpenViews,
 }
 
-/// 0 when free, else the pinned revision + 1; a cache line of its own.
+/// One pin, or place for one; a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Slot(AtomicU64);
+struct Slot {
+    /// 0 when free, else the pinned revision + 1.
+    mark: AtomicU64,
+    /// The era in which it was made, or one before. Who looks between the mark and this meets that of an earlier pin
+    /// in this place, whatever that is: its fence comes before this pin's, which so finds the new ways only.
+    era: AtomicU64,
+}
 
 /// A pinned revision, until dropped.
 #[derive(Debug)]
@@ -47,6 +60,7 @@ impl Pins {
             counted,
             slots: Growing::new(),
             used: AtomicUsize::new(0),
+            era: AtomicU64::new(0),
         }
     }
 
@@ -54,14 +68,18 @@ impl Pins {
     /// the pins after it has raised that, so one of both sees the other.
     pub(crate) fn pin(self: &Arc<Pins>, rev: Revision) -> Pin {
         let mark = rev.get().saturating_add(1);
+        // Acquire: pairs with the Release of `begin_era`, so that the ways of that era are known.
+        let era = self.era.load(Ordering::Acquire);
         let mut slot = 0;
         loop {
-            let free = &self.slots.make(slot).0;
+            let place = self.slots.make(slot);
+            let free = &place.mark;
             if free.load(Ordering::Relaxed) == 0
                 && free
                     .compare_exchange(0, mark, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
             {
+                place.era.store(era, Ordering::Relaxed);
                 break;
             }
             slot += 1;
@@ -76,6 +94,25 @@ impl Pins {
         }
     }
 
+    /// What was found up to now is not found any more: whoever begins behind this call begins in the era that it
+    /// gives.
+    pub(crate) fn begin_era(&self) -> u64 {
+        self.era.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// Whether no pin is left from before `era`.
+    pub(crate) fn are_since(&self, era: u64) -> bool {
+        // Pairs with that of `pin`.
+        fence(Ordering::SeqCst);
+        let used = self.used.load(Ordering::Relaxed);
+        (0..used)
+            .filter_map(|slot| self.slots.get(slot))
+            // Acquire: as in `oldest`.
+            .all(|slot| {
+                slot.mark.load(Ordering::Acquire) == 0 || slot.era.load(Ordering::Relaxed) >= era
+            })
+    }
+
     /// Number of pins and the oldest pinned revision.
     pub(crate) fn oldest(&self) -> (u64, Option<Revision>) {
         // Pairs with that of `pin`.
@@ -84,7 +121,7 @@ impl Pins {
         let marks = (0..used)
             .filter_map(|slot| self.slots.get(slot))
             // Acquire: pairs with the Release of a pin's end, so what its view has read is behind us.
-            .map(|slot| slot.0.load(Ordering::Acquire))
+            .map(|slot| slot.mark.load(Ordering::Acquire))
             .filter(|mark| *mark > 0);
         marks.fold((0, None), |(count, oldest), mark| {
             let rev = Revision::new(mark - 1);
@@ -99,7 +136,7 @@ impl Pins {
 impl Drop for Pin {
     fn drop(&mut self) {
         if let Some(slot) = self.pins.slots.get(self.slot) {
-            slot.0.store(0, Ordering::Release);
+            slot.mark.store(0, Ordering::Release);
             self.pins.counted.closed();
         }
     }

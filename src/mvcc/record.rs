@@ -8,7 +8,7 @@ use bytes::Bytes;
 use revtree_format::{LeaseId, Position, RecordHead, Revision, check_value};
 
 use crate::error::Result;
-use crate::pager::{Medium, Raw};
+use crate::pager::{Growing, Medium, Raw};
 
 /// A key with its value and what etcd keeps about it.
 ///
@@ -90,13 +90,47 @@ impl KeyValue {
     }
 }
 
-/// Counts the shared byte handles of a store.
-#[derive(Debug, Default)]
-pub(crate) struct SharedHandles(AtomicU64);
+/// Counts the shared byte handles of a store: all, and for each unit those whose bytes begin in it.
+#[derive(Debug)]
+pub(crate) struct SharedHandles {
+    all: AtomicU64,
+    units: Growing<AtomicU64>,
+}
+
+impl Default for SharedHandles {
+    fn default() -> SharedHandles {
+        SharedHandles {
+            all: AtomicU64::new(0),
+            units: Growing::new(),
+        }
+    }
+}
 
 impl SharedHandles {
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes of unit `index` are held. Whoever lends some has a pin or a guard meanwhile: so a caller that
+    /// has seen these end sees what they have lent.
+    pub(crate) fn is_held(&self, index: u32) -> bool {
+        let unit = self.units.get(index as usize);
+        // Acquire: pairs with the Release of `returned`, so what was read is behind us.
+        unit.is_some_and(|count| count.load(Ordering::Acquire) > 0)
+    }
+
+    fn lent(&self, unit: u32) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.units
+            .make(unit as usize)
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn returned(&self, unit: u32) {
+        if let Some(count) = self.units.get(unit as usize) {
+            count.fetch_sub(1, Ordering::Release);
+        }
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -127,9 +161,17 @@ impl AsRef<[u8]> for SharedBytes {
     }
 }
 
+impl SharedBytes {
+    /// The unit in which they begin.
+    fn unit(&self) -> u32 {
+        let geometry = self.lender.medium.geometry;
+        geometry.index_of(self.position).unwrap_or_default()
+    }
+}
+
 impl Drop for SharedBytes {
     fn drop(&mut self) {
-        self.lender.handles.0.fetch_sub(1, Ordering::Relaxed);
+        self.lender.handles.returned(self.unit());
     }
 }
 
@@ -380,12 +422,13 @@ impl<'v> Record<'v> {
                 let all = match bytes {
                     Stored::Copied(all) => all.clone(),
                     Stored::Borrowed(all) => {
-                        lender.handles.0.fetch_add(1, Ordering::Relaxed);
-                        Bytes::from_owner(SharedBytes {
+                        let shared = SharedBytes {
                             lender: (*lender).clone(),
                             position: *position,
                             len: all.len(),
-                        })
+                        };
+                        lender.handles.lent(shared.unit());
+                        Bytes::from_owner(shared)
                     }
                 };
                 let key = all.slice(head.key_at.into()..head.value_at());

@@ -39,15 +39,23 @@ struct Counted {
 /// The compact revision, and the oldest view below it.
 const COUNTED_MAX: usize = 2;
 
-/// Counts, unless it is known: records only come by changes, and none leaves the file (the cleaner that
-/// will remove them has to forget what was counted).
+impl CountedSpace {
+    /// Records have left the file.
+    pub(super) fn forget(&self) {
+        lock(&self.0).clear();
+    }
+}
+
+/// Counts, unless it is known: records only come by changes, and when one leaves the file what was counted is
+/// forgotten.
 pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<RecordSpace> {
     let changes = store.engine.counters.changes.load(Ordering::Relaxed);
     let known = |counted: &&Counted| counted.changes == changes && counted.floor == floor;
     if let Some(counted) = lock(&store.counted.0).iter().find(known) {
         return Ok(counted.space);
     }
-    let space = count(&store.engine.tree.uncounted(), floor)?;
+    let _pin = store.pins.pin(floor.unwrap_or_default());
+    let space = count(store, &store.engine.tree.fixed(), floor)?;
     let mut counted = lock(&store.counted.0);
     counted.retain(|counted| counted.changes == changes && counted.floor != floor);
     if counted.len() == COUNTED_MAX {
@@ -62,9 +70,9 @@ pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<Rec
 }
 
 /// Walks the leaves, and where the store has been compacted the heads too.
-fn count(tree: &Tree, floor: Option<Revision>) -> Result<RecordSpace> {
+fn count(store: &Store, tree: &Tree, floor: Option<Revision>) -> Result<RecordSpace> {
     let superseded = match floor {
-        Some(floor) => Some((floor, mark_superseded(tree, floor, floor)?)),
+        Some(floor) => Some((floor, mark_superseded(store, tree, floor, floor)?)),
         None => None,
     };
     let mut space = RecordSpace::default();

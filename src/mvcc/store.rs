@@ -18,8 +18,9 @@ use revtree_format::{
 };
 
 use super::hash::CompactionHashes;
-use super::pins::Pins;
+use super::pins::{Pin, Pins};
 use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
+use super::retired::Retired;
 use super::space::CountedSpace;
 use super::submitted::Submitted;
 use super::turn::TurnHeld;
@@ -30,7 +31,7 @@ use crate::engine::{
     Appender, Awaited, Background, Engine, IndexRun, Room, State, Ticket, Waiting, Worker, lock,
 };
 use crate::error::{Error, Result};
-use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey};
+use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey, pin};
 use crate::lessor::{Lessor, NoLessor};
 use crate::metrics::Calls;
 use crate::options::Durability;
@@ -49,6 +50,8 @@ pub(crate) struct Store {
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) compactions: CompactionHashes,
     pub(super) counted: CountedSpace,
+    /// Who may still read what the cleaner has moved away.
+    pub(super) retired: Retired,
     watched: OnceLock<Arc<dyn Watched>>,
     /// The thread that syncs for `Batched` and for futures.
     background: Background,
@@ -121,6 +124,7 @@ impl Store {
             lessor,
             compactions: CompactionHashes::default(),
             counted: CountedSpace::default(),
+            retired: Retired::default(),
             watched: OnceLock::new(),
             background: Background::default(),
             threads,
@@ -166,6 +170,18 @@ impl Store {
         }
     }
 
+    /// The live compact revision, pinned: what is needed there stays.
+    pub(crate) fn pin_compact(&self) -> (Option<Revision>, Pin) {
+        loop {
+            let compact = self.engine.compact_rev();
+            // The pin first, then the look: a compaction that does not see the pin has raised the revision by then.
+            let pin = self.pins.pin(compact.unwrap_or_default());
+            if self.engine.compact_rev() == compact {
+                return (compact, pin);
+            }
+        }
+    }
+
     /// A key's id and newest record.
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<(KeyId, Version)>> {
         find_newest(&self.index, &self.engine.medium, key)
@@ -175,6 +191,8 @@ impl Store {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>> {
         self.check_open()?;
         self.engine.metrics.read();
+        // Without a view nothing but a guard of the epoch keeps what is found where it is.
+        let _guard = pin();
         let rev = self.engine.rev();
         let Some((_, newest)) = self.find(key)? else {
             return Ok(None);
@@ -197,6 +215,8 @@ impl Store {
     ) -> Result<Revision> {
         check_lengths(key, value)?;
         self.engine.check_writable()?;
+        // What is found stays where it is until the record behind it has been written.
+        let guard = pin();
         let base = self.find(key)?;
         let (ticket, rev) = {
             let most = OpRef::len_max(key, value);
@@ -222,6 +242,7 @@ impl Store {
             self.append_one(&mut appender, &mut writer, id, &op, base.as_ref())?;
             writer.publish(state.rev);
             drop(writer);
+            drop(guard);
             let rev = state.rev;
             let mut calls = Calls::new();
             calls.put(key.len() + value.len());
@@ -606,6 +627,7 @@ impl Store {
             return Ok(());
         }
         let rev = self.engine.rev();
+        let _pin = self.pins.pin(rev);
         let mut scan = super::range::Scan::new(&super::keys::KeyRange::all(), rev, false);
         while let Some(found) = scan.next(self, false) {
             let (position, head) = found?;
@@ -656,9 +678,9 @@ impl Store {
             appender.begin_transaction(64)?;
             appender.set_revision(state.rev);
             appender.control(&Control::Compact { revision: rev })?;
-            let ticket = appender.accept(state, 0, Durability::Sync)?;
+            // Before somebody else's sync can make it visible: whoever sees it must find it (H-5).
             self.compactions.add(before, rev);
-            ticket
+            appender.accept(state, 0, Durability::Sync)?
         };
         drop(turn);
         self.settle(ticket)?;

@@ -85,6 +85,20 @@ impl ReadView {
         Ok(ReadView::new(store, rev, rev, state, pin))
     }
 
+    /// A view, and the store's live compact revision, which is not above it (a commit and a compaction between the
+    /// two would make a compacted revision of the current one), and is pinned too: what is needed there stays.
+    pub(crate) fn current_and_compact(
+        store: &Arc<Store>,
+    ) -> Result<(ReadView, Option<Revision>, Pin)> {
+        loop {
+            let view = ReadView::current(store)?;
+            let (compact, pin) = store.pin_compact();
+            if compact.is_none_or(|compact| compact <= view.rev()) {
+                return Ok((view, compact, pin));
+            }
+        }
+    }
+
     /// A view at `rev`; 0 is the current revision.
     pub(crate) fn at(store: &Arc<Store>, rev: Revision) -> Result<ReadView> {
         if rev.get() == 0 {

@@ -17,9 +17,10 @@ use revtree_format::{
 
 use super::ahead::Ahead;
 use super::medium::Medium;
+use super::run::RunSegment;
 use super::space::{COPY_BYTES_MAX, Kept, Pages, Room, Space, Wanted};
 use crate::error::{Error, Result};
-use crate::sys::{Extent, page_size};
+use crate::sys::{Extent, Unread, page_size};
 
 /// The appending end of a log. One per open store, under the append lock.
 #[derive(Debug)]
@@ -73,9 +74,9 @@ struct Active {
 /// A full segment whose bytes are all written to the file.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    extent: Extent,
+    pub(super) extent: Extent,
     /// Durable when all frames before this number are.
-    up_to: u64,
+    pub(super) up_to: u64,
 }
 
 /// How much has been appended.
@@ -285,7 +286,7 @@ impl Log {
         let in_doubt = self.appended.bytes - self.synced[1].bytes + wanted.bytes;
         // Long records leave up to half of a segment empty, so twice as much with what `Space` adds.
         let copy = in_doubt.min(COPY_BYTES_MAX) / 3 * 4;
-        let for_recovery = matches!(room, Room::Changes | Room::IndexRun);
+        let for_recovery = matches!(room, Room::Changes | Room::IndexRun | Room::Cleaning);
         let copies_long = self.appended.long > self.synced[1].long || wanted.long_units > 0;
         let writes_long = units_for(self.medium.geometry, pages.longest) > 1;
         let kept = Kept {
@@ -296,6 +297,46 @@ impl Log {
         let storage = &*self.medium.storage;
         let segment_end = Some(self.active.end.0);
         self.space.reserve(storage, segment_end, wanted, room, kept)
+    }
+
+    /// Puts a segment to use for a run, in which a record of `len` bytes fits. It is given up, or named by the next
+    /// checkpoint.
+    pub(crate) fn take_run(&mut self, len: usize, pages: Pages) -> Result<RunSegment> {
+        let units = units_for(self.medium.geometry, len);
+        let bytes = u64::from(units) * self.medium.geometry.segment_bytes();
+        let wanted = Wanted {
+            bytes,
+            short: u32::from(units == 1),
+            long_units: if units == 1 { 0 } else { units },
+            ..Wanted::default()
+        };
+        self.reserve(wanted, Room::Cleaning, pages)?;
+        let taken = self.space.take_run(&*self.medium.storage, units)?;
+        let (index, segment_use) = (taken.index, taken.segment_use);
+        match claim(&self.medium, index, units) {
+            Ok(extent) => Ok(RunSegment::new(extent, index, units, segment_use)),
+            Err(error) => {
+                self.space.give_up(index);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on in a free segment that lies before its own, if there is one; everything before is written out.
+    pub(crate) fn move_forward(&mut self, pages: Pages) -> Result<()> {
+        if self.space.free_before(self.active.index) == 0 {
+            return Ok(());
+        }
+        let wanted = Wanted {
+            bytes: BLOCK_BYTES,
+            short: 1,
+            last_is_short: true,
+            left: self.medium.geometry.segment_bytes() - 4 * BLOCK_BYTES,
+            ..Wanted::default()
+        };
+        self.reserve(wanted, Room::Cleaning, pages)?;
+        self.close_frame(FrameFlags::default())?;
+        self.next_segment(0)
     }
 
     /// A transaction of `bytes` begins: the open frame is closed when it would not fit.
@@ -730,6 +771,21 @@ pub(crate) fn claim(medium: &Medium, index: u32, units: u32) -> Result<Extent> {
         what: "address space",
         bytes: start + len,
     })
+}
+
+/// Makes the memory of a segment plain that nobody reads any more; false: it stays as it is, to be asked for again,
+/// when there is no memory or the segment is just being shown from the file.
+pub(crate) fn empty(medium: &Medium, index: u32, units: u32, unread: &Unread) -> bool {
+    let Ok(mut extent) = claim(medium, index, units) else {
+        return false;
+    };
+    if extent.empty(unread).is_err() {
+        return false;
+    }
+    for unit in index..index + units {
+        medium.set_use(unit, 0);
+    }
+    true
 }
 
 /// Length in segments of the segment for a piece of `len` bytes.

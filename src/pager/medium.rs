@@ -13,7 +13,7 @@ use revtree_format::{
 
 use super::growing::Growing;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{Region, Storage};
 
 /// What a reader needs to know of an open file.
@@ -28,11 +28,19 @@ pub(crate) struct Medium {
     copies: bool,
     /// Reads below this offset that the region does not answer go to the file.
     readable_end: AtomicU64,
-    /// Use number of each segment; 0 when it is free.
-    uses: Growing<AtomicU64>,
+    uses: Growing<Unit>,
     /// Heads of records read: what tests count.
     #[cfg(feature = "unstable-storage")]
     pub(crate) heads_read: AtomicU64,
+}
+
+/// What is known of one unit.
+#[derive(Debug, Default)]
+struct Unit {
+    /// The use of its segment; 0 when it is free.
+    segment_use: AtomicU64,
+    /// Its segment is retired: who began before may still read there, and no hint leads to it any more.
+    retired: AtomicBool,
 }
 
 /// Bytes of the file: borrowed from the region, or read into a buffer.
@@ -88,15 +96,31 @@ impl Medium {
     /// Segment `index` is in its use number `segment_use`; Release, so that whoever reads a record of
     /// that use knows the number.
     pub(crate) fn set_use(&self, index: u32, segment_use: u64) {
-        self.uses
-            .make(index as usize)
-            .store(segment_use, Ordering::Release);
+        let unit = self.uses.make(index as usize);
+        unit.retired.store(false, Ordering::Relaxed);
+        unit.segment_use.store(segment_use, Ordering::Release);
+    }
+
+    /// No hint leads to unit `index` from now on; what lies there can still be read. Release, so that whoever
+    /// sees what is done behind this call knows.
+    pub(crate) fn retire(&self, index: u32) {
+        let unit = self.uses.make(index as usize);
+        unit.retired.store(true, Ordering::Release);
+    }
+
+    fn unit(&self, position: Position) -> Option<&Unit> {
+        let index = self.geometry.index_of(position)?;
+        self.uses.get(index as usize)
     }
 
     fn use_at(&self, position: Position) -> u64 {
-        let index = self.geometry.index_of(position);
-        let segment_use = index.and_then(|index| self.uses.get(index as usize));
-        segment_use.map_or(0, |segment_use| segment_use.load(Ordering::Acquire))
+        let unit = self.unit(position);
+        unit.map_or(0, |unit| unit.segment_use.load(Ordering::Acquire))
+    }
+
+    fn is_retired(&self, position: Position) -> bool {
+        self.unit(position)
+            .is_some_and(|unit| unit.retired.load(Ordering::Acquire))
     }
 
     /// Where a frame or record of this store lies.
@@ -143,10 +167,11 @@ impl Medium {
     }
 
     /// Whether a hint in the record at `from` still means what it meant when it was written (B-46): the
-    /// segment at `to` has not been put to another use since the record's own was.
+    /// segment at `to` has not been put to another use since the record's own was. None leads into a segment that
+    /// is retired: it would outlive who waits for those that began before.
     pub(crate) fn is_hint_valid(&self, from: Position, to: Position) -> bool {
         let target = self.use_at(to);
-        target != 0 && target <= self.use_at(from)
+        target != 0 && target <= self.use_at(from) && !self.is_retired(to)
     }
 
     /// Whether the file is left unmapped.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use revtree_format::limits::STORE_BYTES_MAX;
+use revtree_format::limits::{BLOCK_BYTES, STORE_BYTES_MAX};
 use revtree_format::{Geometry, LogHead, SegmentEntry, SegmentState};
 
 use crate::error::{Error, Result, is_full};
@@ -34,6 +34,19 @@ pub(crate) struct Space {
     backed: VecDeque<u32>,
     /// No other process has read the file at some time since: they may be used again.
     reusable: bool,
+    /// Segments that no checkpoint names any more, and that somebody may still read.
+    held: Vec<Held>,
+    /// How far the file must reach for what was asked for last.
+    needed: u64,
+}
+
+/// A segment that a checkpoint has given up (C-3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) index: u32,
+    pub(crate) units: u32,
+    /// When it was given up, in the words of who asked for it.
+    pub(crate) era: u64,
 }
 
 /// What a commit will take.
@@ -85,6 +98,8 @@ pub(crate) enum Room {
     Changes,
     /// The key index at a close, which can be left out.
     IndexRun,
+    /// Runs of the cleaner, which can wait.
+    Cleaning,
     /// Compactions: a full store can still be compacted, and then closed.
     Compaction,
     /// Checkpoints and recovery: a full store can still be closed and opened.
@@ -96,7 +111,9 @@ impl Room {
     /// room for a kill, the recovery behind it, compactions and a close.
     pub(super) fn kept(self, checkpoint: u64, copy: u64) -> u64 {
         match self {
-            Room::Changes | Room::IndexRun => copy + 2 * checkpoint + COMPACTIONS_BYTES,
+            Room::Changes | Room::IndexRun | Room::Cleaning => {
+                copy + 2 * checkpoint + COMPACTIONS_BYTES
+            }
             Room::Compaction => checkpoint,
             Room::Upkeep => 0,
         }
@@ -148,6 +165,8 @@ impl Space {
             free,
             backed: VecDeque::new(),
             reusable: false,
+            held: Vec::new(),
+            needed: 0,
         }
     }
 
@@ -166,8 +185,10 @@ impl Space {
             free: Vec::new(),
             backed: VecDeque::new(),
             reusable: false,
+            held: Vec::new(),
+            needed: 0,
         };
-        space.set_entries(index, units, segment_use);
+        space.set_entries(index, units, SegmentState::Log, segment_use);
         space
     }
 
@@ -189,10 +210,10 @@ impl Space {
         self.first + len
     }
 
-    fn set_entries(&mut self, index: u32, units: u32, segment_use: u64) {
+    fn set_entries(&mut self, index: u32, units: u32, state: SegmentState, segment_use: u64) {
         for unit in 0..units {
             let entry = SegmentEntry {
-                state: SegmentState::Log,
+                state,
                 segment_use,
                 units: if unit == 0 { units } else { 0 },
             };
@@ -216,6 +237,16 @@ impl Space {
     /// Puts `units` contiguous segments to use as a piece of the log: a free one where `reserve` has found one,
     /// else behind the last; allocates the first `bytes` of them.
     pub(super) fn take(&mut self, storage: &dyn Storage, units: u32, bytes: u64) -> Result<Taken> {
+        self.take_as(storage, units, bytes, SegmentState::Log)
+    }
+
+    fn take_as(
+        &mut self,
+        storage: &dyn Storage,
+        units: u32,
+        bytes: u64,
+        state: SegmentState,
+    ) -> Result<Taken> {
         let reused = self.backed.front().copied().filter(|_| units == 1);
         let index = reused.unwrap_or(self.end());
         let end = self.geometry.end(index, units).0;
@@ -231,7 +262,7 @@ impl Space {
         }
         self.uses += 1;
         let segment_use = u64::from(self.opens) << 32 | u64::from(self.uses);
-        self.set_entries(index, units, segment_use);
+        self.set_entries(index, units, state, segment_use);
         Ok(Taken {
             index,
             segment_use,
@@ -247,6 +278,103 @@ impl Space {
                 *entry = SegmentEntry::FREE;
             }
         }
+    }
+
+    /// Puts `units` contiguous segments to use for a run.
+    pub(super) fn take_run(&mut self, storage: &dyn Storage, units: u32) -> Result<Taken> {
+        let bytes = u64::from(units) * self.geometry.segment_bytes();
+        self.take_as(storage, units, bytes, SegmentState::Run)
+    }
+
+    /// A segment that was put to use, and that nobody has been told of, is free again.
+    pub(crate) fn give_up(&mut self, index: u32) {
+        let units = self.units_of(index);
+        self.set_free(index, units);
+        self.add_free(index, units);
+    }
+
+    /// A checkpoint that does not name these segments is durable: their space is free once nobody reads them.
+    pub(crate) fn hold(&mut self, segments: &[u32], era: u64) {
+        for index in segments {
+            let (index, units) = (*index, self.units_of(*index));
+            self.set_free(index, units);
+            self.held.push(Held { index, units, era });
+        }
+    }
+
+    /// The segments that somebody may still read.
+    pub(crate) fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Whether no other process reads the file now: what a checkpoint has given up before may be used again (C-3).
+    pub(crate) fn is_alone(&mut self, storage: &dyn Storage) -> bool {
+        let is_alone = alone(storage, || ()).is_some();
+        // Then neither does one of before read what was free when the store was opened.
+        self.reusable |= is_alone;
+        is_alone
+    }
+
+    /// Nobody reads a held segment any more, in this process or another, and its memory is plain again.
+    pub(crate) fn release(&mut self, held: Held) {
+        self.held.retain(|other| *other != held);
+        self.add_free(held.index, held.units);
+    }
+
+    fn set_free(&mut self, index: u32, units: u32) {
+        for unit in index..index + units {
+            if let Some(entry) = self.entries.get_mut((unit - self.first) as usize) {
+                *entry = SegmentEntry::FREE;
+            }
+        }
+    }
+
+    /// Adds free segments, of which those nearest to the start of the file are taken first again.
+    fn add_free(&mut self, index: u32, units: u32) {
+        self.free.extend(index..index + units);
+        self.free.extend(self.backed.drain(..));
+        self.free.sort_unstable_by(|one, other| other.cmp(one));
+    }
+
+    /// How many free segments that may be used lie before unit `index`.
+    pub(crate) fn free_before(&self, index: u32) -> usize {
+        let free = if self.reusable { &self.free[..] } else { &[] };
+        let free = free.iter().chain(&self.backed);
+        free.filter(|unit| **unit < index).count()
+    }
+
+    /// Forgets the free segments at the end of the file: what is asked for next is asked for from there on.
+    pub(crate) fn forget_free_end(&mut self) {
+        let held_end = self.held_end();
+        while let Some(entry) = self.entries.last()
+            && entry.state == SegmentState::Free
+            && self.end() > held_end
+        {
+            self.entries.pop();
+        }
+        let end = self.end();
+        self.free.retain(|index| *index < end);
+        self.backed.retain(|index| *index < end);
+    }
+
+    /// The unit behind the last one that is held.
+    fn held_end(&self) -> u32 {
+        let ends = self.held.iter().map(|held| held.index + held.units);
+        ends.max().unwrap_or(0)
+    }
+
+    /// Cuts the file behind what was asked for last, unless another process reads it.
+    pub(crate) fn cut_free(&mut self, storage: &dyn Storage) -> Result<()> {
+        let end = self.needed.next_multiple_of(BLOCK_BYTES);
+        let len = storage.len().map_err(Error::on("read the file's length"))?;
+        if end < len
+            && end < self.allocated
+            && let Some(cut) = alone(storage, || storage.set_len(end))
+        {
+            cut.map_err(Error::on("cut the file"))?;
+            self.allocated = end;
+        }
+        Ok(())
     }
 
     /// Makes sure that the file is allocated from `start` to `end`, and to `most` if there is so much: in steps, so
@@ -372,13 +500,17 @@ impl Space {
         } else {
             needed
         };
-        self.allocate(storage, start, needed, most)
+        self.allocate(storage, start, needed, most)?;
+        self.needed = most;
+        Ok(())
     }
 
     fn check_room(&self, end: u64, room: Room) -> Result<()> {
         let max = match room {
             Room::Changes => self.store_bytes_max,
-            Room::IndexRun | Room::Compaction | Room::Upkeep => self.upkeep_bytes_max,
+            Room::IndexRun | Room::Cleaning | Room::Compaction | Room::Upkeep => {
+                self.upkeep_bytes_max
+            }
         };
         if end > max {
             return Err(Error::StoreFull { needed: end, max });
@@ -392,6 +524,8 @@ impl Space {
     pub(crate) fn cut(&mut self, storage: &dyn Storage, head: &LogHead) -> Result<()> {
         let used = |entry: &SegmentEntry| entry.state != SegmentState::Free;
         let units = self.entries.iter().rposition(used).map_or(0, |n| n + 1);
+        // Views and shared bytes outlive a close.
+        let units = units.max(self.held_end() as usize);
         let log_end = head.segment as usize + self.units_of(head.segment) as usize;
         let end = if log_end >= units {
             head.position.0

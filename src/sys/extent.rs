@@ -62,6 +62,25 @@ pub struct Extent {
     pub(super) floor: u64,
 }
 
+/// Somebody's word that a range of the file is read by nobody: no slice that [`Region::bytes`] returned for it is
+/// alive, and no call of it for a position in it runs or will be made before the range is published again.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    start: u64,
+    end: u64,
+}
+
+impl Unread {
+    /// Gives that word for `start..end`.
+    ///
+    /// # Safety
+    ///
+    /// It must be true, of the one region for whose extents it is used, until it is dropped.
+    pub(crate) unsafe fn vouch(start: u64, end: u64) -> Unread {
+        Unread { start, end }
+    }
+}
+
 impl Extent {
     /// The file position of the first byte.
     pub fn start(&self) -> u64 {
@@ -217,6 +236,19 @@ impl Extent {
         }
         self.set_shown(offset, end);
         Ok(())
+    }
+
+    /// Recycles the extent, of which somebody has vouched that nobody reads it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the word is for another range, else as [`Extent::recycle`].
+    pub(crate) fn empty(&mut self, unread: &Unread) -> io::Result<()> {
+        if unread.start > self.start || self.end > unread.end {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: what `recycle` asks for is what was vouched for, for this range.
+        unsafe { self.recycle() }
     }
 
     /// Makes the extent plain, empty memory again, for another use of this part of the file.

@@ -25,6 +25,7 @@ mod window;
 
 pub use clock::{Clock, ManualClock, RealClock};
 pub use extent::Extent;
+pub(crate) use extent::Unread;
 pub use file::RealDisk;
 pub use memory::MemoryDisk;
 pub(crate) use process::{memory_bytes, start_threads};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use revtree_format::{BranchEntries, ChangeId, Child, LeafRun};
 
-use super::{Tree, TreeState};
+use super::{Tree, TreeRoot, TreeState};
 use crate::error::{Error, Result};
 
 /// Which way a cursor goes.
@@ -80,7 +80,10 @@ impl<'t> LeafCursor<'t> {
     }
 
     fn seek_in_pages(&self, id: ChangeId) -> Result<Place> {
-        let Some((root, levels)) = self.state.root else {
+        let Some(TreeRoot {
+            page: root, levels, ..
+        }) = self.state.root
+        else {
             return Ok(match self.direction {
                 Direction::Forward => Place::Tail { tail: 0, leaf: 0 },
                 Direction::Backward => Place::End,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use revtree_format::{ChangeId, Geometry, LeafRun, PageRef, Position, Revision};
 
-use super::{Tail, Tree};
+use super::{Tail, Tree, TreeRoot};
 use crate::pager::Medium;
 use crate::sync::{AtomicU64, Ordering, model, thread};
 use crate::sys::{Disk, MemoryDisk, Region};
@@ -94,7 +94,12 @@ fn tails_under_a_checkpoint() {
             body_len: 8,
             body_crc: 0,
         };
-        tree.adopt(Some((page, 1)), before.len());
+        let root = TreeRoot {
+            page,
+            levels: 1,
+            cleaned: Revision::default(),
+        };
+        tree.adopt(Some(root), before.len());
         begin(&fresh, 3);
         published.store(3, Ordering::Release);
         reader.join().expect("the reader's assertions hold");

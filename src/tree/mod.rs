@@ -3,22 +3,27 @@
 //! The leaves are runs of records in the log, which come in order and are never split; so the tree only
 //! grows at its right edge. Leaves since the newest checkpoint are listed in memory ([`Tail`]), older
 //! ones under branch pages in the file ([`BranchPage`](revtree_format::BranchPage)), which a checkpoint
-//! copies on write along the right spine ([`Spine`]).
+//! copies on write along the right spine ([`Spine`]). Only cleaning changes what lies further left: it puts
+//! other leaves in the place of those whose records it has copied or dropped ([`Spine::spliced`]).
 
 mod cursor;
 mod leaf;
 #[cfg(all(test, loom))]
 mod loom;
 mod spine;
+mod splice;
 mod tail;
 
 use std::sync::Arc;
 
-use revtree_format::{BranchPage, ChangeId, Child, FrameKind, LeafRun, PageRef, Position, Root};
+use revtree_format::{
+    BranchPage, ChangeId, Child, FrameKind, LeafRun, PageRef, Position, Revision, Root,
+};
 
 pub(crate) use cursor::{Direction, LeafCursor};
 pub(crate) use leaf::LeafRecords;
 pub(crate) use spine::Spine;
+pub(crate) use splice::Splice;
 pub(crate) use tail::Tail;
 
 use crate::error::{Error, Result};
@@ -36,15 +41,33 @@ pub(crate) struct Tree {
 /// One consistent shape of the tree: pages, then tails in order.
 #[derive(Clone, Debug)]
 pub(crate) struct TreeState {
-    /// The root page and the number of levels.
-    pub(crate) root: Option<(PageRef, u8)>,
+    pub(crate) root: Option<TreeRoot>,
     /// Leaves that the pages do not hold yet, oldest first; the last one grows.
     pub(crate) tails: Vec<Arc<Tail>>,
 }
 
+/// The pages of a tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TreeRoot {
+    pub(crate) page: PageRef,
+    pub(crate) levels: u8,
+    /// The revision up to which records may have been dropped (B-9); 0: none has been.
+    pub(crate) cleaned: Revision,
+}
+
+impl From<&Root> for TreeRoot {
+    fn from(root: &Root) -> TreeRoot {
+        TreeRoot {
+            page: root.page,
+            levels: root.levels,
+            cleaned: Revision::new(root.detail),
+        }
+    }
+}
+
 impl Tree {
     pub(crate) fn new(medium: Arc<Medium>, root: Option<&Root>) -> Tree {
-        let root = root.map(|root| (root.page, root.levels));
+        let root = root.map(TreeRoot::from);
         let state = TreeState {
             root,
             tails: vec![Arc::new(Tail::new())],
@@ -80,14 +103,21 @@ impl Tree {
     }
 
     /// Adopts pages that hold the leaves of the first `tails` tails.
-    pub(crate) fn adopt(&self, root: Option<(PageRef, u8)>, tails: usize) {
+    pub(crate) fn adopt(&self, root: Option<TreeRoot>, tails: usize) {
         let before = self.state();
         let tails = before.tails.iter().skip(tails).cloned().collect();
         self.state.store(Arc::new(TreeState { root, tails }));
     }
 
-    /// The tree as it is now, for a walk that is not to be counted.
-    pub(crate) fn uncounted(&self) -> Tree {
+    /// The revision up to which records may have been dropped in any order (K-10); 0: none has been.
+    pub(crate) fn cleaned(&self) -> Revision {
+        let state = self.state();
+        state.root.map_or(Revision::default(), |root| root.cleaned)
+    }
+
+    /// The tree as it is now, also while the store is cleaned: for who walks it more than once and remembers
+    /// positions. Its last tail goes on growing. The pages that are read through it are not counted.
+    pub(crate) fn fixed(&self) -> Tree {
         Tree {
             medium: Arc::clone(&self.medium),
             state: ArcSwap::new(self.state()),

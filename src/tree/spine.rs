@@ -4,7 +4,7 @@
 
 use revtree_format::limits::{BRANCH_ENTRIES_MAX, TREE_LEVELS_MAX};
 use revtree_format::{
-    BranchEntries, BranchPage, Child, FrameKind, LeafRun, PageRef, Root, RootKind,
+    BranchEntries, BranchPage, Child, FrameKind, LeafRun, PageRef, Revision, Root, RootKind,
 };
 
 use super::Tree;
@@ -17,15 +17,26 @@ pub(crate) struct Spine {
     /// Level 1 and above.
     children: Vec<Vec<Child>>,
     records: u64,
+    /// The revision up to which records may have been dropped.
+    cleaned: Revision,
 }
 
 impl Spine {
+    /// The spine of a tree without a leaf, from which records up to `cleaned` may have been dropped.
+    pub(super) fn empty(cleaned: Revision) -> Spine {
+        Spine {
+            cleaned,
+            ..Spine::default()
+        }
+    }
+
     /// The spine of the tree under `root`.
     pub(crate) fn load(tree: &Tree, root: Option<&Root>) -> Result<Spine> {
         let mut spine = Spine::default();
         let Some(root) = root else {
             return Ok(spine);
         };
+        spine.cleaned = Revision::new(root.detail);
         let mut pages = Vec::new();
         let mut last: Option<Child> = None;
         let mut whole = None;
@@ -101,6 +112,39 @@ impl Spine {
         Ok(())
     }
 
+    /// Adds a page of `level` with all that is below it at the right edge. What has been added before goes into
+    /// pages of its own.
+    pub(super) fn graft(
+        &mut self,
+        level: u8,
+        child: Child,
+        generation: u64,
+        append: &mut dyn FnMut(FrameKind, &[u8]) -> Result<PageRef>,
+    ) -> Result<()> {
+        let mut write_page = |level, entries| write(level, generation, entries, &mut *append);
+        if !self.leaves.is_empty() {
+            let entries = BranchEntries::Leaves(std::mem::take(&mut self.leaves));
+            let page = write_page(0, entries)?;
+            self.push_child(1, page, &mut |level, children| {
+                write_page(level, BranchEntries::Children(children))
+            })?;
+        }
+        for below in 1..=level {
+            let children = self.children.get_mut(usize::from(below) - 1);
+            let children = children.map(std::mem::take).unwrap_or_default();
+            if !children.is_empty() {
+                let page = write_page(below, BranchEntries::Children(children))?;
+                self.push_child(usize::from(below) + 1, page, &mut |level, children| {
+                    write_page(level, BranchEntries::Children(children))
+                })?;
+            }
+        }
+        self.records += child.records;
+        self.push_child(usize::from(level) + 1, child, &mut |level, children| {
+            write_page(level, BranchEntries::Children(children))
+        })
+    }
+
     fn push_child(
         &mut self,
         level: usize,
@@ -165,7 +209,7 @@ impl Spine {
             critical: true,
             page: child.page,
             levels,
-            detail: 0,
+            detail: self.cleaned.get(),
         }))
     }
 }

@@ -8,6 +8,7 @@ mod metrics;
 mod permissions;
 #[cfg(feature = "serde")]
 mod plain_data;
+mod reclaim;
 mod restore;
 mod rules;
 mod snapshot;

@@ -4,13 +4,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use revtree::Options;
-use revtree_harness::{Store, generate, run, seeds};
+use revtree_harness::{Store, generate, generate_with_reclaims, run, seeds};
 
 /// In memory, in small segments and with many checkpoints: worlds that compact, abort, reopen.
 #[test]
 fn histories_in_memory() {
     for seed in seeds(0, 24) {
-        if let Err(difference) = run(seed, &generate(seed, 500), || Store::for_seed(seed)) {
+        if let Err(difference) = run(seed, &generate_with_reclaims(seed, 500), || {
+            Store::for_seed(seed)
+        }) {
             panic!("{difference}");
         }
     }

@@ -5,6 +5,7 @@ mod damage;
 mod medium;
 mod names;
 mod panics;
+mod reclaim;
 mod recovery;
 mod refresh;
 mod space;
@@ -12,10 +13,10 @@ mod space;
 use revtree_harness::{crash, seeds};
 
 /// Every operation of a disk: what a power cut or a kill leaves is an accepted commit, and no
-/// older than what was acknowledged.
+/// older than what was acknowledged. The second history is about space that is reclaimed.
 #[test]
 fn crashes_lose_nothing_acknowledged() {
-    for seed in seeds(0, 1) {
+    for seed in seeds(0, 1).into_iter().chain(seeds(3, 1)) {
         if let Err(error) = crash::crash(seed) {
             panic!("{error}\nreplay with REVTREE_SEED={seed}");
         }

@@ -81,6 +81,7 @@ impl Keys<'_> {
             retained,
             rev,
             compact,
+            ..
         } = self.records;
         let medium = &store.engine.medium;
         loop {
@@ -92,10 +93,12 @@ impl Keys<'_> {
                 continue;
             };
             let newest = (entry.position, medium.head(entry.position)?);
+            // The index is of now, and leads to records that came after the image's tree.
             let tree = &store.engine.tree;
             let Some((position, head)) = record_at(tree, newest, rev, compact)? else {
                 continue;
             };
+            let position = self.records.in_tree(position, &head)?;
             let Some(place) = retained.place(position) else {
                 continue;
             };

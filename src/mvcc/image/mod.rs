@@ -35,6 +35,7 @@ use crate::error::Result;
 use crate::pager::{BlobWriter, ImageLog, Log, Reach, SegmentStart};
 use crate::sync::Mutex;
 use crate::sys::Window;
+use crate::tree::Tree;
 
 /// The plan of an image, and the piece of it made last.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Image {
     log: ImageLog,
     rev: Revision,
     compact: Option<Revision>,
+    /// The source's tree as it was when the image was planned: positions in it name records.
+    tree: Tree,
     retained: Retained,
     /// One for each segment with records or index chunks, in order.
     pieces: Vec<Piece>,
@@ -90,11 +93,14 @@ impl Image {
             geometry: medium.geometry,
             opens: engine.opens,
         };
+        let tree = engine.tree.fixed();
+        let retained = Retained::choose(store, &tree, state.rev, state.compact)?;
         let mut image = Image {
             log,
             rev: state.rev,
             compact: state.compact,
-            retained: Retained::choose(store, state.rev, state.compact)?,
+            tree,
+            retained,
             pieces: Vec::new(),
             superblock: Box::new([0; SUPERBLOCK_BYTES]),
             pages: Vec::new(),
@@ -143,6 +149,7 @@ impl Image {
     ) -> Result<Option<From>> {
         let records = Records {
             store,
+            tree: &self.tree,
             retained: &self.retained,
             rev: self.rev,
             compact: self.compact,

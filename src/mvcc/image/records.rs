@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::mvcc::store::Store;
 use crate::mvcc::versions::{Version, follow, locate};
 use crate::pager::{Appended, Log};
-use crate::tree::{Direction, LeafCursor, LeafRecords};
+use crate::tree::{Direction, LeafCursor, LeafRecords, Tree};
 
 /// With which record a segment begins.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ pub(super) struct RecordsFrom {
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
     pub(super) store: &'a Store,
+    pub(super) tree: &'a Tree,
     pub(super) retained: &'a Retained,
     pub(super) rev: Revision,
     pub(super) compact: Option<Revision>,
@@ -132,21 +133,21 @@ impl Records<'_> {
         head: &RecordHead,
         mut link: Link,
     ) -> Result<Option<Target>> {
-        let tree = &self.store.engine.tree;
         loop {
             let found = match self.compact {
                 Some(compact) if link.id.main <= compact => {
                     if head.id.main <= compact && link.id.main < compact {
                         return Ok(None);
                     }
-                    locate(tree, from, link)?
+                    locate(self.tree, from, link)?
                 }
                 // Above the compact revision everything is there.
-                _ => Some(follow(tree, from, link)?),
+                _ => Some(follow(self.tree, from, link)?),
             };
             let Some((position, found)) = found else {
                 return Ok(None);
             };
+            let position = self.in_tree(position, &found)?;
             if self.retained.has(position) {
                 return Ok(Some(Target {
                     id: found.id,
@@ -160,6 +161,15 @@ impl Records<'_> {
                 _ => return Ok(None),
             }
         }
+    }
+
+    /// Where the image's tree has a record that was found at `position`. Once the source has been cleaned a hint or the
+    /// index may lead to another copy of it.
+    pub(super) fn in_tree(&self, position: Position, head: &RecordHead) -> Result<Position> {
+        if self.retained.has(position) {
+            return Ok(position);
+        }
+        Ok(self.tree.find(head.id)?.unwrap_or(position))
     }
 
     fn append(&self, log: &mut Log, record: &Prepared, in_run: bool) -> Result<Appended> {
@@ -202,7 +212,7 @@ impl<'a> Source<'a> {
     fn begin(records: &Records<'a>, from: ChangeId) -> Result<Source<'a>> {
         Ok(Source {
             records: *records,
-            cursor: LeafCursor::seek(&records.store.engine.tree, from, Direction::Forward)?,
+            cursor: LeafCursor::seek(records.tree, from, Direction::Forward)?,
             leaf: None,
             from,
             peeked: None,

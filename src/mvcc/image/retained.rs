@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::mvcc::hash::{for_waves, mark_superseded};
 use crate::mvcc::marks::{RecordMarks, RecordNumbers};
 use crate::mvcc::store::Store;
-use crate::tree::LeafRecords;
+use crate::tree::{LeafRecords, Tree};
 
 /// The records of an image.
 #[derive(Debug)]
@@ -27,14 +27,12 @@ impl Retained {
     /// What is needed at `compact` and above, up to `rev`.
     pub(super) fn choose(
         store: &Store,
+        tree: &Tree,
         rev: Revision,
         compact: Option<Revision>,
     ) -> Result<Retained> {
         let superseded = match compact {
-            Some(compact) => Some((
-                compact,
-                mark_superseded(&store.engine.tree, compact, compact)?,
-            )),
+            Some(compact) => Some((compact, mark_superseded(store, tree, compact, compact)?)),
             None => None,
         };
         let retained = |position: Position, head: &RecordHead| match &superseded {
@@ -45,7 +43,7 @@ impl Retained {
             _ => true,
         };
         let mut marks = RecordMarks::new(store.engine.medium.geometry);
-        for_waves(&store.engine.tree, rev, |wave| {
+        for_waves(tree, rev, |wave| {
             wave.iter().for_each(|leaf| marks.cover(leaf));
             let marks = &marks;
             wave.par_iter().try_for_each(|leaf: &LeafRun| {

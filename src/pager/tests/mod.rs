@@ -2,6 +2,7 @@
 
 mod chain;
 mod reserve;
+mod runs;
 mod slots;
 mod tail;
 mod uses;

@@ -147,6 +147,7 @@ fn answers<S: Subject>(store: &mut S, op: &Op, around: &Surroundings) -> Vec<Out
                 Outcome::Facts(store.facts()),
             ]
         }
+        Op::Reclaim => one(Outcome::Unit(store.reclaim())),
         Op::Peek(key) => one(Outcome::Kv(store.peek(key))),
         Op::Read(eyes, what) => {
             let reader = match eyes {

@@ -33,7 +33,7 @@ pub(crate) use faults::{DURABILITIES, one_call};
 pub use faults::{FaultSummary, every_call, some_calls};
 pub(crate) use history::batched;
 pub use history::{History, Mark, STORE, Setup, end_process, state_of};
-pub use ops::{short, writes};
+pub use ops::{cleaning, short, writes};
 pub use run::Seen;
 use smallest::Case;
 pub use threads::threads;
@@ -245,6 +245,14 @@ impl Crashes<'_> {
                 return Err(format!("wrong: the next revision is {rev}"));
             }
             let expected = state_of(&mut store)?;
+            // Nor does what is there depend on the space that it takes.
+            store
+                .reclaim()
+                .map_err(|error| wrong(&format!("{error:?}")))?;
+            let report = store.db().check().map_err(|error| wrong(&error))?;
+            if let Some(damage) = report.damage.first() {
+                return Err(format!("wrong: damaged after reclaiming: {damage}"));
+            }
             // What a view sees of the recovered state stays as it was.
             if store.range(Reader::Held(0), &ALL) != held {
                 return Err("wrong: a view sees what was put after it".to_owned());

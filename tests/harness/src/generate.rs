@@ -35,7 +35,23 @@ const LEASES: [LeaseId; 4] = [
     LeaseId(-3),
 ];
 
-/// The history of `seed`, with `count` operations.
+/// The history of `seed`, with `count` operations, of which in some worlds one in a hundred reclaims space. Those are
+/// drawn apart: but for them it is the history that [`generate`] gives.
+#[must_use]
+pub fn generate_with_reclaims(seed: u64, count: usize) -> Vec<Op> {
+    let mut random = Random::new(seed ^ 0x5EC1_A13D);
+    let mut ops = generate(seed, count);
+    if random.once_in(2) {
+        for op in &mut ops {
+            if random.once_in(100) {
+                *op = Op::Reclaim;
+            }
+        }
+    }
+    ops
+}
+
+/// The history of `seed`, with `count` operations. Nothing in it reclaims space.
 #[must_use]
 pub fn generate(seed: u64, count: usize) -> Vec<Op> {
     let mut random = Random::new(seed);

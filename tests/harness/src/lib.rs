@@ -51,7 +51,7 @@ pub mod watching;
 
 pub use answer::{Answer, Kv, Refusal};
 pub use difference::Difference;
-pub use generate::{generate, seeds};
+pub use generate::{generate, generate_with_reclaims, seeds};
 pub use keys::Keys;
 pub use model::{Reader, Stats, Subject, run};
 pub use oracle::Oracle;

@@ -191,6 +191,10 @@ pub trait Subject {
     fn raise_index(&mut self, index: u64) -> Answer<Applied>;
     /// `db.compact(rev)?.wait()`, which must be `Done`.
     fn compact(&mut self, rev: Revision) -> Answer<()>;
+    /// `db.reclaim`, which must find no damage. Of a store without files nothing is to be given back.
+    fn reclaim(&mut self) -> Answer<()> {
+        Ok(())
+    }
     /// `db.hash`.
     fn hash(&mut self, ignore: &[IgnoreKey]) -> Answer<Hash>;
     /// `db.hash_by_rev`.

@@ -169,6 +169,8 @@ pub enum Op {
     RaiseIndex(u64),
     /// Compact, and wait for its work.
     Compact(When),
+    /// Give back the space that nobody needs.
+    Reclaim,
     /// The one-shot read.
     Peek(Bytes),
     /// A read through a view.
@@ -207,6 +209,7 @@ impl Op {
             Op::Txn(_, _, Finish::Abort | Finish::Drop) => "aborted transaction",
             Op::RaiseIndex(_) => "raise index",
             Op::Compact(_) => "compact",
+            Op::Reclaim => "reclaim",
             Op::Peek(_) => "peek",
             Op::Read(Eyes::Now, _) => "read",
             Op::Read(Eyes::At(_), _) => "read at",

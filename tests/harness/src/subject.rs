@@ -30,6 +30,8 @@ pub struct Store {
     savepoints: Vec<(u8, Savepoint)>,
     views: BTreeMap<u8, ReadView>,
     lessor: Arc<Recorder>,
+    /// What reclaiming has freed.
+    freed_bytes: u64,
 }
 
 /// A lessor that knows every lease and writes down what it is told.
@@ -90,6 +92,7 @@ impl Store {
             savepoints: Vec::new(),
             views: BTreeMap::new(),
             lessor,
+            freed_bytes: 0,
         })
     }
 
@@ -125,6 +128,12 @@ impl Store {
             _ => 1 << 20,
         };
         Store::in_memory(64 << 10, checkpoint_bytes)
+    }
+
+    /// Bytes of segments that reclaiming has freed so far.
+    #[must_use]
+    pub fn freed_bytes(&self) -> u64 {
+        self.freed_bytes
     }
 
     /// The handle of the crate.
@@ -548,6 +557,15 @@ impl Subject for Store {
         match answer(self.db().compact(rev))?.wait() {
             revtree::Outcome::Done => Ok(()),
             other => Err(Refusal::Other(format!("the compaction was {other:?}"))),
+        }
+    }
+
+    fn reclaim(&mut self) -> Answer<()> {
+        let done = answer(self.db().reclaim())?;
+        self.freed_bytes += done.freed_bytes;
+        match done.damage.first() {
+            Some(damage) => Err(Refusal::Other(format!("found damaged: {damage}"))),
+            None => Ok(()),
         }
     }
 

@@ -100,6 +100,9 @@ impl fmt::Display for SlotItem {
             match root.kind {
                 RootKind::Tree => {
                     write!(f, " levels {} records {}", root.levels, superblock.records)?;
+                    if root.detail > 0 {
+                        write!(f, " cleaned up to {}", root.detail)?;
+                    }
                 }
                 RootKind::Index => write!(f, " revision {}", root.detail)?,
                 _ => {}

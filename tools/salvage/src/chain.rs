@@ -18,6 +18,9 @@ use super::source::Source;
 pub(crate) struct Chain {
     /// Frames that count.
     pub(crate) frames: Vec<Frame>,
+    /// Frames of runs, into which records have been moved (B-32). No chain names them; a copy that was never named
+    /// holds nothing that the log does not.
+    pub(crate) runs: Vec<Frame>,
     /// Missing frames: each the sequences from and up to which none was found.
     pub(crate) gaps: Vec<Gap>,
     /// Frames behind the log's end.
@@ -40,18 +43,19 @@ pub(crate) struct Gap {
 /// Chooses.
 pub(crate) fn choose(source: &Source, identity: &Identity, found: &Found) -> Chain {
     let mut chain = Chain::default();
-    let mut frames: Vec<Frame> = found
-        .frames
-        .iter()
-        .filter(|frame| frame.header.kind != FrameKind::Run)
-        .copied()
-        .collect();
+    let all = found.frames.iter().copied();
+    let (mut runs, mut frames): (Vec<Frame>, Vec<Frame>) =
+        all.partition(|frame| frame.header.kind == FrameKind::Run);
     if let Some(table) = newest_table(source, &frames) {
         let geometry = Geometry::new(identity.segment_bytes);
         let before = frames.len();
         frames.retain(|frame| is_in_use(&table, geometry, frame));
         chain.stale = (before - frames.len()) as u64;
+        let before = runs.len();
+        runs.retain(|frame| is_in_use(&table, geometry, frame));
+        chain.stale += (before - runs.len()) as u64;
     }
+    chain.runs = runs;
     // The last writer first: from where a later open went on, nothing earlier counts.
     frames.sort_unstable_by_key(|frame| {
         let header = frame.header;

@@ -22,7 +22,7 @@ mod write;
 
 use std::path::Path;
 
-use revtree_format::{FrameKind, Revision, StoreSeed};
+use revtree_format::{FrameKind, Revision, RootKind, StoreSeed, Superblock};
 
 use self::chain::{Chain, Gap};
 use self::failure::Result;
@@ -56,19 +56,25 @@ pub fn salvage(old: &Path, new: &Path) -> Result<Report> {
     let mut report = Report {
         superblocks: identity.superblocks.len() as u64,
         tables_from: state.tables_from,
-        frames: chain.frames.len() as u64,
+        frames: (chain.frames.len() + chain.runs.len()) as u64,
         frames_repaired: found.repaired,
         frames_stale: chain.stale,
         segments_repaired: found.headers_lost,
         ..Report::default()
     };
-    for frame in chain.frames.iter().filter(|frame| !frame.whole) {
+    let counted = chain.frames.iter().chain(&chain.runs);
+    for frame in counted.filter(|frame| !frame.whole) {
         report.frames_damaged += 1;
         report.damaged_bytes += u64::from(frame.header.body_len);
     }
     report.lose(records.losses.iter().copied());
     report.lose(state.losses.iter().copied());
+    let newest = identity.superblocks.first();
+    let dropped_before = newest.map_or(0, |newest| dropped_before(newest, &records));
     for gap in &chain.gaps {
+        if gap.to < dropped_before && state.is_settled(gap) {
+            continue;
+        }
         let revisions = missing(&chain, &records, gap, state.revision);
         if revisions.is_some() || !state.is_settled(gap) {
             report.lose([Loss::Frames {
@@ -92,6 +98,18 @@ pub fn salvage(old: &Path, new: &Path) -> Result<Report> {
     )?;
     report.unreadable_bytes = source.unreadable_bytes();
     Ok(report)
+}
+
+/// The sequence before which frames are missing because the store was cleaned, and for no other reason: all records
+/// that the newest tree counts are here; 0 where that cannot be said.
+fn dropped_before(newest: &Superblock, records: &Records) -> u64 {
+    let is_cleaned = newest
+        .root(RootKind::Tree)
+        .is_some_and(|root| root.detail > 0);
+    if is_cleaned && records.found_up_to(newest.revision) >= newest.records {
+        return newest.head.sequence;
+    }
+    0
 }
 
 /// The revisions that missing frames may have held, if not all of them are here.

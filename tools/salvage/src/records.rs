@@ -20,7 +20,7 @@ use super::source::Source;
 pub(crate) struct Spot {
     /// Which change it is.
     pub(crate) id: ChangeId,
-    /// The frame's sequence: the newest copy counts.
+    /// The frame's sequence: the newest copy counts; 0 in a run, whose frames have numbers of their own.
     sequence: u64,
     /// Where it lies.
     pub(crate) place: Place,
@@ -62,6 +62,13 @@ pub(crate) struct Records {
 }
 
 impl Records {
+    /// How many records up to a revision were found.
+    pub(crate) fn found_up_to(&self, rev: Revision) -> u64 {
+        let end = self.changes.partition_point(|one| one.id().main <= rev);
+        let found = |change: &&Change| matches!(change, Change::Found(_));
+        self.changes[..end].iter().filter(found).count() as u64
+    }
+
     /// Whether every revision of a range has a change.
     pub(crate) fn has_all(&self, from: Revision, to: Revision) -> bool {
         let begin = self.changes.partition_point(|one| one.id().main < from);
@@ -82,20 +89,26 @@ pub(crate) fn collect(source: &Source, seed: StoreSeed, chain: &Chain) -> Record
     let mut deletes = Vec::new();
     let mut losses = Vec::new();
     let mut before = Revision::default();
+    let mut walk = |frame: &Frame, before: Revision| {
+        let mut walk = Walk::new(frame, seed, before);
+        let body = frame.body(source).or_else(|| {
+            // The file ends inside of it.
+            let left = source.len().saturating_sub(frame.body_at().0);
+            source.bytes(frame.body_at().0, usize::try_from(left).ok()?)
+        });
+        walk.body(&body.unwrap_or_default());
+        walk.finish(&mut losses);
+        deletes.extend(walk.deletes);
+        found.extend(walk.found);
+    };
     for frame in &chain.frames {
         if frame.header.kind == FrameKind::Records {
-            let mut walk = Walk::new(frame, seed, before);
-            let body = frame.body(source).or_else(|| {
-                // The file ends inside of it.
-                let left = source.len().saturating_sub(frame.body_at().0);
-                source.bytes(frame.body_at().0, usize::try_from(left).ok()?)
-            });
-            walk.body(&body.unwrap_or_default());
-            walk.finish(&mut losses);
-            deletes.extend(walk.deletes);
-            found.extend(walk.found);
+            walk(frame, before);
         }
         before = frame.header.revision;
+    }
+    for frame in &chain.runs {
+        walk(frame, Revision::default());
     }
     found.sort_by_key(|spot: &Spot| (spot.id, std::cmp::Reverse(spot.sequence)));
     found.dedup_by_key(|spot| spot.id);
@@ -195,7 +208,10 @@ impl<'a> Walk<'a> {
         }
         let spot = Spot {
             id: head.id,
-            sequence: self.frame.header.sequence,
+            sequence: match self.frame.header.kind {
+                FrameKind::Run => 0,
+                _ => self.frame.header.sequence,
+            },
             place: self.place(at),
             len: raw.len(),
         };

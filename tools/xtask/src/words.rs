@@ -10,6 +10,7 @@ const UNSAFE: &[&str] = &[
     "src/index/map.rs",
     "src/index/node.rs",
     "src/index/tests/memory.rs",
+    "src/mvcc/retired.rs",
     "tests/harness/src/kill/shutdown.rs",
     "tests/harness/src/fuzz/memory.rs",
     "tests/harness/src/kill/starve.rs",

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use revtree_harness::campaign::{Kind, Tally, main as campaign};
 use revtree_harness::kill::FileSystem;
-use revtree_harness::{Store, crash, damage, fuzz, generate, histories, kill, run, watching};
+use revtree_harness::{
+    Store, crash, damage, fuzz, generate_with_reclaims, histories, kill, run, watching,
+};
 
 /// Inputs of `campaign fuzz` have a bound on memory, and the processes of `campaign memory` run out of it.
 #[global_allocator]
@@ -174,7 +176,9 @@ fn faults(seed: u64) -> Result<Tally, String> {
 
 /// A thousand operations beside the oracle.
 fn model(seed: u64) -> Result<Tally, String> {
-    let stats = run(seed, &generate(seed, 1000), || Store::for_seed(seed));
+    let stats = run(seed, &generate_with_reclaims(seed, 1000), || {
+        Store::for_seed(seed)
+    });
     stats
         .map(|stats| stats.ops.into())
         .map_err(|difference| difference.to_string())

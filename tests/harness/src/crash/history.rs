@@ -11,7 +11,7 @@ use revtree::storage::sim::{Call, FaultPlan, SimDisk, SimOptions};
 use revtree::{Durability, Options, ReadMode};
 use revtree_format::Revision;
 
-use super::ops::writes;
+use super::ops::{cleaning, writes};
 use crate::apply::{Surroundings, apply};
 use crate::model::{Subject, first_difference};
 use crate::op::Op;
@@ -26,6 +26,9 @@ pub const STORE: &str = "store";
 
 /// Address space of one store: many are opened, and none grows beyond.
 const STORE_BYTES_MAX: u64 = 1 << 27;
+
+/// Operations of a history about space besides.
+const CLEANING_OPS: usize = 25;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -145,13 +148,27 @@ pub struct History {
     pub marks: Vec<Mark>,
     /// Every accepted state, the empty store first.
     pub states: Vec<State>,
+    /// Bytes of segments that it has freed.
+    pub freed_bytes: u64,
 }
 
 impl History {
     /// How the history of a seed opens the store, and its operations.
     pub(super) fn drawn(seed: u64, count: usize) -> (Setup, Vec<Op>) {
         let mut random = Random::new(seed ^ 0x0D15C);
-        (Setup::draw(&mut random), writes(seed, count))
+        let setup = Setup::draw(&mut random);
+        // One in four is about space, and longer: several segments have to fill up.
+        let ops = match seed % 4 {
+            3 => cleaning(seed, count + CLEANING_OPS),
+            _ => {
+                let mut ops = writes(seed, count);
+                ops.iter_mut()
+                    .filter(|_| random.once_in(40))
+                    .for_each(|op| *op = Op::Reclaim);
+                ops
+            }
+        };
+        (setup, ops)
     }
 
     /// Runs these operations; the seed is for the disk.
@@ -203,8 +220,10 @@ impl History {
             marks.push(mark);
         }
         let states = oracle.states().to_vec();
+        let freed_bytes = store.freed_bytes();
         end_process(store, &disk);
         Ok(History {
+            freed_bytes,
             seed,
             setup,
             ops,
@@ -292,7 +311,7 @@ impl History {
 pub(super) fn makes_durable(op: &Op, outcomes: &[Outcome]) -> bool {
     match op {
         Op::Sync | Op::Reopen => true,
-        Op::Compact(_) => !outcomes.iter().any(Outcome::refused),
+        Op::Compact(_) | Op::Reclaim => !outcomes.iter().any(Outcome::refused),
         Op::Restore(_) => replaces(op, outcomes),
         _ => false,
     }
@@ -335,4 +354,22 @@ pub fn state_of(store: &mut Store) -> Result<State, String> {
     store
         .state()
         .map_err(|error| format!("cannot be read: {error:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Histories about space do what they are for: segments are freed in most of them, with each way to read.
+    #[test]
+    fn cleaning_histories_free_segments() {
+        let (mut freed, mut histories) = (0, 0);
+        for seed in (3..60).step_by(4) {
+            let (setup, ops) = History::drawn(seed, 30);
+            let history = History::of(seed, setup, ops).unwrap();
+            histories += 1;
+            freed += u64::from(history.freed_bytes > 0);
+        }
+        assert!(2 * freed > histories, "{freed} of {histories}");
+    }
 }

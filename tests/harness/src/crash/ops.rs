@@ -57,7 +57,7 @@ pub fn writes(seed: u64, count: usize) -> Vec<Op> {
 
 /// A short history in which all that makes calls happens: segments fill up, checkpoints and a
 /// compaction, rows and the log position, a view held across them, a snapshot saved and restored, the
-/// store closed and opened. `length` more operations are the seed's own.
+/// store closed and opened, space reclaimed. `length` more operations are the seed's own.
 #[must_use]
 pub fn short(seed: u64, length: usize) -> Vec<Op> {
     let mut random = Random::new(seed ^ 0x5047);
@@ -78,6 +78,9 @@ pub fn short(seed: u64, length: usize) -> Vec<Op> {
         Op::Restore(1),
         Op::Read(Eyes::Held(1), everything()),
         Op::Sync,
+        long(25_000),
+        Op::Compact(When::Back(0)),
+        Op::Reclaim,
     ];
     let mut place = 0;
     let count = fixed.len();
@@ -88,6 +91,40 @@ pub fn short(seed: u64, length: usize) -> Vec<Op> {
         place += 1;
     }
     ops
+}
+
+/// A history in which segments fill up, most of what is in them dies, and the space is reclaimed, with views held
+/// across, more compactions than elsewhere, and the store closed and opened.
+#[must_use]
+pub fn cleaning(seed: u64, count: usize) -> Vec<Op> {
+    let mut random = Random::new(seed ^ 0xC1EA);
+    let key =
+        |random: &mut Random| Bytes::from(vec![b'c', b'0' + random.bits().to_le_bytes()[0] % 8]);
+    let value = |random: &mut Random| Blob {
+        seed: random.bits().to_le_bytes()[0],
+        len: [200, 9_000, 14_000, 20_000][random.index(4)],
+    };
+    let op = |number: u64| match random.below(24) {
+        0..4 => Op::Reclaim,
+        4..7 => Op::Compact(When::Back(random.below(4))),
+        7 => Op::Delete(key(&mut random)),
+        8 => Op::Hold(random.bits().to_le_bytes()[0] % 2, None),
+        9 => Op::Release(random.bits().to_le_bytes()[0] % 2),
+        10 => read_held(),
+        11 => Op::Reopen,
+        12 => rows(number),
+        13 => {
+            let put = |random: &mut Random| Step::Put(key(random), value(random), LeaseId(0));
+            let steps = vec![
+                put(&mut random),
+                Step::Delete(key(&mut random)),
+                put(&mut random),
+            ];
+            Op::Txn(Begin::Write, steps, Finish::Commit)
+        }
+        _ => Op::Put(key(&mut random), value(&mut random)),
+    };
+    (1..=count as u64).map(op).collect()
 }
 
 /// A commit of a row and a log position, and of no key every second time.

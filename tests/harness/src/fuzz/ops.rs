@@ -125,6 +125,7 @@ fn op(input: &mut Input<'_>) -> Option<Op> {
         12 => Op::Read(Eyes::Now, Read::History(key(input))),
         13 => Op::HashByRev(when(input)),
         14 => Op::Read(Eyes::Now, Read::Count(ask(input))),
+        15 if what >= 128 => Op::Reclaim,
         _ => return None,
     })
 }

@@ -467,3 +467,29 @@ fn what_cannot_be_salvaged_is_refused() {
     assert_eq!(before.len(), bytes(&bench.store()).len());
     assert_eq!(bench.run::<&str>("salvage", &[]).status, 2);
 }
+
+/// A store whose space has been reclaimed: what was copied into runs is found there, and what stayed in the log
+/// where it was; what cleaning has dropped is not missing.
+#[test]
+fn what_was_moved_is_found() {
+    let bench = history(0x3C);
+    bench.with_options(Options::new().segment_bytes(64 << 10), |db| {
+        for n in 0..200_u8 {
+            db.put(format!("key {}", n % 7), vec![n; 2000])?;
+        }
+        db.compact(db.rev().get() - 10)?;
+        let done = db.reclaim()?;
+        assert!(done.freed_bytes > 4 * (64 << 10), "{done:?}");
+        assert!(done.copied_bytes > 0, "{done:?}");
+        Ok(())
+    });
+    let before = answers(&bench);
+    let (report, new) = damaged(&bench, |_| ());
+    assert_eq!(answers(&new), before);
+    assert_eq!(report["losses"], Value::Array(Vec::new()));
+    let dump = bench.text("dump", &[]);
+    assert!(
+        dump.contains("run") && dump.contains("cleaned up to"),
+        "{dump}"
+    );
+}

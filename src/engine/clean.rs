@@ -1,0 +1,510 @@
+//! Physical compaction: records that stay are copied out of segments in which most are dead, and the segments
+//! are given up (SPEC.md, K-6 to K-9, C-3).
+//!
+//! One round, with commits going on beside it, under the checkpoint lock:
+//!
+//! 1. A checkpoint, so that every leaf of a full segment lies under the pages.
+//! 2. Look at the leaves of all segments before the log's head: what of them stays. Choose those that give
+//!    most space back.
+//! 3. Copy what stays of these into a run (B-32), in fresh segments that nothing names. All that can fail of telling
+//!    the index of the copies is done here.
+//! 4. A checkpoint whose tree has the copies and whose segment table lacks the old segments. From here on a
+//!    crash leaves the new ones; before, the old ones and nothing else.
+//! 5. Adopt: no hint leads into the old segments any more; then the tree of step 4; then the index entries, by
+//!    compare-and-swap. Whoever begins behind this finds no way to the old bytes.
+//! 6. Hold the old segments until nobody reads there who began before, nor another process.
+//!
+//! 3 before 4: a checkpoint must not name bytes that are not synced with it. 4 before 6: what the durable
+//! checkpoint names is not written over. In 5 hints come first: a walk over a tree that stays the same while it
+//! is walked takes positions for names of records, so what a hint leads to must be where that tree has it. The
+//! index comes last, since a record that is written gets its hint from there.
+//!
+//! What is damaged is not moved: its segment stays as it is, and is told.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use revtree_format::limits::BLOCK_BYTES;
+use revtree_format::{
+    ChangeId, Geometry, LeafRun, Link, NewRecord, Position, RecordHead, Revision, RootKind,
+    SegmentEntry, SegmentState, check_value,
+};
+
+use super::checkpoint::Instead;
+use super::{Checkpoint, Engine};
+use crate::error::{Error, Result};
+use crate::pager::{Held, Room, Run, RunSegment, RunWriter, empty};
+use crate::sys::Unread;
+use crate::trace;
+use crate::tree::{Direction, LeafCursor, LeafRecords, Tree};
+
+/// What the layer above knows of records.
+pub(crate) trait Relocate: Sync {
+    /// Whether a record is still needed.
+    fn stays(&self, position: Position, head: &RecordHead, key: &[u8]) -> Result<bool>;
+
+    /// The record of `key` at `from` has been copied to `to`, where nobody can read it yet.
+    fn copied(&self, key: &[u8], from: Position, to: Position) -> Result<()>;
+
+    /// Nothing comes of what was copied so far.
+    fn forget(&self);
+
+    /// What was copied is found from now on, and whoever begins behind this finds no way to what it was copied from.
+    /// Gives a number for those who began before. It cannot fail: the checkpoint that names the copies is durable.
+    fn adopt(&self) -> u64;
+}
+
+/// What one round did.
+#[derive(Debug, Default)]
+pub(crate) struct Cleaned {
+    /// Bytes of the segments that were given up.
+    pub(crate) given_up_bytes: u64,
+    /// Bytes of the runs that were written.
+    pub(crate) copied_bytes: u64,
+    /// What kept segments from being given up.
+    pub(crate) damage: Vec<Error>,
+}
+
+/// A segment that might be given up.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    index: u32,
+    units: u32,
+    /// Bytes of records in it that stay, as a run would have them.
+    stays_bytes: u64,
+}
+
+/// The units of the segments that are given up.
+struct Victims {
+    geometry: Geometry,
+    segments: Vec<u32>,
+    units: HashSet<u32>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed { error, leaf: None }
+    }
+}
+
+impl Victims {
+    fn of<'c>(geometry: Geometry, candidates: impl Iterator<Item = &'c Candidate>) -> Victims {
+        let (mut segments, mut units) = (Vec::new(), HashSet::new());
+        for candidate in candidates {
+            segments.push(candidate.index);
+            units.extend(candidate.index..candidate.index + candidate.units);
+        }
+        Victims {
+            geometry,
+            segments,
+            units,
+        }
+    }
+
+    fn has(&self, position: Position) -> bool {
+        let index = self.geometry.index_of(position);
+        index.is_some_and(|index| self.units.contains(&index))
+    }
+}
+
+/// Why nothing was copied.
+struct Failed {
+    error: Error,
+    /// The leaf in which that was found.
+    leaf: Option<Position>,
+}
+
+impl Engine {
+    /// Cleans once, copying so many bytes at most. `cleaned`: the revision up to which records may be dropped.
+    pub(crate) fn clean(
+        &self,
+        cleaned: Revision,
+        copied_bytes_max: u64,
+        relocate: &dyn Relocate,
+    ) -> Result<Cleaned> {
+        let mut done = Cleaned::default();
+        self.check_writable()?;
+        let mut checkpoint = self.enter_checkpoint()?;
+        if self.is_retired() {
+            // Another content has come, or a close: nobody needs the space.
+            return Ok(done);
+        }
+        // 1.
+        self.checkpoint_locked(&mut checkpoint, None, None)?;
+        let Some(tree_root) = checkpoint.superblock.root(RootKind::Tree).copied() else {
+            return Ok(done);
+        };
+        // 2.
+        let tree = Tree::new(Arc::clone(&self.medium), Some(&tree_root));
+        let mut damaged = HashSet::new();
+        let candidates = self.survey(&tree, &checkpoint, relocate, &mut damaged, &mut done)?;
+        let (victims, run) = loop {
+            let mut victims = self.choose(&candidates, &damaged, copied_bytes_max);
+            if victims.segments.is_empty() {
+                victims = self.choose_last(&candidates, &damaged, copied_bytes_max)?;
+            }
+            if victims.segments.is_empty() {
+                return Ok(done);
+            }
+            // 3.
+            match self.copy(&tree, &victims, relocate) {
+                Ok(run) => break (victims, run),
+                Err(Failed {
+                    error: error @ Error::Corrupt { .. },
+                    leaf: Some(leaf),
+                }) => {
+                    damaged.extend(self.segment_at(&candidates, leaf));
+                    done.damage.push(error);
+                }
+                Err(failed) => return Err(failed.error),
+            }
+        };
+        let gains = run.units() < victims.units.len() as u64;
+        let comes_forward = victims.units.iter().all(|unit| run.end() <= *unit);
+        if !gains && !comes_forward {
+            // Long records and the borders of segments took more than was thought.
+            self.give_up(run, relocate)?;
+            return Ok(done);
+        }
+        done.copied_bytes = run.bytes(&self.medium);
+        // 4. A check beside it, which reads the superblock, knows the uses of the new segments before.
+        run.announce(&self.medium);
+        let run = RefCell::new(run);
+        let leaves = std::mem::take(&mut run.borrow_mut().leaves);
+        let mut free: Vec<u32> = victims.units.iter().copied().collect();
+        free.sort_unstable();
+        let instead = Instead {
+            cleaned,
+            leaves: &leaves,
+            gone: &|position| victims.has(position),
+            free: &free,
+            adopt: &|| {
+                run.borrow_mut().publish();
+                free.iter().for_each(|unit| self.medium.retire(*unit));
+            },
+        };
+        let written = self.checkpoint_locked(&mut checkpoint, None, Some(&instead));
+        let run = run.into_inner();
+        if let Err(error) = written {
+            self.give_up(run, relocate)?;
+            return Err(error);
+        }
+        // 5, behind the tree, which the checkpoint has adopted; and 6.
+        let era = relocate.adopt();
+        let mut append = self.append()?;
+        append.log.space_mut().hold(&victims.segments, era);
+        drop(append);
+        done.given_up_bytes = victims.units.len() as u64 * self.medium.geometry.segment_bytes();
+        for segment in run.into_sealed() {
+            self.show(segment);
+        }
+        trace::event!(
+            DEBUG,
+            segments = victims.segments.len(),
+            copied_bytes = done.copied_bytes,
+            "segments cleaned"
+        );
+        Ok(done)
+    }
+
+    /// The segments before the log's head, with what stays of each. What is damaged is none of them.
+    fn survey(
+        &self,
+        tree: &Tree,
+        checkpoint: &Checkpoint,
+        relocate: &dyn Relocate,
+        damaged: &mut HashSet<u32>,
+        done: &mut Cleaned,
+    ) -> Result<BTreeMap<u32, Candidate>> {
+        let head_use = checkpoint.superblock.head.segment_use;
+        let entries = self.append()?.log.space().entries().to_vec();
+        // A segment of the log before the head's is full and durable, and its leaves are under the pages.
+        let is_before = |entry: &SegmentEntry| match entry.state {
+            SegmentState::Log => entry.segment_use < head_use,
+            SegmentState::Run => true,
+            SegmentState::Free => false,
+        };
+        let used = (0u32..).zip(&entries);
+        let used = used.filter(|(_, entry)| entry.units > 0 && is_before(entry));
+        let candidate = |(index, entry): (u32, &SegmentEntry)| {
+            let (units, stays_bytes) = (entry.units, 0);
+            let candidate = Candidate {
+                index,
+                units,
+                stays_bytes,
+            };
+            (index, candidate)
+        };
+        let mut candidates: BTreeMap<u32, Candidate> = used.map(candidate).collect();
+        let mut cursor = LeafCursor::seek(tree, ChangeId::default(), Direction::Forward)?;
+        loop {
+            let mut wave = Vec::with_capacity(LEAVES_A_WAVE);
+            while wave.len() < LEAVES_A_WAVE
+                && let Some(leaf) = cursor.next()?
+            {
+                wave.push(leaf);
+            }
+            if wave.is_empty() {
+                return Ok(candidates);
+            }
+            let looked: Vec<_> = wave
+                .par_iter()
+                .filter_map(|leaf| {
+                    let index = self.segment_at(&candidates, leaf.position)?;
+                    Some((index, self.bytes_that_stay(*leaf, relocate)))
+                })
+                .collect();
+            for (index, bytes) in looked {
+                let candidate = candidates.get_mut(&index);
+                match (candidate, bytes) {
+                    (Some(candidate), Ok(bytes)) => candidate.stays_bytes += bytes,
+                    (_, Err(error @ Error::Corrupt { .. })) => {
+                        damaged.insert(index);
+                        done.damage.push(error);
+                    }
+                    (None, Ok(_)) => {}
+                    (_, Err(error)) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// The candidate in which a position lies.
+    fn segment_at(&self, candidates: &BTreeMap<u32, Candidate>, position: Position) -> Option<u32> {
+        let unit = self.medium.geometry.index_of(position)?;
+        let (index, candidate) = candidates.range(..=unit).next_back()?;
+        (unit - index < candidate.units).then_some(*index)
+    }
+
+    fn bytes_that_stay(&self, leaf: LeafRun, relocate: &dyn Relocate) -> Result<u64> {
+        let mut bytes = 0;
+        let mut records = LeafRecords::new(&self.medium, leaf);
+        while let Some(record) = records.next() {
+            let (position, head) = record?;
+            let key = &records.bytes()[head.key_at.into()..head.value_at()];
+            if relocate.stays(position, &head, key)? {
+                bytes += head.record_len() as u64;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Those segments with which most space comes back, and least is copied for it.
+    fn choose(
+        &self,
+        candidates: &BTreeMap<u32, Candidate>,
+        damaged: &HashSet<u32>,
+        copied_bytes_max: u64,
+    ) -> Victims {
+        let geometry = self.medium.geometry;
+        // Frames and the borders of leaves take some of a segment, and a record that does not fit leaves a rest.
+        let usable = (geometry.segment_bytes() - 2 * BLOCK_BYTES) / 16 * 15;
+        let whole = candidates.values();
+        let mut whole: Vec<&Candidate> = whole
+            .filter(|candidate| {
+                // To copy what is nearly all live gives back less than it costs.
+                let worth = u64::from(candidate.units) * usable / 8 * 7;
+                candidate.stays_bytes <= worth && !damaged.contains(&candidate.index)
+            })
+            .collect();
+        whole.sort_by_key(|candidate| candidate.stays_bytes / u64::from(candidate.units));
+        let (mut best, mut best_gain) = (0, 0);
+        let (mut given_up, mut stays) = (0u64, 0u64);
+        for (n, candidate) in whole.iter().enumerate() {
+            given_up += u64::from(candidate.units);
+            stays += candidate.stays_bytes;
+            if stays > copied_bytes_max {
+                break;
+            }
+            let gain = given_up.saturating_sub(stays.div_ceil(usable));
+            if gain > best_gain {
+                (best, best_gain) = (n + 1, gain);
+            }
+        }
+        Victims::of(geometry, whole.into_iter().take(best))
+    }
+
+    /// The segments at the end of the file that can be moved into free ones before them, so that it can be cut.
+    fn choose_last(
+        &self,
+        candidates: &BTreeMap<u32, Candidate>,
+        damaged: &HashSet<u32>,
+        copied_bytes_max: u64,
+    ) -> Result<Victims> {
+        let append = self.append()?;
+        let space = append.log.space();
+        let held_end = space.held().iter().map(|held| held.index + held.units);
+        let held_end = held_end.max().unwrap_or(0);
+        let used = (0u32..).zip(space.entries());
+        let used = used.filter(|(_, entry)| entry.state != SegmentState::Free);
+        let used: Vec<u32> = used.map(|(index, _)| index).collect();
+        let (mut last, mut stays) = (Vec::new(), 0);
+        for index in used.into_iter().rev() {
+            // A long one needs as many neighbours.
+            let whole = candidates.get(&index).filter(|candidate| {
+                candidate.units == 1 && !damaged.contains(&index) && index >= held_end
+            });
+            let Some(candidate) = whole else {
+                break;
+            };
+            stays += candidate.stays_bytes;
+            if space.free_before(index) <= last.len() || stays > copied_bytes_max {
+                break;
+            }
+            last.push(candidate);
+        }
+        Ok(Victims::of(self.medium.geometry, last.into_iter()))
+    }
+
+    /// Copies what stays of the victims, in the order of the tree. Nothing of it is left when it fails.
+    fn copy(&self, tree: &Tree, victims: &Victims, relocate: &dyn Relocate) -> Result<Run, Failed> {
+        let mut writer = RunWriter::new(&self.medium, self.opens, |len| self.take_run(len));
+        let written = self
+            .copy_leaves(tree, victims, relocate, &mut writer)
+            .and_then(|()| self.poisons(writer.write_out()).map_err(Failed::from));
+        let run = writer.into_run();
+        match written {
+            Ok(()) => Ok(run),
+            Err(failed) => {
+                self.give_up(run, relocate)?;
+                Err(failed)
+            }
+        }
+    }
+
+    fn take_run(&self, len: usize) -> Result<RunSegment> {
+        self.check_writable()?;
+        self.append()?.take_run(len)
+    }
+
+    fn copy_leaves<T: FnMut(usize) -> Result<RunSegment>>(
+        &self,
+        tree: &Tree,
+        victims: &Victims,
+        relocate: &dyn Relocate,
+        writer: &mut RunWriter<'_, T>,
+    ) -> Result<(), Failed> {
+        let mut moved = HashMap::new();
+        let mut cursor = LeafCursor::seek(tree, ChangeId::default(), Direction::Forward)?;
+        while let Some(leaf) = cursor.next()? {
+            if !victims.has(leaf.position) {
+                writer.interrupt();
+                continue;
+            }
+            self.copy_leaf(leaf, victims, relocate, writer, &mut moved)
+                .map_err(|error| Failed {
+                    error,
+                    leaf: Some(leaf.position),
+                })?;
+        }
+        Ok(())
+    }
+
+    fn copy_leaf<T: FnMut(usize) -> Result<RunSegment>>(
+        &self,
+        leaf: LeafRun,
+        victims: &Victims,
+        relocate: &dyn Relocate,
+        writer: &mut RunWriter<'_, T>,
+        moved: &mut HashMap<Position, Position>,
+    ) -> Result<()> {
+        let mut records = LeafRecords::new(&self.medium, leaf);
+        while let Some(record) = records.next() {
+            let (from, head) = record?;
+            let (start, value) = records.bytes().split_at(head.value_at());
+            let key = &start[head.key_at.into()..];
+            if !relocate.stays(from, &head, key)? {
+                continue;
+            }
+            // A copy makes checksums of what it is given: damage must not get good ones (K-7).
+            let value = &value[..head.value_len as usize];
+            check_value(&head, value, from)?;
+            let relink = |link: Option<Link>| {
+                link.map(|link| {
+                    let hint = match moved.get(&link.hint) {
+                        // Older records come first, so those that move have moved.
+                        Some(hint) => *hint,
+                        // One that is not valid here must not become so by a later use (B-47).
+                        None if victims.has(link.hint)
+                            || !self.medium.is_hint_valid(from, link.hint) =>
+                        {
+                            Position::NONE
+                        }
+                        None => link.hint,
+                    };
+                    Link { hint, ..link }
+                })
+            };
+            let (prev, skip) = (relink(head.prev), relink(head.skip));
+            let to = writer.append(&NewRecord::again(&head, prev, skip, key, value))?;
+            relocate.copied(key, from, to)?;
+            moved.insert(from, to);
+        }
+        Ok(())
+    }
+
+    /// A run that no checkpoint names is forgotten.
+    fn give_up(&self, run: Run, relocate: &dyn Relocate) -> Result<()> {
+        relocate.forget();
+        let mut append = self.append()?;
+        for index in run.give_up(&self.medium) {
+            append.log.space_mut().give_up(index);
+        }
+        Ok(())
+    }
+
+    /// Segments that have been given up and that somebody may still read.
+    pub(crate) fn held(&self) -> Result<Vec<Held>> {
+        Ok(self.append()?.log.space().held().to_vec())
+    }
+
+    /// Frees those held segments of which nobody in this process reads any more, if no other process reads the
+    /// file. Gives their bytes.
+    pub(crate) fn release(&self, unread: Vec<(Held, Unread)>) -> Result<u64> {
+        let mut append = self.append()?;
+        let space = append.log.space_mut();
+        if !space.is_alone(&**self.storage()) {
+            return Ok(0);
+        }
+        let mut bytes = 0;
+        for (held, unread) in unread {
+            if !empty(&self.medium, held.index, held.units, &unread) {
+                // It stays held: there was no memory, or it is just being shown from the file.
+                continue;
+            }
+            space.release(held);
+            bytes += u64::from(held.units) * self.medium.geometry.segment_bytes();
+        }
+        Ok(bytes)
+    }
+
+    /// The log goes on in a free segment before its own, if there is one.
+    pub(crate) fn move_log_forward(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut append = self.append()?;
+        let moved = append.move_forward();
+        match moved {
+            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
+            moved => self.poisons(moved),
+        }
+    }
+
+    /// Cuts the file behind what is in use and what is kept for upkeep.
+    pub(crate) fn cut_free(&self) -> Result<()> {
+        self.check_writable()?;
+        let mut append = self.append()?;
+        append.log.space_mut().forget_free_end();
+        // What is kept is asked for as for a change: on a full disk or in a full store nothing is cut.
+        let kept = append.reserve(std::iter::once(64), 0, Room::Changes);
+        match kept {
+            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => append.log.space_mut().cut_free(&**self.storage()),
+        }
+    }
+}
+
+/// Leaves looked at in parallel: some 64 MiB.
+const LEAVES_A_WAVE: usize = 4096;

@@ -1,0 +1,175 @@
+//! Reclaiming space: which records stay, and the order of what is done (SPEC.md, K-3, K-6 to K-10).
+//!
+//! Here is what the engine asks for when it cleans: whether a record is still needed, and where the index is told
+//! that it has moved. Which segments, and how they are copied, is decided there.
+//!
+//! The floor is taken once, at the beginning: a view that is opened later has a revision that is not below it, since
+//! it is not below the compact revision. Before anything is dropped, the hashes of the compactions that are kept
+//! are made (H-5): they cover records that are dead.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "what one cleaning has copied; no read of keys asks for it"
+)]
+
+use std::sync::Arc;
+
+use revtree_format::{Position, RecordHead, Revision};
+
+use super::retired::release;
+use super::store::Store;
+use super::versions::{RecordKeys, find_newest, version_at};
+use crate::engine::{Relocate, lock};
+use crate::error::{Error, Result};
+use crate::index::{KeyId, pin};
+use crate::sync::Mutex;
+use crate::tree::Tree;
+
+/// What reclaiming did.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaim {
+    pub(crate) freed_bytes: u64,
+    pub(crate) held_bytes: u64,
+    pub(crate) copied_bytes: u64,
+    pub(crate) damage: Vec<Error>,
+}
+
+/// Frees the space that no view needs.
+pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
+    store.engine.check_writable()?;
+    // Nobody makes a hash of a compaction meanwhile, and all that are made cover what is there.
+    let _made = store.compactions.make_all(store);
+    let mut done = Reclaim::default();
+    let cleaning = Cleaning {
+        store,
+        tree: &store.engine.tree,
+        floor: floor(store),
+        moves: Mutex::default(),
+    };
+    cleaning.release(&mut done)?;
+    let mut copied_bytes_max = u64::MAX;
+    for round in 0..ROUNDS_MAX {
+        let cleaned = cleaning.clean(&mut done, copied_bytes_max);
+        cleaning.release(&mut done)?;
+        let gave_up = match cleaned {
+            // There is no room for all copies at once. What is wholly dead makes some, if there is any.
+            Err(Error::NoSpace { .. } | Error::StoreFull { .. })
+                if copied_bytes_max == u64::MAX =>
+            {
+                copied_bytes_max = 0;
+                continue;
+            }
+            cleaned => cleaned?,
+        };
+        // Then for one segment after the other.
+        if copied_bytes_max == 0 {
+            copied_bytes_max = store.engine.medium.geometry.segment_bytes();
+        }
+        // Once there is room the log goes there, so that what it leaves behind can follow.
+        if round == 0 {
+            store.engine.move_log_forward()?;
+        } else if !gave_up {
+            break;
+        }
+    }
+    store.engine.cut_free()?;
+    Ok(done)
+}
+
+/// Rounds of one reclaiming at most: what the first leaves, the next moves together and towards the start of the
+/// file.
+const ROUNDS_MAX: usize = 8;
+
+/// F: below it a superseded record is needed by nobody. First the compact revision, then the views.
+fn floor(store: &Store) -> Option<Revision> {
+    let compact = store.engine.compact_rev()?;
+    let (_, oldest) = store.pins.oldest();
+    Some(oldest.map_or(compact, |oldest| oldest.min(compact)))
+}
+
+/// One reclaiming, as the engine asks of it.
+struct Cleaning<'s> {
+    store: &'s Arc<Store>,
+    tree: &'s Tree,
+    floor: Option<Revision>,
+    /// Keys whose newest record has been copied: from where and to where.
+    moves: Mutex<Vec<(KeyId, Position, Position)>>,
+}
+
+impl Cleaning<'_> {
+    /// Cleans once; says whether segments were given up.
+    fn clean(&self, done: &mut Reclaim, copied_bytes_max: u64) -> Result<bool> {
+        let engine = &self.store.engine;
+        let cleaned = engine.clean(self.cleaned(), copied_bytes_max, self);
+        self.store.counted.forget();
+        let cleaned = cleaned?;
+        done.copied_bytes += cleaned.copied_bytes;
+        // Each round finds the same damage.
+        done.damage = cleaned.damage;
+        Ok(cleaned.given_up_bytes > 0)
+    }
+
+    /// Frees what nobody reads any more.
+    fn release(&self, done: &mut Reclaim) -> Result<()> {
+        let (freed, held) = release(self.store)?;
+        done.freed_bytes += freed;
+        done.held_bytes = held;
+        Ok(())
+    }
+
+    /// What the tree is marked with: never 0, which says that nothing has been cleaned.
+    fn cleaned(&self) -> Revision {
+        self.floor.unwrap_or_default().max(Revision::new(1))
+    }
+}
+
+impl Relocate for Cleaning<'_> {
+    /// By K-3, asked of the index: it alone knows the newest record of a key where those between have been dropped
+    /// (K-10). Everything of the floor's own revision stays (K-9), and so does the newest record of each key, also
+    /// when it is a tombstone: the index leads to it.
+    fn stays(&self, position: Position, head: &RecordHead, key: &[u8]) -> Result<bool> {
+        let Some(floor) = self.floor.filter(|floor| head.id.main < *floor) else {
+            return Ok(true);
+        };
+        let _guard = pin();
+        let medium = &self.store.engine.medium;
+        let Some((_, newest)) = find_newest(&self.store.index, medium, key)? else {
+            return Err(Error::Corrupt {
+                offset: position.0,
+                what: "key that the index does not have",
+                expected: head.id.main.get(),
+                found: 0,
+            });
+        };
+        if newest.1.id == head.id {
+            return Ok(true);
+        }
+        // Also a tombstone that is the newest there, if the walk from above does not stop before it.
+        let at_floor = version_at(self.tree, newest, floor)?;
+        Ok(at_floor.is_some_and(|(_, found)| found.id == head.id))
+    }
+
+    fn copied(&self, key: &[u8], from: Position, to: Position) -> Result<()> {
+        let _guard = pin();
+        let keys = RecordKeys(&self.store.engine.medium);
+        // Where it leads elsewhere the key has moved on, and nothing but the tree and links lead to this record.
+        if let Some((id, position)) = self.store.index.find(key, &keys)?
+            && position == from
+        {
+            lock(&self.moves).push((id, from, to));
+        }
+        Ok(())
+    }
+
+    fn forget(&self) {
+        lock(&self.moves).clear();
+    }
+
+    fn adopt(&self) -> u64 {
+        for (id, from, to) in lock(&self.moves).drain(..) {
+            // Without effect where the key has moved on since.
+            self.store.index.relocate(id, from, to);
+        }
+        self.store.retired.begin(self.store)
+    }
+}
