@@ -803,7 +803,7 @@ fn a_long_leaf_is_the_record_that_it_begins_with() {
         (
             |leaves| {
                 (leaves[1].position, leaves[1].segment_use) =
-                    (leaves[0].position, leaves[0].segment_use)
+                    (leaves[0].position, leaves[0].segment_use);
             },
             "first record of a leaf",
         ),

@@ -11,6 +11,7 @@ mod import_etcd;
 mod log;
 mod put;
 mod range;
+mod reclaim;
 mod salvage;
 mod stat;
 mod tables;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     /// Give up the history below a revision.
     Compact(compact::Compact),
+    /// Give back the space that nothing needs any more.
+    Reclaim(reclaim::Reclaim),
     /// Print the side tables, or the rows of one.
     Tables(tables::Tables),
     /// Print the structures of the file, also of a damaged one.
@@ -77,6 +80,7 @@ impl Command {
             Command::Put(command) => command.run(keys, output),
             Command::Delete(command) => command.run(keys, output),
             Command::Compact(command) => command.run(output),
+            Command::Reclaim(command) => command.run(output),
             Command::Tables(command) => command.run(output),
             Command::Dump(command) => command.run(output),
             Command::Salvage(command) => command.run(output),

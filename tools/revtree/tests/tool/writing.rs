@@ -83,3 +83,30 @@ fn compact_gives_up_history() {
     assert_eq!(bench.json("stat", &[])[0]["compact_revision"], 6);
     assert_eq!(bench.text("get", &["size"]), "small\n");
 }
+
+/// Goal: `reclaim` gives back what a compaction has left dead, and what is live reads as before; on a store in which
+/// nothing is dead it changes nothing.
+#[test]
+fn reclaim_gives_space_back() {
+    let bench = Bench::empty();
+    let value = "v".repeat(60_000);
+    for n in 0..100 {
+        bench.text("put", &["a", &format!("{n}{value}")]);
+    }
+    bench.text("compact", &["101"]);
+    let reclaimed = bench.json("reclaim", &[]).remove(0);
+    let number = |name: &str| reclaimed[name].as_u64().unwrap();
+    assert!(
+        number("bytes") + 4_000_000 < number("bytes_before"),
+        "{reclaimed}"
+    );
+    assert!(number("freed_bytes") >= 4 << 20, "{reclaimed}");
+    assert_eq!(reclaimed["damage"], json!([]));
+    assert_eq!(bench.text("get", &["a"]), format!("99{value}\n"));
+    bench.text("check", &[]);
+    let again = bench.json("reclaim", &[]).remove(0);
+    assert_eq!(
+        [&again["freed_bytes"], &again["bytes"]],
+        [&json!(0), &reclaimed["bytes"]]
+    );
+}
