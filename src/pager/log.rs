@@ -322,9 +322,10 @@ impl Log {
         }
     }
 
-    /// Goes on in a free segment that lies before its own, if there is one; everything before is written out.
+    /// Goes on in a free segment that lies before its own, if there is one, and another for what stays in its own;
+    /// everything before is written out.
     pub(crate) fn move_forward(&mut self, pages: Pages) -> Result<()> {
-        if self.space.free_before(self.active.index) == 0 {
+        if self.space.free_before(self.active.index) < 2 {
             return Ok(());
         }
         let wanted = Wanted {
