@@ -6,7 +6,8 @@
 use revtree_format::limits::BLOCK_BYTES;
 use revtree_format::{
     Control, Controls, FRAME_HEADER_BYTES, FormatError, FrameHeader, FrameKind, Geometry, LogHead,
-    Place, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreSeed, Superblock,
+    PageRef, Place, Position, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, StoreSeed,
+    Superblock,
 };
 
 use crate::error::{Error, Result};
@@ -300,14 +301,20 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a page that the superblock names was closed behind the bad frame: then the bad one was
+    /// Whether a page that the superblock names was closed, or lies, behind the bad frame: then the bad one was
     /// durable, since all before the superblock was synced (C-14, C-25).
     fn was_checkpointed(&self, at: &LogHead) -> bool {
         self.superblock.roots.iter().any(|root| {
-            root.page.segment_use >= at.segment_use
+            let PageRef {
+                position,
+                segment_use,
+                ..
+            } = root.page;
+            let lies_behind = segment_use == at.segment_use && position >= at.position;
+            segment_use >= at.segment_use
                 && self
-                    .header(root.page.position, root.page.segment_use)
-                    .is_ok_and(|(header, _)| header.sequence > at.sequence)
+                    .header(position, segment_use)
+                    .is_ok_and(|(header, _)| lies_behind || header.sequence > at.sequence)
         })
     }
 

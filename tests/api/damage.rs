@@ -1108,3 +1108,16 @@ fn a_log_head_at_the_end_of_its_segment() {
     // One block before it a frame fits that says where the log goes on.
     opened(4096).unwrap().put(key(3), value(3)).unwrap();
 }
+
+/// A crafted superblock whose log goes on before pages that it names. An open for writing took the log to end there, and
+/// cut them off; they are evidence that what lies before them had been durable (C-25).
+#[test]
+fn a_log_head_before_the_pages_of_its_checkpoint() {
+    let mut file = File::of_commits(20);
+    let page = file.root(RootKind::Tree).page.position.0;
+    file.change(|superblock| superblock.head.position = Position(page / 4096 * 4096));
+    let refused = file.open().unwrap_err();
+    assert!(is_corrupt(&refused), "{refused}");
+    assert!(fs::read(file.path()).unwrap() == file.bytes);
+    check_keys(&file.open_to_read().unwrap().read().unwrap(), 20);
+}
