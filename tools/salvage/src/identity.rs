@@ -7,7 +7,7 @@ use revtree_format::limits::{
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_START, SUPERBLOCK_SLOTS,
 };
 use revtree_format::{
-    FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, Place, Position, SEGMENT_HEADER_BYTES,
+    FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKind, Place, Position, SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC, SUPERBLOCK_BYTES, SegmentHeader, StoreSeed, Superblock,
 };
 
@@ -102,9 +102,16 @@ fn from_segments(source: &Source) -> Option<Identity> {
     for at in borders(source, SEGMENT_BYTES_MIN) {
         vote_segment(source, at, &mut votes);
     }
-    // Without its segment's header, the log's first frames: their use is known (B-7, B-13).
+    // Without its segment's header, the log's first frames: their use is known (B-7, B-13). Others there would all
+    // name one state, and not the right one.
     for opens in 1..=4 {
         let mut at = Position(SEGMENTS_START + SEGMENT_HEADER_BYTES as u64);
+        let first = claimed_frame(source, at, opens << 32);
+        let begins_log =
+            |header: &FrameHeader| header.sequence == 1 && header.kind != FrameKind::Run;
+        if !first.is_some_and(|(_, header)| begins_log(&header)) {
+            break;
+        }
         while let Some(next) = vote_frame(source, at, opens << 32, &mut votes) {
             at = next;
         }
@@ -160,6 +167,13 @@ fn vote_frame(
     segment_use: u64,
     votes: &mut Votes,
 ) -> Option<Position> {
+    let (state, header) = claimed_frame(source, at, segment_use)?;
+    *votes.states.entry(state).or_default() += 1;
+    Some(header.next_position(at))
+}
+
+/// A frame header, and the state that makes it right.
+fn claimed_frame(source: &Source, at: Position, segment_use: u64) -> Option<(u32, FrameHeader)> {
     let raw = source.bytes(at.0, FRAME_HEADER_BYTES)?;
     if !raw.starts_with(&FRAME_MAGIC.to_le_bytes()) {
         return None;
@@ -172,8 +186,7 @@ fn vote_frame(
         position: at,
     };
     let (header, _) = FrameHeader::parse(&raw, place).ok()?;
-    *votes.states.entry(state).or_default() += 1;
-    Some(header.next_position(at))
+    Some((state, header))
 }
 
 /// The state behind the store id that the checksum at 4..8 of a header asks for.
