@@ -245,13 +245,16 @@ impl Crashes<'_> {
                 return Err(format!("wrong: the next revision is {rev}"));
             }
             let expected = state_of(&mut store)?;
-            // Nor does what is there depend on the space that it takes.
-            store
-                .reclaim()
-                .map_err(|error| wrong(&format!("{error:?}")))?;
-            let report = store.db().check().map_err(|error| wrong(&error))?;
-            if let Some(damage) = report.damage.first() {
-                return Err(format!("wrong: damaged after reclaiming: {damage}"));
+            // Nor does what is there depend on the space that it takes: looked at now and then, since it costs as much
+            // as all the rest.
+            if self.random.once_in(6) {
+                store
+                    .reclaim()
+                    .map_err(|error| wrong(&format!("{error:?}")))?;
+                let report = store.db().check().map_err(|error| wrong(&error))?;
+                if let Some(damage) = report.damage.first() {
+                    return Err(format!("wrong: damaged after reclaiming: {damage}"));
+                }
             }
             // What a view sees of the recovered state stays as it was.
             if store.range(Reader::Held(0), &ALL) != held {

@@ -33,7 +33,7 @@ const WORLDS: &str = "168";
 const DAMAGE_PARTS: &str = "135";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
-const FAULT_HISTORIES: &str = "80";
+const FAULT_HISTORIES: &str = "72";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
 const KILLS: &str = "2000";

@@ -157,9 +157,9 @@ impl History {
     pub(super) fn drawn(seed: u64, count: usize) -> (Setup, Vec<Op>) {
         let mut random = Random::new(seed ^ 0x0D15C);
         let setup = Setup::draw(&mut random);
-        // One in four is about space, and longer: several segments have to fill up.
-        let ops = match seed % 4 {
-            3 => cleaning(seed, count + CLEANING_OPS),
+        // One in eight is about space, and longer: several segments have to fill up.
+        let ops = match seed % 8 {
+            7 => cleaning(seed, count + CLEANING_OPS),
             _ => {
                 let mut ops = writes(seed, count);
                 ops.iter_mut()
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn cleaning_histories_free_segments() {
         let (mut freed, mut histories) = (0, 0);
-        for seed in (3..60).step_by(4) {
+        for seed in (7..120).step_by(8) {
             let (setup, ops) = History::drawn(seed, 30);
             let history = History::of(seed, setup, ops).unwrap();
             histories += 1;
