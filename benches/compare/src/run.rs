@@ -68,6 +68,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
     }
+    #[cfg_attr(
+        not(feature = "revtree"),
+        expect(unused_mut, reason = "another column comes with revtree only")
+    )]
     let mut columns = engines;
     #[cfg(feature = "revtree")]
     if samples
