@@ -81,6 +81,12 @@ impl Stream {
                 receiver.is_due = !self.topic.0.settle(Revision::new(visible));
             }
         }
+        // Who asks for progress is answered by this (W-8).
+        let read = receiver.read.last().copied().unwrap_or(1);
+        assert!(
+            receiver.is_due || read >= visible,
+            "{visible} is visible, and not due"
+        );
     }
 
     /// A commit of a store whose writer keeps a table: `is_in` is the append lock, and says whether the topic is
