@@ -359,7 +359,7 @@ impl Engine {
 }
 
 impl Append {
-    /// The log goes on in a free segment before its own, if there is one.
+    /// As [`Log::move_forward`](crate::pager::Log::move_forward).
     pub(super) fn move_forward(&mut self) -> Result<()> {
         let pages = self.pages(&Wanted::default(), 0);
         self.log.move_forward(pages)

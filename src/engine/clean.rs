@@ -240,12 +240,7 @@ impl Engine {
         let mut candidates: BTreeMap<u32, Candidate> = used.map(candidate).collect();
         let mut cursor = LeafCursor::seek(tree, ChangeId::default(), Direction::Forward)?;
         loop {
-            let mut wave = Vec::with_capacity(LEAVES_A_WAVE);
-            while wave.len() < LEAVES_A_WAVE
-                && let Some(leaf) = cursor.next()?
-            {
-                wave.push(leaf);
-            }
+            let wave = cursor.wave(LEAVES_A_WAVE)?;
             if wave.is_empty() {
                 return Ok(candidates);
             }
@@ -480,7 +475,7 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// The log goes on in a free segment before its own, if there is one.
+    /// The log goes on in a free segment before its own, if there is one, and another for what stays in its own.
     pub(crate) fn move_log_forward(&self) -> Result<()> {
         self.check_writable()?;
         let mut append = self.append()?;

@@ -188,12 +188,7 @@ fn rebuild(
     let mut cursor = LeafCursor::seek(&engine.tree, first, Direction::Forward)?;
     let mut done = 0;
     loop {
-        let mut wave = Vec::with_capacity(LEAVES_A_WAVE);
-        while wave.len() < LEAVES_A_WAVE
-            && let Some(leaf) = cursor.next()?
-        {
-            wave.push(leaf);
-        }
+        let wave = cursor.wave(LEAVES_A_WAVE)?;
         if wave.is_empty() {
             break;
         }

@@ -118,6 +118,17 @@ impl<'t> LeafCursor<'t> {
         Ok(Place::Pages(path))
     }
 
+    /// The next leaves, so many at most; none at the end.
+    pub(crate) fn wave(&mut self, len: usize) -> Result<Vec<LeafRun>> {
+        let mut wave = Vec::with_capacity(len);
+        while wave.len() < len
+            && let Some(leaf) = self.next()?
+        {
+            wave.push(leaf);
+        }
+        Ok(wave)
+    }
+
     /// The next leaf. Behind an error nothing comes any more.
     pub(crate) fn next(&mut self) -> Result<Option<LeafRun>> {
         let next = self.advance().and_then(|leaf| self.in_order(leaf));
