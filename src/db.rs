@@ -146,6 +146,7 @@ impl Db {
         start_threads().map_err(Error::on("starting threads"))?;
         let (store, found) = open_store(&disk, path, path, &options)?;
         store.attach_leases()?;
+        store.resume_cleaning()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
             watchers: Registry::new(&store),
@@ -475,7 +476,8 @@ impl Db {
     }
 
     /// Gives up the history below `rev`: one small durable commit. Reads below it are refused from its
-    /// return on; views that are open stay exact.
+    /// return on; views that are open stay exact. What no view needs then is cleaned away by a thread of the store,
+    /// see [`Cleaner`](crate::Cleaner).
     ///
     /// ```
     /// use revtree::Error;
@@ -495,8 +497,9 @@ impl Db {
         let rev = rev.into();
         let turn = self.take_turn()?;
         let save = || self.shared.watchers.save_from_compaction(rev);
-        self.store().compact(turn, rev, save)?;
-        Ok(Compaction::of(Some(rev)))
+        let store = self.store();
+        store.compact(turn, rev, save)?;
+        Ok(Compaction::of(Some(rev), store.passes()))
     }
 
     /// The work of compactions that is still queued or running.
@@ -513,7 +516,8 @@ impl Db {
     /// ```
     #[must_use]
     pub fn compaction(&self) -> Compaction {
-        Compaction::of(self.compact_rev())
+        let store = self.store();
+        Compaction::of(store.engine.compact_rev(), store.passes())
     }
 
     /// A hash of the whole store: records and side tables, without the rows in `ignore`.
@@ -668,6 +672,7 @@ impl Db {
             cause,
         })?;
         attached?;
+        store.resume_cleaning()?;
         Ok(recovery)
     }
 
@@ -728,7 +733,7 @@ impl Db {
         self.shared.watchers.report_received(n);
     }
 
-    /// Gives back the space that no view needs, now, while the store goes on: segments of the file in which
+    /// Gives back the space that no view needs, all of it and now, while the store goes on: segments of the file in which
     /// little is live are copied together, and are used again for what is written next, or cut off where they lie at
     /// the end of the file. What can be read stays the same.
     ///

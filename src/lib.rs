@@ -33,7 +33,7 @@
 //!   [`RangeResult`], [`KeyRange`].
 //! * Answers and reports: [`Commit`], [`Deleted`], [`Hash`](struct@Hash), [`HashKv`], [`Stats`] (a
 //!   field that is missing is read as 0), [`Recovery`], [`ImportReport`].
-//! * Choices: [`Durability`], [`ReadMode`], [`Create`], [`Outcome`], [`ErrorKind`].
+//! * Choices: [`Cleaner`], [`CleanerOptions`], [`Durability`], [`ReadMode`], [`Create`], [`Outcome`], [`ErrorKind`].
 //! * [`CheckReport`], [`Reclaimed`] and [`Progress`] go out only.
 //!
 //! Names are those of fields and variants. Handles, what borrows from one, and [`Error`] are no data.
@@ -138,7 +138,9 @@ pub use mvcc::{
     KeyRange, KeyValue, OwnedRecords, Prev, Range, RangeResult, ReadView, Record, Records,
     Savepoint, Snapshot, Submitted, Table, TableIter, TableMut, View, WriteTxn,
 };
-pub use options::{Applied, Create, Durability, Options, Progress, ReadMode};
+pub use options::{
+    Applied, Cleaner, CleanerOptions, Create, Durability, Options, Progress, ReadMode,
+};
 pub use revtree_format::{ChangeId, LeaseId, Revision};
 pub use stats::{CheckReport, Compaction, Outcome, Reclaimed, Recovery, Stats};
 pub use watch::{

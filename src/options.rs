@@ -1,5 +1,7 @@
 //! How a store is opened, and the small public types of durability and position.
 
+mod cleaner;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::lessor::Lessor;
 use crate::sys::{Disk, MemoryDisk, RealDisk};
+
+pub use cleaner::{Cleaner, CleanerOptions};
 
 /// What survives when `commit` returns.
 ///
@@ -173,7 +177,8 @@ pub struct Options {
     pub(crate) expect_at_least: Revision,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
-    /// Whether the store may start a thread for the timer of `Batched`.
+    pub(crate) cleaner: Cleaner,
+    /// Whether the store may start threads: for the timer of `Batched`, and for the cleaner.
     pub(crate) threads: bool,
 }
 
@@ -207,6 +212,7 @@ impl Options {
             expect_at_least: Revision::default(),
             progress: None,
             disk: None,
+            cleaner: Cleaner::default(),
             threads: true,
         }
     }
@@ -359,6 +365,27 @@ impl Options {
         self
     }
 
+    /// Who frees the space of what compactions leave behind. Default: a thread of the store, see
+    /// [`CleanerOptions::new`].
+    ///
+    /// ```
+    /// use revtree::{Cleaner, Options};
+    /// let db = Options::new().cleaner(Cleaner::Manual).segment_bytes(64 << 10).open_in_memory()?;
+    /// for _ in 0..400 {
+    ///     db.put("a", [0; 1000])?;
+    /// }
+    /// let before = db.stats().file_bytes;
+    /// db.compact(db.rev())?;
+    /// assert_eq!(db.stats().file_bytes, before); // nobody has asked for the space
+    /// assert!(db.reclaim()?.freed_bytes > 0);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    #[must_use]
+    pub fn cleaner(mut self, cleaner: Cleaner) -> Self {
+        self.cleaner = cleaner;
+        self
+    }
+
     /// Fails with [`Error::RolledBack`] when the store is older than this, before its file is changed, or
     /// created. Default: any revision.
     ///
@@ -418,6 +445,7 @@ impl Options {
         self.disk = Some(disk);
         // Shuttle's threads do not spoil that: they are as much a part of a schedule as all others.
         self.threads = cfg!(shuttle);
+        self.cleaner = Cleaner::Manual;
         self
     }
 

@@ -6,7 +6,7 @@ use revtree_format::Revision;
 
 use crate::engine::Found;
 use crate::error::{Error, Result};
-use crate::mvcc::{Reclaim, Store, check_records, record_space};
+use crate::mvcc::{Passes, Reclaim, Store, check_records, record_space};
 use crate::options::Progress;
 use crate::sync::{AtomicU64, Ordering};
 use crate::watch::WatchStats;
@@ -47,6 +47,9 @@ pub struct Stats {
     pub dead_bytes: u64,
     /// Bytes in segments that are in no use.
     pub free_bytes: u64,
+    /// Bytes of segments that nothing needs, and that views or shared bytes of before may still read, or another
+    /// process.
+    pub held_bytes: u64,
     /// Of the dead bytes, those of records that open views may still read.
     pub pinned_bytes: u64,
     /// Views, transactions and iterators that pin a revision.
@@ -71,6 +74,12 @@ pub struct Stats {
     pub group_max: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
+    /// Bytes of segments that cleaning has given up since the store was opened.
+    pub cleaned_bytes: u64,
+    /// Bytes that it has copied for that.
+    pub copied_bytes: u64,
+    /// Commits that waited a moment, since garbage came faster than it was cleaned.
+    pub delayed_commits: u64,
     /// Branch pages of the revision tree read, but not those read to collect this.
     pub tree_pages_read: u64,
     /// Streams of watchers.
@@ -125,6 +134,7 @@ impl Stats {
             live_bytes,
             dead_bytes: file_bytes.saturating_sub(live_bytes + free_bytes),
             free_bytes,
+            held_bytes: engine.held_bytes(),
             pinned_bytes,
             open_views,
             oldest_view,
@@ -137,6 +147,9 @@ impl Stats {
             syncs: count(&counters.syncs),
             group_max: count(&counters.group_max),
             checkpoints: count(&counters.checkpoints),
+            cleaned_bytes: count(&counters.cleaned_bytes),
+            copied_bytes: count(&counters.copied_bytes),
+            delayed_commits: count(&counters.delayed),
             tree_pages_read: engine.tree.pages_read(),
             streams: watching.streams,
             watchers: watching.watchers,
@@ -320,14 +333,16 @@ impl Recovery {
     }
 }
 
-/// The background work of compactions up to one revision. Dropping it stops nothing.
+/// The background work of compactions up to one revision: their hashes, and the cleaning of what is dead then. Dropping
+/// it stops nothing, and nothing that can be read depends on it.
 ///
-/// What is dead leaves the file by [`Db::reclaim`](crate::Db::reclaim), so this work is done when
-/// [`Db::compact`](crate::Db::compact) returns.
+/// It is done when the cleaner's thread has done all that it could: what views or another process hold back is left
+/// for later. With [`Cleaner::Manual`](crate::Cleaner::Manual) there is nothing to wait for.
 ///
 /// ```
 /// use revtree::Outcome;
 /// let db = revtree::Options::new().open_in_memory()?;
+/// assert_eq!(db.compaction().wait(), Outcome::Done); // nothing is queued
 /// db.put("a", "1")?;
 /// assert_eq!(db.compact(2)?.wait(), Outcome::Done);
 /// # Ok::<(), revtree::Error>(())
@@ -335,11 +350,12 @@ impl Recovery {
 #[derive(Clone, Debug)]
 pub struct Compaction {
     revision: Option<Revision>,
+    passes: Option<Passes>,
 }
 
 impl Compaction {
-    pub(crate) fn of(revision: Option<Revision>) -> Compaction {
-        Compaction { revision }
+    pub(crate) fn of(revision: Option<Revision>, passes: Option<Passes>) -> Compaction {
+        Compaction { revision, passes }
     }
 
     /// The revision up to which it goes; `None`: there was no compaction.
@@ -356,21 +372,27 @@ impl Compaction {
         self.revision
     }
 
-    /// How far it is.
+    /// How far it is: bytes that the cleaner has given back since it began, and those that it knows to be dead.
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;
     /// db.put("a", "1")?;
-    /// let progress = db.compact(2)?.progress();
+    /// let compaction = db.compact(2)?;
+    /// compaction.wait();
+    /// let progress = compaction.progress();
     /// assert_eq!((progress.what, Some(progress.done)), ("compaction", progress.total)); // all is done
     /// # Ok::<(), revtree::Error>(())
     /// ```
     #[must_use]
     pub fn progress(&self) -> Progress {
+        let pending = self.pending();
+        let (done, all) = pending.map_or((0, 0), |(passes, rev)| {
+            passes.progress(rev).unwrap_or_default()
+        });
         Progress {
             what: "compaction",
-            done: 0,
-            total: Some(0),
+            done,
+            total: Some(all),
         }
     }
 
@@ -387,7 +409,14 @@ impl Compaction {
     /// ```
     #[must_use]
     pub fn wait(&self) -> Outcome {
-        Outcome::Done
+        match self.pending() {
+            Some((passes, rev)) if !passes.wait_for(rev) => Outcome::Interrupted,
+            _ => Outcome::Done,
+        }
+    }
+
+    fn pending(&self) -> Option<(&Passes, Revision)> {
+        self.passes.as_ref().zip(self.revision)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Blobs: what a checkpoint holds besides the tree — the segment table, the side tables, the key index
 //! run — as chunks with a directory (SPEC.md, B-80 to B-95).
 
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::{FormatError, check, check_max};
@@ -127,8 +127,10 @@ pub struct SegmentEntryBytes {
     pub units: U32,
     /// A [`SegmentState`]; on disk: never renumber.
     pub state: u8,
+    /// Share of its bytes in dead records, in 65535ths; 0 in the units after a long segment's first.
+    pub dead: U16,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
 }
 
 const _: () = assert!(size_of::<SegmentEntryBytes>() == 16);
@@ -153,6 +155,8 @@ pub struct SegmentEntry {
     pub segment_use: u64,
     /// Length in segments; 0 in the units after a long segment's first.
     pub units: u32,
+    /// Share of its bytes in dead records, in 65535ths; 0 in the units after a long segment's first.
+    pub dead: u16,
 }
 
 impl SegmentEntry {
@@ -161,6 +165,7 @@ impl SegmentEntry {
         state: SegmentState::Free,
         segment_use: 0,
         units: 1,
+        dead: 0,
     };
 }
 
@@ -177,7 +182,8 @@ pub fn encode_segments(entries: &[SegmentEntry]) -> Vec<u8> {
                 SegmentState::Log => 1,
                 SegmentState::Run => 2,
             },
-            reserved: [0; 3],
+            dead: entry.dead.into(),
+            reserved: 0,
         };
         out.extend_from_slice(bytes.as_bytes());
     }
@@ -206,18 +212,19 @@ pub fn parse_segments(body: &[u8], position: Position) -> Result<Vec<SegmentEntr
             2 => SegmentState::Run,
             other => return Err(FormatError::new(at, "segment state", 2, other.into())),
         };
-        let zero = entry.reserved == [0; 3];
-        check(at, "segment entry reserved bytes", 0, u64::from(!zero))?;
+        let reserved = entry.reserved.into();
+        check(at, "segment entry reserved byte", 0, reserved)?;
         entries.push(SegmentEntry {
             state,
             segment_use: entry.segment_use.get(),
             units: entry.units.get(),
+            dead: entry.dead.get(),
         });
     }
     Ok(entries)
 }
 
-/// Checks what the entries of the whole segment table say together (B-85): a free unit has no use and
+/// Checks what the entries of the whole segment table say together (B-85): a free unit has no use, nothing dead and
 /// length 1, a long segment lies in the table, and its other units repeat its state and use. `position`
 /// is that of the table's directory.
 ///
@@ -231,6 +238,7 @@ pub fn check_segments(entries: &[SegmentEntry], position: Position) -> Result<()
         if first.state == SegmentState::Free {
             check(at, "use of a free segment", 0, first.segment_use)?;
             check(at, "length of a free segment", 1, first.units.into())?;
+            check(at, "dead bytes of a free segment", 0, first.dead.into())?;
             continue;
         }
         let wrong = |found| FormatError::new(at, "segment length in the table", 1, found);
@@ -238,7 +246,11 @@ pub fn check_segments(entries: &[SegmentEntry], position: Position) -> Result<()
         let (others, behind) = rest
             .split_at_checked(others)
             .ok_or(wrong(first.units.into()))?;
-        let other = SegmentEntry { units: 0, ..*first };
+        let other = SegmentEntry {
+            units: 0,
+            dead: 0,
+            ..*first
+        };
         let same = others.iter().all(|entry| *entry == other);
         check(at, "units of a long segment", 0, u64::from(!same))?;
         rest = behind;

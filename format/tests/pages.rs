@@ -74,11 +74,18 @@ fn segments() -> Vec<SegmentEntry> {
         state,
         segment_use,
         units,
+        dead: 0,
     };
     vec![
-        used(SegmentState::Log, 1 << 32 | 1, 1),
+        SegmentEntry {
+            dead: 0x1234,
+            ..used(SegmentState::Log, 1 << 32 | 1, 1)
+        },
         SegmentEntry::FREE,
-        used(SegmentState::Log, 2 << 32 | 1, 2),
+        SegmentEntry {
+            dead: u16::MAX,
+            ..used(SegmentState::Log, 2 << 32 | 1, 2)
+        },
         used(SegmentState::Log, 2 << 32 | 1, 0),
         used(SegmentState::Run, 2 << 32 | 2, 1),
     ]
@@ -276,7 +283,7 @@ fn rules_of_pages() {
         ("directory", 12, &[1], "directory reserved bytes"),
         ("directory", 8, &[6], "directory length"),
         ("segment table", 12, &[3], "segment state"),
-        ("segment table", 13, &[1], "segment entry reserved bytes"),
+        ("segment table", 15, &[1], "segment entry reserved byte"),
         ("index leaves", 0, &[2], "index leaf live bits"),
         ("index leaves", 16, &[65], "index leaf entries"),
     ];
@@ -319,8 +326,10 @@ fn the_longest_leaves() {
 fn rules_of_a_segment_table() {
     assert_eq!(check_segments(&segments(), AT), Ok(()));
     type Case = (usize, fn(&mut SegmentEntry), &'static str);
-    let cases: [Case; 7] = [
+    let cases: [Case; 9] = [
         (1, |free| free.segment_use = 1, "use of a free segment"),
+        (1, |free| free.dead = 1, "dead bytes of a free segment"),
+        (3, |unit| unit.dead = 1, "units of a long segment"),
         (1, |free| free.units = 2, "length of a free segment"),
         (0, |log| log.units = 0, "segment length in the table"),
         (4, |last| last.units = 2, "segment length in the table"),

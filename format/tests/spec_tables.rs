@@ -84,7 +84,7 @@ fn layouts() -> Vec<Layout> {
         }
         DirectoryHeaderBytes { items, chunks, reserved }
         ChunkRefBytes { position, segment_use, body_len, body_crc }
-        SegmentEntryBytes { segment_use, units, state, reserved }
+        SegmentEntryBytes { segment_use, units, state, dead, reserved }
         IndexLeafBytes { live, separator_len, prefix_len, count, reserved }
         IndexEntryBytes { chunk, position, hash }
     }

@@ -288,14 +288,14 @@ impl Engine {
 
     /// The table as it is now: segments that its own frames still take are in the chain behind the head.
     fn write_segments(&self, instead: Option<&Instead<'_>>) -> Result<(Root, u32)> {
-        let mut entries = self.append()?.log.space().entries().to_vec();
+        let (mut entries, counted) = self.append()?.log.space().table();
         let free = instead.map_or(&[][..], |instead| instead.free);
         for unit in free {
             if let Some(entry) = entries.get_mut(*unit as usize) {
                 *entry = SegmentEntry::FREE;
             }
         }
-        write_segments(&entries, &mut |kind, body| {
+        write_segments((&entries, counted), &mut |kind, body| {
             self.append_page(kind, body, Room::Upkeep)
         })
     }

@@ -37,7 +37,7 @@ use std::sync::{Arc, OnceLock};
 use revtree_format::{IndexLeaf, Revision, Superblock};
 
 pub(crate) use bring::{Brought, bring};
-pub(crate) use clean::Relocate;
+pub(crate) use clean::{Cleaned, Relocate, Round};
 pub(crate) use commit::{Appender, Ticket};
 pub(crate) use framing::FrameCheck;
 pub(crate) use open::{Config, Found, WriterLock};
@@ -49,13 +49,13 @@ use gate::Gate;
 use group::Group;
 use published::Published;
 
-pub(crate) use crate::pager::{Held, Room};
+pub(crate) use crate::pager::{DeadInUnit, DeadRecords, Held, Room};
 pub(crate) use crate::sync::lock;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Durability;
-use crate::pager::{Log, Medium};
+use crate::pager::{Log, Medium, ShownDead};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::sys::{LockByte, Stopwatch, Storage};
 use crate::trace;
@@ -99,6 +99,8 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
     checkpoint_bytes: u64,
+    /// What the writing end knows to be dead, as it shows it to readers.
+    dead: Option<Arc<ShownDead>>,
     _lock: Option<open::WriterLock>,
 }
 
@@ -161,6 +163,11 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) changes: AtomicU64,
     pub(crate) group_max: AtomicU64,
+    /// Bytes of segments that cleaning has given up, and bytes that it has copied for that.
+    pub(crate) cleaned_bytes: AtomicU64,
+    pub(crate) copied_bytes: AtomicU64,
+    /// Commits that waited for the cleaner.
+    pub(crate) delayed: AtomicU64,
     /// `commits` when the newest group was sealed.
     grouped: AtomicU64,
 }

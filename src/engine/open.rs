@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::{Applied, Create, Durability, Progress, ReadMode};
 use crate::pager::{
-    Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim, create,
-    read_blob, replay, walk,
+    Garbage, Log, Medium, Replayed, Space, Superblocks, Tail, TailFrame, bytes_with_upkeep, claim,
+    create, read_blob, replay, walk,
 };
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::sys::{Access, Disk, FileIdentity, LockByte, LockMode, Region, Storage, page_size};
@@ -301,6 +301,7 @@ fn open_to_write(
             state: SegmentState::Log,
             segment_use,
             units: 1,
+            dead: 0,
         }];
     }
     // Where the log can go on in its own segment; else a checkpoint has to name another first (C-28).
@@ -313,9 +314,18 @@ fn open_to_write(
         // this segment, or what closes it: the rest of it stays, and where the run went on is free.
         end.position = medium.geometry.end(end.segment, units);
     }
+    // Nothing above the compact revision is dead: a table that says so has counted nothing (K-11).
+    let counted = superblock.root(RootKind::Segments);
+    let counted = counted.map_or(0, |root| root.detail);
+    let counted = Some(Revision::new(counted)).filter(|rev| Some(*rev) <= recovered.state.compact);
+    let is_cleaned = tree.cleaned() > Revision::default();
+    let counted = counted.unwrap_or_default();
+    let garbage = Garbage::of_table(medium.geometry, &segments, counted, is_cleaned);
+    let dead = garbage.shown();
     let mut space = Space::new(
         medium.geometry,
         segments,
+        garbage,
         limits(config.store_bytes_max, medium.region.len()),
         superblock.opens,
     );
@@ -396,6 +406,7 @@ fn open_to_write(
         counters: Counters::default(),
         metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
+        dead: Some(dead),
         _lock: Some(writer_lock),
         checkpoint: Gate::new(Checkpoint {
             spine,
@@ -522,6 +533,7 @@ fn open_to_read(
         counters: Counters::default(),
         metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
+        dead: None,
         _lock: None,
         checkpoint: Gate::new(Checkpoint {
             spine: Spine::default(),
@@ -913,6 +925,7 @@ fn mark_chain(tail: &Tail, segments: &mut Vec<SegmentEntry>) {
                 state: SegmentState::Log,
                 segment_use: *segment_use,
                 units: if unit == 0 { *units } else { 0 },
+                dead: 0,
             };
             if let Some(place) = segments.get_mut((*index + unit) as usize) {
                 *place = entry;

@@ -3,7 +3,7 @@
 //! Apart from the checkpoint because an image of a store has the same pages, appended to another log.
 
 use revtree_format::{
-    Control, FrameKind, IndexLeaf, PageRef, Root, RootKind, SegmentEntry, encode_segments,
+    Control, FrameKind, IndexLeaf, PageRef, Revision, Root, RootKind, SegmentEntry, encode_segments,
 };
 
 use super::{IndexRun, Tables};
@@ -64,16 +64,16 @@ pub(crate) fn write_index(
     blob.finish(RootKind::Index, rev, append)
 }
 
-/// The segment table.
+/// The segment table, with dead bytes counted up to `counted`.
 pub(crate) fn write_segments(
-    entries: &[SegmentEntry],
+    (entries, counted): (&[SegmentEntry], Revision),
     append: &mut AppendPage<'_>,
 ) -> Result<(Root, u32)> {
     let mut blob = BlobWriter::default();
     for part in entries.chunks(SEGMENTS_A_CHUNK) {
         blob.chunk(part.len() as u64, &encode_segments(part), &mut *append)?;
     }
-    let root = blob.finish(RootKind::Segments, 0, append)?;
+    let root = blob.finish(RootKind::Segments, counted.get(), append)?;
     let count = u32::try_from(entries.len()).expect("fewer units than 16 TiB / 64 KiB");
     Ok((root, count))
 }

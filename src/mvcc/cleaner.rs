@@ -12,14 +12,16 @@
     reason = "what one cleaning has copied; no read of keys asks for it"
 )]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use revtree_format::{Position, RecordHead, Revision};
 
-use super::retired::release;
+use super::dead::count_dead;
+use super::retired::{PATIENCE, release};
 use super::store::Store;
 use super::versions::{RecordKeys, find_newest, version_at};
-use crate::engine::{Relocate, lock};
+use crate::engine::{Cleaned, Relocate, Round, lock};
 use crate::error::{Error, Result};
 use crate::index::{KeyId, pin};
 use crate::sync::Mutex;
@@ -37,20 +39,28 @@ pub(crate) struct Reclaim {
 /// Frees the space that no view needs.
 pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
     store.engine.check_writable()?;
+    let _alone = lock(&store.cleaning);
     // Nobody makes a hash of a compaction meanwhile, and all that are made cover what is there.
     let _made = store.compactions.make_all(store);
     let mut done = Reclaim::default();
-    let cleaning = Cleaning {
-        store,
-        tree: &store.engine.tree,
-        floor: floor(store),
-        moves: Mutex::default(),
+    let cleaning = Cleaning::begin(store, &|_| true)?;
+    let release = |done: &mut Reclaim| -> Result<()> {
+        let (freed, held) = cleaning.release(PATIENCE)?;
+        done.freed_bytes += freed;
+        done.held_bytes = held;
+        Ok(())
     };
-    cleaning.release(&mut done)?;
+    release(&mut done)?;
     let mut copied_bytes_max = u64::MAX;
+    let mut damaged = HashSet::new();
     for round in 0..ROUNDS_MAX {
-        let cleaned = cleaning.clean(&mut done, copied_bytes_max);
-        cleaning.release(&mut done)?;
+        let cleaned = cleaning.clean(Round {
+            cleaned: cleaning.cleaned(),
+            copied_bytes_max,
+            moves_last: true,
+            damaged: &mut damaged,
+        });
+        release(&mut done)?;
         let gave_up = match cleaned {
             // There is no room for all copies at once. What is wholly dead makes some, if there is any.
             Err(Error::NoSpace { .. } | Error::StoreFull { .. })
@@ -59,7 +69,12 @@ pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
                 copied_bytes_max = 0;
                 continue;
             }
-            cleaned => cleaned?,
+            cleaned => {
+                let cleaned = cleaned?;
+                done.copied_bytes += cleaned.copied_bytes;
+                done.damage.extend(cleaned.damage);
+                cleaned.given_up_bytes > 0
+            }
         };
         // Then for one segment after the other.
         if copied_bytes_max == 0 {
@@ -87,38 +102,54 @@ fn floor(store: &Store) -> Option<Revision> {
     Some(oldest.map_or(compact, |oldest| oldest.min(compact)))
 }
 
-/// One reclaiming, as the engine asks of it.
-struct Cleaning<'s> {
+/// One cleaning, as the engine asks of it.
+pub(super) struct Cleaning<'s> {
     store: &'s Arc<Store>,
     tree: &'s Tree,
     floor: Option<Revision>,
+    /// Told of bytes that have been read; says whether the cleaning goes on.
+    goes_on: &'s (dyn Fn(u64) -> bool + Sync),
     /// Keys whose newest record has been copied: from where and to where.
     moves: Mutex<Vec<(KeyId, Position, Position)>>,
 }
 
-impl Cleaning<'_> {
-    /// Cleans once; says whether segments were given up.
-    fn clean(&self, done: &mut Reclaim, copied_bytes_max: u64) -> Result<bool> {
-        let engine = &self.store.engine;
-        let cleaned = engine.clean(self.cleaned(), copied_bytes_max, self);
-        self.store.counted.forget();
-        let cleaned = cleaned?;
-        done.copied_bytes += cleaned.copied_bytes;
-        // Each round finds the same damage.
-        done.damage = cleaned.damage;
-        Ok(cleaned.given_up_bytes > 0)
+impl<'s> Cleaning<'s> {
+    /// Takes the floor, and counts what is dead there.
+    pub(super) fn begin(
+        store: &'s Arc<Store>,
+        goes_on: &'s (dyn Fn(u64) -> bool + Sync),
+    ) -> Result<Cleaning<'s>> {
+        let floor = floor(store);
+        if let Some(floor) = floor {
+            count_dead(store, floor, goes_on)?;
+        }
+        Ok(Cleaning {
+            store,
+            tree: &store.engine.tree,
+            floor,
+            goes_on,
+            moves: Mutex::default(),
+        })
     }
 
-    /// Frees what nobody reads any more.
-    fn release(&self, done: &mut Reclaim) -> Result<()> {
-        let (freed, held) = release(self.store)?;
-        done.freed_bytes += freed;
-        done.held_bytes = held;
-        Ok(())
+    pub(super) fn clean(&self, round: Round<'_>) -> Result<Cleaned> {
+        let cleaned = self.store.engine.clean(round, self);
+        self.store.counted.forget();
+        cleaned
+    }
+
+    /// Frees what nobody reads any more, with some patience for who is just reading; gives the bytes freed, and those that are still held.
+    pub(super) fn release(&self, patience: usize) -> Result<(u64, u64)> {
+        release(self.store, patience)
+    }
+
+    /// Whether a view keeps what the compaction does not.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.floor < self.store.engine.compact_rev()
     }
 
     /// What the tree is marked with: never 0, which says that nothing has been cleaned.
-    fn cleaned(&self) -> Revision {
+    pub(super) fn cleaned(&self) -> Revision {
         self.floor.unwrap_or_default().max(Revision::new(1))
     }
 }
@@ -147,6 +178,10 @@ impl Relocate for Cleaning<'_> {
         // Also a tombstone that is the newest there, if the walk from above does not stop before it.
         let at_floor = version_at(self.tree, newest, floor)?;
         Ok(at_floor.is_some_and(|(_, found)| found.id == head.id))
+    }
+
+    fn goes_on(&self, bytes: u64) -> bool {
+        (self.goes_on)(bytes)
     }
 
     fn copied(&self, key: &[u8], from: Position, to: Position) -> Result<()> {

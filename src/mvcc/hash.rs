@@ -15,8 +15,8 @@ use super::keys::KeyRange;
 use super::marks::RecordMarks;
 use super::range::Scan;
 use super::store::Store;
+use super::superseded::Seen;
 use super::table::KEYS_TABLE;
-use super::versions::{locate, version_at};
 use super::view::{ReadView, check_revision};
 use crate::engine::lock;
 use crate::error::Result;
@@ -194,10 +194,10 @@ impl CompactionHashes {
     }
 }
 
-/// The hash of a compaction. Records that it covers are there while `making` is held.
+/// The hash of a compaction. While `making` is held nobody removes records, nor frees the memory in which they lie:
+/// so no pin is needed, which would look like a view of somebody's.
 fn make(store: &Store, compacted: &Compacted) -> Result<u32> {
     let rev = compacted.rev;
-    let _pin = store.pins.pin(compacted.before.unwrap_or_default());
     let none_kept = !any_live(store, rev)? && !any_tombstone(store, rev)?;
     hash_kv(store, rev, compacted.before, none_kept)
 }
@@ -229,7 +229,7 @@ fn hash_at(store: &Arc<Store>, rev: Revision) -> Result<HashKv> {
 }
 
 /// Leaves that one task hashes, 1 MiB.
-const LEAVES_A_PART: usize = 64;
+pub(crate) const LEAVES_A_PART: usize = 64;
 /// Parts that are hashed at a time: what bounds the memory.
 const PARTS_A_WAVE: usize = 64;
 
@@ -247,16 +247,16 @@ fn hash_kv(
     compact: Option<Revision>,
     none_kept: bool,
 ) -> Result<u32> {
-    let tree = store.engine.tree.fixed();
+    let seen = Seen::now(store);
     let superseded = match compact {
         Some(compact) => {
             let by = if none_kept { rev.min(compact) } else { rev };
-            Some((compact, mark_superseded(store, &tree, by, compact)?))
+            Some((compact, seen.superseded(store, by, compact)?))
         }
         None => None,
     };
     let mut hash = HashKvSum::new();
-    for_waves(&tree, rev, |wave| {
+    for_waves(&seen.tree, rev, |wave| {
         let parts: Vec<Result<HashKvPart>> = wave
             .par_chunks(LEAVES_A_PART)
             .map(|leaves| hash_leaves(store, leaves, rev, superseded.as_ref()))
@@ -297,9 +297,18 @@ fn any_tombstone(store: &Store, rev: Revision) -> Result<bool> {
 pub(crate) fn for_waves(
     tree: &Tree,
     rev: Revision,
+    visit: impl FnMut(&[LeafRun]) -> Result<()>,
+) -> Result<()> {
+    for_waves_from(tree, ChangeId::default(), rev, visit)
+}
+
+/// The same, of those with records from `first` on.
+pub(crate) fn for_waves_from(
+    tree: &Tree,
+    first: ChangeId,
+    rev: Revision,
     mut visit: impl FnMut(&[LeafRun]) -> Result<()>,
 ) -> Result<()> {
-    let first = ChangeId::new(Revision::new(0), 0);
     let mut cursor = LeafCursor::seek(tree, first, Direction::Forward)?;
     let mut wave = Vec::new();
     loop {
@@ -376,97 +385,6 @@ fn as_etcd<'a>(head: &RecordHead, key: &'a [u8], value: &'a [u8]) -> (RevisionKe
         lease: head.lease,
     };
     (revision, record)
-}
-
-/// Marks every record at or before `compact` that a record at or before `rev` supersedes.
-///
-/// Where records have been dropped, one may have been dropped before the older one that it superseded, so nothing
-/// in the tree says that of the older one: then the index is asked (K-10). `tree` is one that stays as it is, since
-/// positions are remembered.
-pub(crate) fn mark_superseded(
-    store: &Store,
-    tree: &Tree,
-    rev: Revision,
-    compact: Revision,
-) -> Result<RecordMarks> {
-    let mut superseded = RecordMarks::new(tree.medium().geometry);
-    for_waves(tree, compact, |wave| {
-        wave.iter().for_each(|leaf| superseded.cover(leaf));
-        Ok(())
-    })?;
-    let is_cleaned = tree.cleaned() > Revision::default();
-    let up_to = if is_cleaned { compact } else { rev };
-    for_waves(tree, up_to, |wave| {
-        wave.par_chunks(LEAVES_A_PART)
-            .map(|leaves| {
-                for leaf in leaves {
-                    if is_cleaned {
-                        ask_leaf(store, tree, *leaf, rev, compact, &superseded)?;
-                    } else {
-                        mark_leaf(tree, *leaf, rev, compact, &superseded)?;
-                    }
-                }
-                Ok(())
-            })
-            .collect::<Result<()>>()
-    })?;
-    Ok(superseded)
-}
-
-/// Marks the records of a leaf that are not their key's newest at or before `rev`.
-fn ask_leaf(
-    store: &Store,
-    tree: &Tree,
-    leaf: LeafRun,
-    rev: Revision,
-    compact: Revision,
-    superseded: &RecordMarks,
-) -> Result<()> {
-    let mut records = LeafRecords::new(tree.medium(), leaf);
-    while let Some(record) = records.next() {
-        let (position, head) = record?;
-        if head.id.main > compact {
-            break;
-        }
-        let key = &records.bytes()[head.key_at.into()..head.value_at()];
-        let newest = match store.find(key)? {
-            // The index is of now, and leads to records that came after `tree`.
-            Some((_, newest)) => version_at(&store.engine.tree, newest, rev)?,
-            None => None,
-        };
-        if newest.is_none_or(|(_, newest)| newest.id != head.id) {
-            superseded.set(position);
-        }
-    }
-    Ok(())
-}
-
-fn mark_leaf(
-    tree: &Tree,
-    leaf: LeafRun,
-    rev: Revision,
-    compact: Revision,
-    superseded: &RecordMarks,
-) -> Result<()> {
-    for record in LeafRecords::new(tree.medium(), leaf) {
-        let (position, head) = record?;
-        if head.id.main > rev {
-            break;
-        }
-        let Some(prev) = head.prev.filter(|prev| prev.id.main <= compact) else {
-            continue;
-        };
-        if head.kind == RecordKind::Put && head.version == 1 {
-            // It follows a tombstone, which is not hashed at or before the compact revision.
-            continue;
-        }
-        // Compacted away already is as good as marked.
-        let Some((before, _)) = locate(tree, position, prev)? else {
-            continue;
-        };
-        superseded.set(before);
-    }
-    Ok(())
 }
 
 /// `Db::hash`: the tables in ascending order of name with the keys among them as table `key`: name, then

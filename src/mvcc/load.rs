@@ -61,6 +61,7 @@ pub(crate) fn open_store(
         writer,
         lessor: options.lessor.clone(),
         threads: options.threads,
+        cleaner: options.cleaner,
     };
     Ok((Store::new(parts), opened.found))
 }

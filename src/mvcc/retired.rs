@@ -44,40 +44,52 @@ impl Retired {
         era
     }
 
-    /// Whether nobody is left who began before `era`.
-    fn is_over(&self, store: &Store, era: u64) -> bool {
+    /// The eras before which nobody is left who began. A guard is held for the length of a read, and for longer only
+    /// where its thread was interrupted in it: `tries` times a millisecond is waited for that.
+    fn over(&self, store: &Store, tries: usize) -> Vec<u64> {
         let moments = lock(&self.0);
-        let moment = moments.iter().find(|(of, _)| *of == era);
-        let Some((_, moment)) = moment.filter(|_| store.pins.are_since(era)) else {
-            return false;
-        };
-        // A guard is held for the length of a read, and for longer only where its thread was interrupted in it.
-        for _ in 0..MOMENT_TRIES {
-            if moment.is_past() {
-                return true;
+        let mut over = Vec::new();
+        for (era, moment) in &*moments {
+            // An older pin is older than all eras behind it, too.
+            if !store.pins.are_since(*era) {
+                break;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            let mut left = tries;
+            while !moment.is_past() && left > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+                left -= 1;
+            }
+            if !moment.is_past() {
+                break;
+            }
+            over.push(*era);
         }
-        moment.is_past()
+        over
     }
 }
 
-/// How often it is asked whether a moment is past, a millisecond apart: a thread that was interrupted is back by
-/// then, and one that writes to a slow disk under its guard is not waited for.
-const MOMENT_TRIES: usize = 20;
+/// How long is waited for a moment to be past, in milliseconds, by who wants the space now: a thread that was
+/// interrupted is back by then, and one that writes to a slow disk under its guard is not waited for.
+pub(super) const PATIENCE: usize = 20;
 
 /// Frees the retired segments that nobody reads any more. Gives the bytes freed, and the bytes that are still read
-/// or that another process keeps.
-pub(super) fn release(store: &Store) -> Result<(u64, u64)> {
+/// or that another process keeps. `patience`: see [`PATIENCE`].
+pub(super) fn release(store: &Store, patience: usize) -> Result<(u64, u64)> {
     let geometry = store.engine.medium.geometry;
     let held = store.engine.held()?;
     let bytes = |held: &Held| u64::from(held.units) * geometry.segment_bytes();
     let all: u64 = held.iter().map(bytes).sum();
+    let over = if held.is_empty() {
+        Vec::new()
+    } else {
+        store.retired.over(store, patience)
+    };
     let mut unread = Vec::new();
     for segment in held {
         let units = segment.index..segment.index + segment.units;
-        let is_over = store.retired.is_over(store, segment.era);
-        if !is_over || units.clone().any(|unit| store.lender.handles.is_held(unit)) {
+        if !over.contains(&segment.era)
+            || units.clone().any(|unit| store.lender.handles.is_held(unit))
+        {
             continue;
         }
         let start = u64::from(segment.index) * geometry.segment_bytes();

@@ -8,9 +8,10 @@
 use rayon::prelude::*;
 use revtree_format::{LeafRun, RecordKind, Revision};
 
-use super::hash::{for_waves, mark_superseded};
+use super::hash::for_waves;
 use super::marks::RecordMarks;
 use super::store::Store;
+use super::superseded::Seen;
 use crate::engine::lock;
 use crate::error::Result;
 use crate::sync::{Mutex, Ordering};
@@ -55,7 +56,7 @@ pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<Rec
         return Ok(counted.space);
     }
     let _pin = store.pins.pin(floor.unwrap_or_default());
-    let space = count(store, &store.engine.tree.fixed(), floor)?;
+    let space = count(store, &Seen::now(store), floor)?;
     let mut counted = lock(&store.counted.0);
     counted.retain(|counted| counted.changes == changes && counted.floor != floor);
     if counted.len() == COUNTED_MAX {
@@ -70,9 +71,10 @@ pub(crate) fn record_space(store: &Store, floor: Option<Revision>) -> Result<Rec
 }
 
 /// Walks the leaves, and where the store has been compacted the heads too.
-fn count(store: &Store, tree: &Tree, floor: Option<Revision>) -> Result<RecordSpace> {
+fn count(store: &Store, seen: &Seen, floor: Option<Revision>) -> Result<RecordSpace> {
+    let tree = &seen.tree;
     let superseded = match floor {
-        Some(floor) => Some((floor, mark_superseded(store, tree, floor, floor)?)),
+        Some(floor) => Some((floor, seen.superseded(store, floor, floor)?)),
         None => None,
     };
     let mut space = RecordSpace::default();

@@ -18,6 +18,7 @@ use revtree_format::{
 };
 
 use super::hash::CompactionHashes;
+use super::paced::{PacedCleaner, Passes};
 use super::pins::{Pin, Pins};
 use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
 use super::retired::Retired;
@@ -34,8 +35,8 @@ use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey, pin};
 use crate::lessor::{Lessor, NoLessor};
 use crate::metrics::Calls;
-use crate::options::Durability;
-use crate::sync::{Mutex, thread_local};
+use crate::options::{Cleaner, Durability};
+use crate::sync::{Mutex, Ordering, thread_local};
 use crate::sys::Stopwatch;
 use crate::trace;
 
@@ -52,6 +53,10 @@ pub(crate) struct Store {
     pub(super) counted: CountedSpace,
     /// Who may still read what the cleaner has moved away.
     pub(super) retired: Retired,
+    /// Held by whoever cleans.
+    pub(super) cleaning: Mutex<()>,
+    /// `None`: nothing is cleaned but when it is asked for.
+    paced: Option<PacedCleaner>,
     watched: OnceLock<Arc<dyn Watched>>,
     /// The thread that syncs for `Batched` and for futures.
     background: Background,
@@ -65,6 +70,7 @@ pub(crate) struct StoreParts {
     pub(crate) writer: IndexWriter,
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) threads: bool,
+    pub(crate) cleaner: Cleaner,
 }
 
 impl Keep for Engine {}
@@ -107,11 +113,18 @@ impl Store {
             writer,
             lessor,
             threads,
+            cleaner,
         } = parts;
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
             handles: Arc::new(SharedHandles::default()),
             _keep: Arc::clone(&engine) as Arc<dyn Keep>,
+        };
+        let paced = match cleaner {
+            Cleaner::Paced(options) if threads && !engine.read_only => {
+                Some(PacedCleaner::new(options))
+            }
+            _ => None,
         };
         let pins = Arc::new(Pins::new(engine.metrics.open_views()));
         engine.metrics.keys(|| index.totals().live);
@@ -125,6 +138,8 @@ impl Store {
             compactions: CompactionHashes::default(),
             counted: CountedSpace::default(),
             retired: Retired::default(),
+            cleaning: Mutex::default(),
+            paced,
             watched: OnceLock::new(),
             background: Background::default(),
             threads,
@@ -215,6 +230,7 @@ impl Store {
     ) -> Result<Revision> {
         check_lengths(key, value)?;
         self.engine.check_writable()?;
+        self.wait_for_cleaner();
         // What is found stays where it is until the record behind it has been written.
         let guard = pin();
         let base = self.find(key)?;
@@ -278,6 +294,7 @@ impl Store {
             };
             return Ok(Submitted::new(store, ticket, commit));
         }
+        store.wait_for_cleaner();
         let changes = txn.ops.len() as u64;
         let mut state = State {
             rev: begin.rev,
@@ -642,7 +659,7 @@ impl Store {
     /// The compact revision is raised by one small durable commit. `before` is called, without a lock but the
     /// writer's turn, unless the revision is refused.
     pub(crate) fn compact(
-        &self,
+        self: &Arc<Store>,
         turn: TurnHeld,
         rev: Revision,
         before: impl FnOnce(),
@@ -686,12 +703,53 @@ impl Store {
         self.settle(ticket)?;
         self.engine.metrics.compacted(&time);
         trace::event!(INFO, "compacted");
+        self.wake_cleaner();
         Ok(())
     }
 
-    /// Ends the thread, if there is one; none is made any more, nor a checkpoint begun in passing.
+    /// How far the cleaner's thread is, if there is one.
+    pub(crate) fn passes(&self) -> Option<Passes> {
+        self.paced.as_ref().and_then(PacedCleaner::passes)
+    }
+
+    /// Goes on with what a close or a crash has interrupted.
+    pub(crate) fn resume_cleaning(self: &Arc<Store>) -> Result<()> {
+        let Some(paced) = &self.paced else {
+            return Ok(());
+        };
+        let is_counted = Some(self.engine.counted_dead()?) >= self.engine.compact_rev();
+        let segment_bytes = self.engine.medium.geometry.segment_bytes();
+        if !is_counted || paced.is_worth(self.engine.used_bytes()?, segment_bytes) {
+            paced.wake(self);
+        }
+        Ok(())
+    }
+
+    /// Something may be dead that was not.
+    pub(crate) fn wake_cleaner(self: &Arc<Store>) {
+        if let Some(paced) = &self.paced {
+            paced.wake(self);
+        }
+    }
+
+    /// Where garbage comes faster than it is cleaned, whoever makes it waits a little.
+    fn wait_for_cleaner(&self) {
+        let appended = || self.engine.appended().unwrap_or_default();
+        let segment_bytes = self.engine.medium.geometry.segment_bytes();
+        if let Some(paced) = &self.paced
+            && paced.is_behind(appended, segment_bytes)
+        {
+            self.engine.counters.delayed.fetch_add(1, Ordering::Relaxed);
+            paced.wait_for_it();
+        }
+    }
+
+    /// Ends the threads, if there are any; none is made any more, nor a checkpoint begun in passing.
     pub(crate) fn end_worker(&self) {
         self.background.end(&*self.engine);
+        if let Some(paced) = &self.paced {
+            paced.end();
+        }
     }
 
     /// Number of shared byte handles.

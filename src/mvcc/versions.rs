@@ -82,17 +82,22 @@ pub(crate) fn follow(tree: &Tree, from: Position, link: Link) -> Result<Version>
 /// The same, where the record may have been compacted away.
 pub(crate) fn locate(tree: &Tree, from: Position, link: Link) -> Result<Option<Version>> {
     let medium = tree.medium();
-    if link.hint != Position::NONE
-        && medium.is_hint_valid(from, link.hint)
-        && let Ok(head) = medium.head(link.hint)
-        && head.id == link.id
-    {
-        return Ok(Some((link.hint, head)));
+    if let Some(version) = by_hint(medium, from, link) {
+        return Ok(Some(version));
     }
     match tree.find(link.id)? {
         Some(position) => Ok(Some((position, medium.head(position)?))),
         None => Ok(None),
     }
+}
+
+/// The record that a link in the record at `from` leads to, where its hint still does.
+pub(crate) fn by_hint(medium: &Medium, from: Position, link: Link) -> Option<Version> {
+    if link.hint == Position::NONE || !medium.is_hint_valid(from, link.hint) {
+        return None;
+    }
+    let head = medium.head(link.hint).ok()?;
+    (head.id == link.id).then_some((link.hint, head))
 }
 
 /// The newest record at or before `rev` of the key whose newest record is `newest`; a tombstone too.

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod blob;
+mod garbage;
 mod growing;
 mod image;
 mod log;
@@ -17,6 +18,7 @@ mod superblocks;
 mod tests;
 
 pub(crate) use blob::{BlobWriter, read_blob};
+pub(crate) use garbage::{DeadInUnit, DeadRecords, Garbage, ShownDead};
 pub(crate) use growing::Growing;
 pub(crate) use image::{ImageLog, Reach, SegmentStart};
 pub(crate) use log::{Appended, Log, Sealed, claim, empty};

@@ -4,11 +4,12 @@
 //! the log, so that no write ever extends the file (SPEC.md, C-4), and for what upkeep will need on a disk
 //! that others have filled meanwhile (C-6).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use revtree_format::limits::{BLOCK_BYTES, STORE_BYTES_MAX};
-use revtree_format::{Geometry, LogHead, SegmentEntry, SegmentState};
+use revtree_format::{Geometry, LogHead, Revision, SegmentEntry, SegmentState};
 
+use super::{DeadInUnit, Garbage};
 use crate::error::{Error, Result, is_full};
 use crate::sys::{LockByte, LockMode, Storage};
 
@@ -19,6 +20,7 @@ pub(crate) struct Space {
     /// The unit of the first entry: 0 but for a piece of an image.
     first: u32,
     entries: Vec<SegmentEntry>,
+    garbage: Garbage,
     /// The file is allocated up to here, but for what is free and what no log will reach.
     allocated: u64,
     /// What changes may fill, and what the file may reach with its upkeep.
@@ -140,14 +142,18 @@ const STEP_BYTES_MIN: u64 = 16 << 10;
 const STEP_BYTES_MAX: u64 = 16 << 20;
 
 impl Space {
-    /// The space of a store whose table is `entries`. Changes may fill `store_bytes_max`, and nothing
-    /// `upkeep_bytes_max`. Nothing is known of the file's blocks before [`Space::cut`].
+    /// The space of a store whose table is `entries`, and what that says of dead records. Changes may fill
+    /// `store_bytes_max`, and nothing `upkeep_bytes_max`. Nothing is known of the file's blocks before
+    /// [`Space::cut`].
     pub(crate) fn new(
         geometry: Geometry,
         entries: Vec<SegmentEntry>,
+        garbage: Garbage,
         (store_bytes_max, upkeep_bytes_max): (u64, u64),
         opens: u32,
     ) -> Space {
+        let plain = |entry| SegmentEntry { dead: 0, ..entry };
+        let entries: Vec<SegmentEntry> = entries.into_iter().map(plain).collect();
         let free = (0u32..).zip(&entries);
         let free = free.filter(|(_, entry)| entry.state == SegmentState::Free);
         let mut free: Vec<u32> = free.map(|(index, _)| index).collect();
@@ -157,6 +163,7 @@ impl Space {
             geometry,
             first: 0,
             entries,
+            garbage,
             allocated: 0,
             store_bytes_max: store_bytes_max.min(upkeep_bytes_max),
             upkeep_bytes_max,
@@ -177,6 +184,7 @@ impl Space {
             geometry,
             first: index,
             entries: Vec::new(),
+            garbage: Garbage::new(geometry),
             allocated: u64::MAX,
             store_bytes_max: STORE_BYTES_MAX,
             upkeep_bytes_max: STORE_BYTES_MAX,
@@ -192,9 +200,48 @@ impl Space {
         space
     }
 
-    /// The table: one entry for each unit, of an image from the piece's first on.
+    /// One entry for each unit, of an image from the piece's first on. What is dead in them is in the table only.
     pub(crate) fn entries(&self) -> &[SegmentEntry] {
         &self.entries
+    }
+
+    /// The table as it is written, and up to where it counts dead bytes.
+    pub(crate) fn table(&self) -> (Vec<SegmentEntry>, Revision) {
+        let mut entries = self.entries.clone();
+        self.garbage.note(&mut entries);
+        (entries, self.garbage.counted())
+    }
+
+    /// What is dead.
+    pub(crate) fn garbage(&self) -> &Garbage {
+        &self.garbage
+    }
+
+    /// More records are dead, by unit; with them those up to `counted` are known.
+    pub(crate) fn count_dead(&mut self, counted: Revision, by_unit: HashMap<u32, DeadInUnit>) {
+        let entries = &self.entries;
+        let more = by_unit.into_iter().filter_map(|(unit, more)| {
+            // A long segment's other units have no length.
+            let before = entries.get(..=unit as usize)?;
+            let begin = before.iter().rposition(|entry| entry.units > 0)?;
+            let used = entries[begin].state != SegmentState::Free;
+            let begin = u32::try_from(begin).expect("a unit's number");
+            used.then(|| (begin, unit - begin, more))
+        });
+        self.garbage.count(counted, more);
+    }
+
+    /// So many bytes of the segment were found to be dead.
+    pub(crate) fn set_dead(&mut self, index: u32, bytes: u64) {
+        self.garbage.set_bytes(index, bytes);
+    }
+
+    /// Bytes of all segments in use, and how many of them are counted as dead.
+    pub(crate) fn used_bytes(&self) -> (u64, u64) {
+        let used = self.entries.iter();
+        let used = used.filter(|entry| entry.state != SegmentState::Free);
+        let used = used.count() as u64 * self.geometry.segment_bytes();
+        (used, self.garbage.total_bytes())
     }
 
     /// Length of the segment that begins at unit `index`.
@@ -216,7 +263,9 @@ impl Space {
                 state,
                 segment_use,
                 units: if unit == 0 { units } else { 0 },
+                dead: 0,
             };
+            self.garbage.forget(index + unit);
             match self.entries.get_mut((index - self.first + unit) as usize) {
                 Some(place) => *place = entry,
                 None => self.entries.push(entry),
@@ -274,6 +323,7 @@ impl Space {
     /// and the next open may take them.
     pub(crate) fn retire(&mut self, segments: &[u32]) {
         for index in segments {
+            self.garbage.forget(*index);
             if let Some(entry) = self.entries.get_mut(*index as usize) {
                 *entry = SegmentEntry::FREE;
             }
@@ -323,6 +373,7 @@ impl Space {
 
     fn set_free(&mut self, index: u32, units: u32) {
         for unit in index..index + units {
+            self.garbage.forget(unit);
             if let Some(entry) = self.entries.get_mut((unit - self.first) as usize) {
                 *entry = SegmentEntry::FREE;
             }

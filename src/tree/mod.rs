@@ -17,7 +17,7 @@ mod tail;
 use std::sync::Arc;
 
 use revtree_format::{
-    BranchPage, ChangeId, Child, FrameKind, LeafRun, PageRef, Position, Revision, Root,
+    BranchPage, ChangeId, Child, FrameKind, LeafRun, PageRef, Position, RecordHead, Revision, Root,
 };
 
 pub(crate) use cursor::{Direction, LeafCursor};
@@ -187,5 +187,43 @@ impl Tree {
             }
         }
         Ok(None)
+    }
+
+    /// Finds many records, in ascending order of their ids: each leaf is read once for all that it holds. Ids that no
+    /// record has are passed over. `damaged` decides whether the search goes on behind a leaf that cannot be read.
+    pub(crate) fn find_sorted(
+        &self,
+        ids: &[ChangeId],
+        mut found: impl FnMut(Position, &RecordHead),
+        mut damaged: impl FnMut(Error) -> Result<()>,
+    ) -> Result<()> {
+        let Some(first) = ids.first() else {
+            return Ok(());
+        };
+        let mut left = ids;
+        let mut cursor = LeafCursor::seek(self, *first, Direction::Forward)?;
+        let mut leaf = cursor.next()?;
+        while let Some(here) = leaf.filter(|_| !left.is_empty()) {
+            let behind = cursor.next()?;
+            let is_here = |id: &&ChangeId| behind.is_none_or(|behind| **id < behind.first);
+            let (mut wanted, rest) = left.split_at(left.iter().take_while(is_here).count());
+            (left, leaf) = (rest, behind);
+            let mut records = LeafRecords::new(&self.medium, here);
+            while !wanted.is_empty() {
+                match records.next() {
+                    Some(Ok((position, head))) => {
+                        let behind = wanted.partition_point(|id| *id <= head.id);
+                        if wanted[..behind].last() == Some(&head.id) {
+                            found(position, &head);
+                        }
+                        wanted = &wanted[behind..];
+                    }
+                    Some(Err(error @ Error::Corrupt { .. })) => damaged(error)?,
+                    Some(Err(error)) => return Err(error),
+                    None => break,
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 
 use revtree::{
-    DEFAULT_IGNORES, Db, Error, Event, KeyRange, KeyValue, LeaseId, Options, ReadView, Result,
-    Revision,
+    Cleaner, CleanerOptions, DEFAULT_IGNORES, Db, Error, Event, KeyRange, KeyValue, LeaseId,
+    Options, ReadView, Result, Revision,
 };
 
 /// The smallest segments: a few dozen records fill one.
 const SEGMENT: u64 = 64 << 10;
 
 fn options() -> Options {
-    Options::new().segment_bytes(SEGMENT)
+    Options::new()
+        .segment_bytes(SEGMENT)
+        .cleaner(Cleaner::Manual)
 }
 
 /// Random numbers from a seed (xorshift64*).
@@ -253,6 +255,172 @@ fn a_store_that_is_reclaimed_reads_like_one_that_never_was() {
             "{what}: {freed} {copied}"
         );
     }
+}
+
+/// A cleaner that begins as soon as it may, and does not sleep.
+fn eager() -> Cleaner {
+    let options = CleanerOptions::new().dead_percent(1);
+    Cleaner::Paced(options.bytes_per_second(u64::MAX))
+}
+
+/// Waits until something holds of a store, for which its thread has a minute.
+fn wait_until(db: &Db, what: &str, holds: impl Fn(&revtree::Stats) -> bool) {
+    for _ in 0..60_000 {
+        if holds(&db.stats()) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("{what} did not come: {:?}", db.stats());
+}
+
+/// The same history with a thread that cleans whenever it can: nobody asks it to, and nobody waits for it.
+#[test]
+fn a_store_that_cleans_itself_reads_like_one_that_never_is() {
+    let seeds = std::env::var("REVTREE_SEED").map(|seed| seed.parse().unwrap());
+    let seeds = seeds.map_or(1..=4, |seed: u64| seed..=seed);
+    for seed in seeds {
+        let what = format!("REVTREE_SEED={seed}");
+        let mut random = Random(seed.wrapping_mul(0xD134_2543_DE82_EF95) | 1);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let open = || options().cleaner(eager()).open(&path).unwrap();
+        let mut cleaned = open();
+        let plain = options().open_in_memory().unwrap();
+        let mut held: VecDeque<(ReadView, ReadView)> = VecDeque::new();
+        let mut cleaned_bytes = 0;
+        for n in 0..1500u64 {
+            step([&cleaned, &plain], &mut random).unwrap();
+            let first = plain.compact_rev().map_or(1, Revision::get);
+            let at = first + random.below(plain.rev().get() - first + 1);
+            if random.below(25) == 0 {
+                held.push_back((cleaned.read_at(at).unwrap(), plain.read_at(at).unwrap()));
+            }
+            if random.below(20) == 0 {
+                let compacted = [&cleaned, &plain].map(|db| db.compact(at).is_ok());
+                assert_eq!(compacted[0], compacted[1], "{what}");
+            }
+            if random.below(100) == 0 {
+                let first = plain.compact_rev().map_or(1, Revision::get);
+                let at = first + random.below(plain.rev().get() - first + 1);
+                let hashes = [&cleaned, &plain].map(|db| db.hash_by_rev(at).unwrap());
+                assert_eq!(hashes[0], hashes[1], "{what}: at {at}");
+            }
+            while held.len() > random.size(4) {
+                let (one, other) = held.pop_front().unwrap();
+                assert_eq!(contents(&one), contents(&other), "{what}: held");
+            }
+            if n % 250 == 249 {
+                compare(&cleaned, &plain, &what);
+            }
+            if n % 500 == 499 {
+                held.clear();
+                cleaned_bytes += cleaned.stats().cleaned_bytes;
+                cleaned.close().unwrap();
+                cleaned = open();
+                assert!(cleaned.recovery().clean, "{what}");
+                let restored = dir.path().join("plain");
+                plain.snapshot().unwrap().save(&restored).unwrap();
+                plain.restore(&restored).unwrap();
+                compare(&cleaned, &plain, &what);
+            }
+        }
+        assert!(cleaned_bytes > 4 * SEGMENT, "{what}: {cleaned_bytes}");
+    }
+}
+
+/// What is dead is cleaned away behind a compaction, without a call.
+#[test]
+fn the_thread_cleans_behind_a_compaction() {
+    let db = options().cleaner(eager()).open_in_memory().unwrap();
+    overwrite(&db);
+    wait_until(&db, "a cleaned store", |stats| {
+        stats.cleaned_bytes > 10 * SEGMENT && stats.held_bytes == 0 && stats.free_bytes > 0
+    });
+    check_overwritten(&db);
+    // Free segments are used again before the file grows.
+    let before = db.stats().file_bytes;
+    for _ in 0..5 {
+        overwrite(&db);
+        wait_until(&db, "free space", |stats| stats.free_bytes > before / 2);
+    }
+    assert!(
+        db.stats().file_bytes <= before + 4 * SEGMENT,
+        "{:?}",
+        db.stats()
+    );
+    check_overwritten(&db);
+}
+
+/// A view keeps what it can read, and when it ends the thread comes back for it.
+#[test]
+fn the_thread_comes_back_for_what_a_view_has_kept() {
+    let db = options().cleaner(eager()).open_in_memory().unwrap();
+    for n in 0..400 {
+        db.put(key(n), vec![1; 1000]).unwrap();
+    }
+    let view = db.read().unwrap();
+    for n in 0..400 {
+        db.put(key(n), vec![2; 1000]).unwrap();
+    }
+    db.compact(db.rev()).unwrap();
+    assert_eq!(contents(&view).len(), 400);
+    let pinned = db.stats().pinned_bytes;
+    assert!(pinned > 350_000, "{pinned}");
+    drop(view);
+    wait_until(&db, "what the view has kept", |stats| {
+        stats.cleaned_bytes > 4 * SEGMENT && stats.held_bytes == 0
+    });
+    assert!(
+        contents(&db.read().unwrap())
+            .iter()
+            .all(|kv| kv.value[0] == 2)
+    );
+}
+
+/// What a close has left is cleaned by the next open: which segments hold how much that is dead is in the file.
+#[test]
+fn the_next_open_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let db = options().open(&path).unwrap();
+    overwrite(&db);
+    assert_eq!(db.stats().cleaned_bytes, 0);
+    db.close().unwrap();
+    let db = options().cleaner(eager()).open(&path).unwrap();
+    wait_until(&db, "a cleaned store", |stats| {
+        stats.cleaned_bytes > 10 * SEGMENT
+    });
+    check_overwritten(&db);
+    db.close().unwrap();
+    let db = options().open(&path).unwrap();
+    assert!(db.check().unwrap().is_clean());
+    check_overwritten(&db);
+}
+
+/// Closing does not wait for a slow cleaner to finish, and neither does a restore.
+#[test]
+fn a_slow_thread_ends_when_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = CleanerOptions::new().dead_percent(1).bytes_per_second(1);
+    let db = options()
+        .cleaner(Cleaner::Paced(slow))
+        .open(dir.path().join("store"))
+        .unwrap();
+    // At a megabyte a second it would take most of a minute for these.
+    for n in 0..40_000 {
+        db.put(key(n % 8000), vec![byte(n); 500]).unwrap();
+    }
+    db.snapshot()
+        .unwrap()
+        .save(dir.path().join("saved"))
+        .unwrap();
+    db.compact(db.rev().get() - 500).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    db.restore(dir.path().join("saved")).unwrap();
+    db.compact(db.rev().get() - 500).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    db.close().unwrap();
 }
 
 /// The file comes near the size of what is live, and stays there under churn.

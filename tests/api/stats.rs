@@ -4,7 +4,9 @@ use revtree::{Db, KeyRange, Options};
 
 /// A store whose tree has branch pages: many records, and checkpoints between.
 fn store() -> Db {
-    let options = Options::new().checkpoint_bytes(64 << 10);
+    // A thread beside would read pages, too.
+    let options = Options::new().cleaner(revtree::Cleaner::Manual);
+    let options = options.checkpoint_bytes(64 << 10);
     let db = options.open_in_memory().unwrap();
     for n in 0..3000 {
         db.put(format!("{:03}", n % 100), vec![1; 100]).unwrap();

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use revtree::{Db, Durability, Error, EventKind, KeyRange, KeyValue, Options};
+use revtree::{
+    Cleaner, CleanerOptions, Db, Durability, Error, EventKind, KeyRange, KeyValue, Options,
+};
 
 const KEYS: u64 = 300;
 /// Revisions kept.
@@ -32,6 +34,17 @@ fn check(kv: &KeyValue) {
 /// and checks, while one thread compacts and reclaims as fast as it can, and segments are used again at once.
 #[test]
 fn everything_goes_on_beside_it() {
+    everything_goes_on(Cleaner::Manual);
+}
+
+/// The same beside the thread that cleans of its own accord.
+#[test]
+fn everything_goes_on_beside_the_thread() {
+    let eager = CleanerOptions::new().dead_percent(1);
+    everything_goes_on(Cleaner::Paced(eager.bytes_per_second(u64::MAX)));
+}
+
+fn everything_goes_on(cleaner: Cleaner) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let options = || {
@@ -39,7 +52,8 @@ fn everything_goes_on_beside_it() {
             changes: 50,
             interval: std::time::Duration::from_millis(1),
         };
-        Options::new().segment_bytes(64 << 10).durability(lazy)
+        let options = Options::new().segment_bytes(64 << 10);
+        options.durability(lazy).cleaner(cleaner)
     };
     let db = options().open(&path).unwrap();
     for n in 0..KEYS {
@@ -53,6 +67,10 @@ fn everything_goes_on_beside_it() {
             match db.compact(rev) {
                 Ok(_) | Err(Error::Compacted { .. }) => {}
                 Err(error) => panic!("{error}"),
+            }
+            if cleaner != Cleaner::Manual {
+                thread::sleep(std::time::Duration::from_millis(5));
+                continue;
             }
             let reclaimed = db.reclaim().unwrap();
             assert!(reclaimed.damage.is_empty(), "{:?}", reclaimed.damage);
@@ -146,7 +164,9 @@ fn everything_goes_on_beside_it() {
             }
         }
     });
-    assert!(freed.load(Ordering::Relaxed) > 2 << 20, "{freed:?}");
+    let freed = freed.load(Ordering::Relaxed);
+    let cleaned = db.stats().cleaned_bytes;
+    assert!(freed.max(cleaned) > 2 << 20, "{freed} {cleaned}");
     db.close().unwrap();
     let db = options().open(&path).unwrap();
     assert!(db.check().unwrap().is_clean());

@@ -30,6 +30,7 @@ use self::pages::Pages;
 use self::records::{Records, RecordsFrom};
 use self::retained::Retained;
 use super::store::Store;
+use super::superseded::Seen;
 use crate::engine::{State, lock};
 use crate::error::Result;
 use crate::pager::{BlobWriter, ImageLog, Log, Reach, SegmentStart};
@@ -93,13 +94,13 @@ impl Image {
             geometry: medium.geometry,
             opens: engine.opens,
         };
-        let tree = engine.tree.fixed();
-        let retained = Retained::choose(store, &tree, state.rev, state.compact)?;
+        let seen = Seen::now(store);
+        let retained = Retained::choose(store, &seen, state.rev, state.compact)?;
         let mut image = Image {
             log,
             rev: state.rev,
             compact: state.compact,
-            tree,
+            tree: seen.tree,
             retained,
             pieces: Vec::new(),
             superblock: Box::new([0; SUPERBLOCK_BYTES]),

@@ -45,8 +45,11 @@ impl Pages<'_> {
         let count = known.len() + log.space().entries().len();
         log.keep_together(17 * count + SEGMENT_TABLE_SLACK)?;
         let table = [&known[..], log.space().entries()].concat();
-        let (segments, segment_count) =
-            write_segments(&table, &mut |kind, body| log.append_page(kind, body))?;
+        // An image lacks what is dead (S-4).
+        let counted = self.state.compact.unwrap_or_default();
+        let (segments, segment_count) = write_segments((&table, counted), &mut |kind, body| {
+            log.append_page(kind, body)
+        })?;
         roots.push(segments);
         let head = log.seal()?.head;
         let superblock = Superblock {
@@ -79,6 +82,7 @@ fn entries(pieces: &[Piece]) -> Vec<SegmentEntry> {
                 state: SegmentState::Log,
                 segment_use: piece.start.head.segment_use,
                 units: if unit == 0 { piece.start.units } else { 0 },
+                dead: 0,
             });
         }
     }

@@ -10,10 +10,11 @@ use rayon::prelude::*;
 use revtree_format::{LeafRun, Position, RecordHead, RecordKind, Revision};
 
 use crate::error::Result;
-use crate::mvcc::hash::{for_waves, mark_superseded};
+use crate::mvcc::hash::for_waves;
 use crate::mvcc::marks::{RecordMarks, RecordNumbers};
 use crate::mvcc::store::Store;
-use crate::tree::{LeafRecords, Tree};
+use crate::mvcc::superseded::Seen;
+use crate::tree::LeafRecords;
 
 /// The records of an image.
 #[derive(Debug)]
@@ -27,12 +28,12 @@ impl Retained {
     /// What is needed at `compact` and above, up to `rev`.
     pub(super) fn choose(
         store: &Store,
-        tree: &Tree,
+        seen: &Seen,
         rev: Revision,
         compact: Option<Revision>,
     ) -> Result<Retained> {
         let superseded = match compact {
-            Some(compact) => Some((compact, mark_superseded(store, tree, compact, compact)?)),
+            Some(compact) => Some((compact, seen.superseded(store, compact, compact)?)),
             None => None,
         };
         let retained = |position: Position, head: &RecordHead| match &superseded {
@@ -43,7 +44,7 @@ impl Retained {
             _ => true,
         };
         let mut marks = RecordMarks::new(store.engine.medium.geometry);
-        for_waves(tree, rev, |wave| {
+        for_waves(&seen.tree, rev, |wave| {
             wave.iter().for_each(|leaf| marks.cover(leaf));
             let marks = &marks;
             wave.par_iter().try_for_each(|leaf: &LeafRun| {

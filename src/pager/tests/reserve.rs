@@ -12,7 +12,7 @@ use revtree_format::{
 
 use crate::error::{Error, Result};
 use crate::pager::space::{Kept, Taken, Wanted};
-use crate::pager::{Log, Medium, Pages, Room, Space};
+use crate::pager::{Garbage, Log, Medium, Pages, Room, Space};
 use crate::sys::sim::{Call, FaultPlan, Random, SimDisk, SimOptions};
 use crate::sys::{Access, Disk, LockByte, LockMode, Region, Storage};
 
@@ -35,6 +35,7 @@ fn entries(table: &str) -> Vec<SegmentEntry> {
         state: SegmentState::Log,
         segment_use: 1 << 32,
         units,
+        dead: 0,
     };
     let entry = |letter| match letter {
         'L' => used(1),
@@ -57,7 +58,7 @@ fn head(segment: u32, position: u64) -> LogHead {
 
 /// A space that takes the file to have blocks as far as it goes.
 fn space(table: &str, file: &dyn Storage, limits: (u64, u64)) -> Space {
-    let mut space = Space::new(GEOMETRY, entries(table), limits, 2);
+    let mut space = Space::new(GEOMETRY, entries(table), Garbage::new(GEOMETRY), limits, 2);
     let last = u32::try_from(table.len() - 1).expect("a short table");
     let end = head(last, file.len().expect("known"));
     space.cut(file, &end).expect("nothing is cut");
@@ -357,7 +358,13 @@ fn the_file_is_cut_where_nobody_misses_it() {
         ),
     ] {
         let (disk, file) = disk(table.len() as u64 * SEGMENT);
-        let mut space = Space::new(GEOMETRY, entries(table), NO_LIMIT, 2);
+        let mut space = Space::new(
+            GEOMETRY,
+            entries(table),
+            Garbage::new(GEOMETRY),
+            NO_LIMIT,
+            2,
+        );
         let reader = disk
             .open(Path::new(STORE), Access::ReadOnly)
             .expect("there");
@@ -379,7 +386,7 @@ fn the_file_is_cut_where_nobody_misses_it() {
     }
     // A file that ends before its head.
     let (_disk, file) = disk(SEGMENTS_START);
-    let mut space = Space::new(GEOMETRY, entries("L"), NO_LIMIT, 2);
+    let mut space = Space::new(GEOMETRY, entries("L"), Garbage::new(GEOMETRY), NO_LIMIT, 2);
     space.cut(&*file, &head(0, SEGMENT)).expect("no failure");
     assert_eq!(space.allocated(), SEGMENTS_START);
 }
@@ -554,7 +561,7 @@ fn frames_are_as_long_as_they_may_be() {
         log_of(
             &file,
             geometry,
-            Space::new(geometry, entries("L"), NO_LIMIT, 2),
+            Space::new(geometry, entries("L"), Garbage::new(geometry), NO_LIMIT, 2),
         )
     };
     let item = |value: &'static [u8]| Control::TablePut {

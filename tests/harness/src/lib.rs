@@ -17,6 +17,7 @@
 //! * [`mod@damage`]: every bit of a store, lost blocks, bytes behind the end.
 //! * [`mod@fuzz`]: what a fuzzer feeds, as functions of bytes.
 //! * [`mod@kill`]: a process that writes to real files and is killed, again and again.
+//! * [`mod@soak`]: a long life under churn, in a file that must not grow.
 //! * `difference`, `shrink` and `simpler`: what is said when they differ, and the smallest history for it.
 //!
 //! Invariants: the oracle never calls the crate it judges (only `revtree-format`, for its numbers);
@@ -45,6 +46,7 @@ mod quiet;
 pub mod random;
 mod shrink;
 mod simpler;
+pub mod soak;
 pub mod state;
 pub mod subject;
 pub mod watching;

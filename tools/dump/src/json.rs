@@ -121,7 +121,7 @@ fn segment_json(segment: &SegmentItem) -> Value {
     if let Some(entry) = segment.entry {
         fields["table"] = json!({
             "state": state_name(entry.state), "segment_use": entry.segment_use,
-            "units": entry.units,
+            "units": entry.units, "dead_65535ths": entry.dead,
         });
     }
     match segment.header {

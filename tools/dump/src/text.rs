@@ -105,6 +105,9 @@ impl fmt::Display for SlotItem {
                     }
                 }
                 RootKind::Index => write!(f, " revision {}", root.detail)?,
+                RootKind::Segments if root.detail > 0 => {
+                    write!(f, " dead bytes counted up to {}", root.detail)?;
+                }
                 _ => {}
             }
         }
@@ -122,6 +125,10 @@ impl fmt::Display for SegmentItem {
                 (state, units) => {
                     let (name, segment_use) = (state_name(state), entry.segment_use);
                     write!(f, ": {name}, units {units}, use {segment_use:#x}")?;
+                    if entry.dead > 0 {
+                        let percent = f64::from(entry.dead) * 100.0 / f64::from(u16::MAX);
+                        write!(f, ", {percent:.1} % dead")?;
+                    }
                 }
             }
         }

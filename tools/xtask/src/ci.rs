@@ -33,6 +33,8 @@ const WORLDS: &str = "168";
 const DAMAGE_PARTS: &str = "135";
 /// Inputs by chance for the fuzzer's targets: a minute.
 const FUZZ_INPUTS: &str = "60000";
+/// A tenth of what `long` does: some twenty seconds.
+const SOAK_PUTS: &str = "2000000";
 const FAULT_HISTORIES: &str = "72";
 const MODEL_OPS: &str = "1000000";
 /// Kills of a writing process: less than a minute.
@@ -144,6 +146,8 @@ fn run_programs(steps: &mut Steps) {
     let watchers = ["watch-check", "--histories", WATCH_HISTORIES];
     steps.command("watchers", campaign(&watchers));
     steps.command("random histories", campaign(&["model", "--ops", MODEL_OPS]));
+    let soak = program(&built.join("soak"), &["--puts", SOAK_PUTS]);
+    steps.command("a long life under churn", soak);
     steps.command("killed processes", campaign(&["kill", "--times", KILLS]));
     have("strace", "strace");
     steps.command(

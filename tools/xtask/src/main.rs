@@ -59,6 +59,7 @@ cargo xtask <command>
                                   several threads on one store, and a check of all that each saw
   watch-check [--histories N] [--seed S]
                                   watchers, slow, dead and very many, and a check of all that each was told
+  soak [--puts N] [--seed S]      a long life under churn, in a file and in memory that must not grow
   model [--ops N] [--seed S]      random histories beside the reference model
   kill [--times N] [--seed S]     kill -9 on a process that writes, at random moments and in every call
   power [--cuts N] [--fs ext4|xfs] [--seed S]
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
             | "watch-check" | "model" | "kill" | "power" | "inject" | "calls" | "memory",
             options,
         ) => campaign(command, options),
+        ("soak", options) => soak(options),
         ("long", []) => campaign("crash", &["--images", "5000000"])
             .and_then(|()| campaign("crash-threads", &["--images", "10000000"]))
             .and_then(|()| campaign("worlds", &[]))
@@ -132,6 +134,7 @@ fn main() -> ExitCode {
             .and_then(|()| recorded("asan", &[], sanitize::asan))
             .and_then(|()| recorded("tsan", &[], sanitize::tsan))
             .and_then(|()| recorded("fuzz", &AN_HOUR, || fuzz::run(&AN_HOUR)))
+            .and_then(|()| soak(&[]))
             .and_then(|()| beside_a_writer())
             .and_then(|()| ignored()),
         ("mutants", options) => recorded("mutants", options, || mutants::run(options)),
@@ -204,6 +207,15 @@ fn campaign(kind: &str, options: &[&str]) -> Result<()> {
         .args(["--bin", "campaign", "--", kind])
         .args(options);
     succeed(command, kind)
+}
+
+/// The harness's `soak` program: keys overwritten for a long time.
+fn soak(options: &[&str]) -> Result<()> {
+    let mut command = cargo(&["run", "--quiet", "--release", "--package"]);
+    command
+        .args(["revtree-harness", "--bin", "soak", "--"])
+        .args(options);
+    succeed(command, "soak")
 }
 
 /// The tests of several processes, for a minute each.

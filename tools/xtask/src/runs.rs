@@ -31,6 +31,7 @@ pub(crate) const CAMPAIGNS: &[&str] = &[
     "planted",
     "power",
     "shuttle",
+    "soak",
     "asan",
     "tsan",
     "watch",

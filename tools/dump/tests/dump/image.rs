@@ -351,6 +351,7 @@ pub(crate) fn checkpointed() -> Image {
         state: SegmentState::Log,
         segment_use: USE,
         units: 1,
+        dead: 8192,
     };
     let table = encode_segments(&[used, SegmentEntry::FREE]);
     let segments = image.blob(RootKind::Segments, 2, &table, 0);

@@ -1,0 +1,402 @@
+//! The cleaner's thread: when it cleans, and how fast (SPEC.md, K-12).
+//!
+//! It sleeps until a compaction wakes it, and does what is worth doing in rounds of a bounded size. What it cannot do
+//! yet, since a view or another process holds it back or the disk is full, it looks at again after a while. It
+//! knows the store weakly while it sleeps, so it never keeps one open.
+//!
+//! How fast is told in bytes, which it reads and then sleeps for: no clock is asked.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the thread sleeps, and whoever wakes or ends it tells it so"
+)]
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use revtree_format::Revision;
+
+use super::cleaner::Cleaning;
+use super::store::Store;
+use crate::engine::{Round, lock};
+use crate::error::{Error, Result};
+use crate::options::CleanerOptions;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, wait, wait_while_for};
+use crate::trace;
+
+/// The thread of a store, if it has one.
+#[derive(Debug)]
+pub(super) struct PacedCleaner {
+    options: CleanerOptions,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+}
+
+/// How far the thread is, for who waits for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Passes(Arc<Shared>);
+
+impl Passes {
+    /// Waits until the thread has done all that it could for the compaction at a revision; `false`: it has ended
+    /// before.
+    pub(crate) fn wait_for(&self, rev: Revision) -> bool {
+        let mut state = lock(&self.0.state);
+        while state.passed < Some(rev) && !state.ended {
+            state = wait(&self.0.passed, state);
+        }
+        state.passed >= Some(rev)
+    }
+
+    /// Bytes that this pass has cleaned, and those of which it is known that they are to be; `None` when it has passed
+    /// the compaction at a revision.
+    pub(crate) fn progress(&self, rev: Revision) -> Option<(u64, u64)> {
+        let state = lock(&self.0.state);
+        let is_over = state.passed >= Some(rev) || state.ended;
+        (!is_over).then_some((state.done_bytes, state.all_bytes.max(state.done_bytes)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Commits are asked to wait now and then.
+    is_behind: AtomicBool,
+    /// A compaction has been passed that nothing has been counted of; and how much log there was when it was last
+    /// counted.
+    is_uncounted: AtomicBool,
+    appended: AtomicU64,
+    /// Told when commits may go on.
+    caught_up: Condvar,
+    /// Told when a pass is over.
+    passed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    due: bool,
+    ended: bool,
+    /// The compact revision with which the last pass began.
+    passed: Option<Revision>,
+    /// Bytes of this pass: cleaned, and in all.
+    done_bytes: u64,
+    all_bytes: u64,
+}
+
+impl PacedCleaner {
+    pub(super) fn new(options: CleanerOptions) -> PacedCleaner {
+        PacedCleaner {
+            options,
+            thread: Mutex::default(),
+            shared: Arc::default(),
+        }
+    }
+
+    /// Something may be dead that was not. The thread is made when it is missing; without one nothing is cleaned,
+    /// and nothing is lost.
+    pub(super) fn wake(&self, store: &Arc<Store>) {
+        let mut thread = lock(&self.thread);
+        // `end` says so before it takes the lock, so it ends whatever is made here.
+        if thread.is_none() && !lock(&self.shared.state).ended {
+            let (options, shared) = (self.options, Arc::clone(&self.shared));
+            let store = Arc::downgrade(store);
+            let made = thread::Builder::new().name("revtree-clean".into());
+            *thread = made.spawn(move || run(&store, options, &shared)).ok();
+        }
+        // Nobody waits for what nobody does.
+        if thread.is_some() {
+            lock(&self.shared.state).due = true;
+            self.shared.is_uncounted.store(true, Ordering::Relaxed);
+            self.shared.wake.notify_all();
+        }
+    }
+
+    /// How far the thread is; `None`: there is none, and nothing to wait for.
+    pub(super) fn passes(&self) -> Option<Passes> {
+        let has_thread = lock(&self.thread).is_some();
+        has_thread.then(|| Passes(Arc::clone(&self.shared)))
+    }
+
+    /// Whether so many dead bytes among those of the segments in use are worth its while.
+    pub(super) fn is_worth(&self, bytes: (u64, u64), segment_bytes: u64) -> bool {
+        is_worth(self.options, bytes, segment_bytes)
+    }
+
+    /// Whether garbage comes faster than it can be cleaned (K-12). `appended`: bytes of log until now.
+    pub(super) fn is_behind(&self, appended: impl FnOnce() -> u64, segment_bytes: u64) -> bool {
+        let shared = &*self.shared;
+        if shared.is_behind.load(Ordering::Relaxed) {
+            return true;
+        }
+        if !shared.is_uncounted.load(Ordering::Relaxed) {
+            return false;
+        }
+        let since = appended().saturating_sub(shared.appended.load(Ordering::Relaxed));
+        let is_behind = since >= SLACK_SEGMENTS * segment_bytes;
+        if is_behind {
+            shared.is_behind.store(true, Ordering::Relaxed);
+        }
+        is_behind
+    }
+
+    /// Waits until it has caught up, but not for long.
+    pub(super) fn wait_for_it(&self) {
+        let shared = &*self.shared;
+        let behind = |state: &mut State| {
+            let is_behind = shared.is_behind.load(Ordering::Relaxed);
+            is_behind && !state.ended
+        };
+        let state = lock(&shared.state);
+        shared.wake.notify_all();
+        let _state = wait_while_for(&shared.caught_up, state, WAIT_MAX, behind);
+    }
+
+    /// Ends the thread and waits for it; none is made any more.
+    pub(super) fn end(&self) {
+        lock(&self.shared.state).ended = true;
+        self.shared.wake.notify_all();
+        self.shared.caught_up.notify_all();
+        self.shared.passed.notify_all();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // The last handle of a store can be dropped by this very thread.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for PacedCleaner {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What of the work is left.
+enum Left {
+    Nothing,
+    /// What views, another process or a full disk hold back.
+    Later,
+}
+
+/// How long what is held back is left alone: at first, and at most.
+const LATER_MIN: Duration = Duration::from_millis(50);
+const LATER_MAX: Duration = Duration::from_secs(2);
+
+fn run(store: &Weak<Store>, options: CleanerOptions, shared: &Shared) {
+    let mut work = Work {
+        pace: Pace {
+            bytes_per_second: options.bytes_per_second,
+            unpaid_bytes: AtomicU64::new(0),
+            hurries: AtomicBool::new(false),
+            shared,
+        },
+        options,
+        damaged: HashSet::new(),
+        futile_bytes: None,
+    };
+    let mut again: Option<Duration> = None;
+    while shared.sleep(&mut again) {
+        let Some(store) = store.upgrade() else {
+            return;
+        };
+        let compact = store.engine.compact_rev();
+        // A panic under the checkpoint lock has poisoned the store; any other has lost a copy that nothing names.
+        let left = catch_unwind(AssertUnwindSafe(|| work.clean(&store)));
+        // Whatever is left, nothing is gained by waiting for it.
+        shared.has_counted(None);
+        shared.set_behind(false);
+        shared.has_passed(compact);
+        again = match left {
+            Ok(Ok(Left::Nothing)) => None,
+            Ok(Ok(Left::Later)) => Some(again.map_or(LATER_MIN, |time| (time * 2).min(LATER_MAX))),
+            Ok(Err(_error)) => {
+                trace::event!(WARN, error = %_error, "cleaning given up");
+                None
+            }
+            Err(_panic) => None,
+        };
+    }
+}
+
+impl Shared {
+    /// What compactions have passed is counted; `appended`: bytes of log when that began.
+    fn has_counted(&self, appended: Option<u64>) {
+        if let Some(appended) = appended {
+            self.appended.store(appended, Ordering::Relaxed);
+        }
+        self.is_uncounted.store(false, Ordering::Relaxed);
+    }
+
+    /// A pass is over that began with this compact revision. A failed one is, too: the next compaction tries again.
+    fn has_passed(&self, compact: Option<Revision>) {
+        let mut state = lock(&self.state);
+        state.passed = state.passed.max(compact);
+        (state.done_bytes, state.all_bytes) = (0, 0);
+        drop(state);
+        self.passed.notify_all();
+    }
+
+    /// So many bytes have been cleaned, and so many are dead.
+    fn has_cleaned(&self, bytes: u64, dead: u64) {
+        let mut state = lock(&self.state);
+        state.done_bytes += bytes;
+        state.all_bytes = state.done_bytes + dead;
+    }
+
+    fn set_behind(&self, is_behind: bool) {
+        let state = lock(&self.state);
+        self.is_behind.store(is_behind, Ordering::Relaxed);
+        drop(state);
+        if !is_behind {
+            self.caught_up.notify_all();
+        }
+    }
+
+    /// Waits until there is something to do, or `again` is over; `false` when the thread is to end.
+    fn sleep(&self, again: &mut Option<Duration>) -> bool {
+        let mut state = lock(&self.state);
+        let idle = |state: &mut State| !state.due && !state.ended;
+        if let Some(time) = *again {
+            state = wait_while_for(&self.wake, state, time, idle);
+        } else {
+            while idle(&mut state) {
+                state = wait(&self.wake, state);
+            }
+        }
+        if std::mem::take(&mut state.due) {
+            *again = None;
+        }
+        !state.ended
+    }
+}
+
+/// How fast records are read.
+struct Pace<'s> {
+    bytes_per_second: u64,
+    /// Bytes that have been read and not slept for.
+    unpaid_bytes: AtomicU64,
+    /// There is so much to clean that it does not sleep.
+    hurries: AtomicBool,
+    shared: &'s Shared,
+}
+
+/// Bytes of records that are read between two sleeps.
+const BYTES_A_SLEEP: u64 = 256 << 10;
+
+impl Pace<'_> {
+    /// So many bytes have been read; `false` when the thread is to end.
+    fn goes_on(&self, bytes: u64) -> bool {
+        let unpaid = self.unpaid_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unpaid < BYTES_A_SLEEP {
+            return true;
+        }
+        self.unpaid_bytes.store(0, Ordering::Relaxed);
+        let mut state = lock(&self.shared.state);
+        if !self.hurries.load(Ordering::Relaxed) {
+            let time = Duration::from_micros(unpaid * 1_000_000 / self.bytes_per_second);
+            let nobody_waits = |state: &mut State| {
+                let is_behind = self.shared.is_behind.load(Ordering::Relaxed);
+                !state.ended && !is_behind
+            };
+            state = wait_while_for(&self.shared.wake, state, time, nobody_waits);
+        }
+        !state.ended
+    }
+}
+
+/// What the thread knows from one time to the next.
+struct Work<'s> {
+    options: CleanerOptions,
+    pace: Pace<'s>,
+    /// Segments that are left alone for the damage in them, by unit and use.
+    damaged: HashSet<(u32, u64)>,
+    /// So many bytes were dead when nothing was to be gained by a round.
+    futile_bytes: Option<u64>,
+}
+
+impl Work<'_> {
+    /// Cleans until nothing is worth it.
+    fn clean(&mut self, store: &Arc<Store>) -> Result<Left> {
+        let engine = &store.engine;
+        let segment_bytes = engine.medium.geometry.segment_bytes();
+        let mut copied_bytes_max = ROUND_SEGMENTS * segment_bytes;
+        let Work {
+            options,
+            pace,
+            damaged,
+            futile_bytes,
+        } = self;
+        let shared = pace.shared;
+        let goes_on = |bytes| pace.goes_on(bytes);
+        loop {
+            if engine.is_retired() {
+                return Ok(Left::Nothing);
+            }
+            engine.check_writable()?;
+            let _alone = lock(&store.cleaning);
+            let appended = engine.appended()?;
+            // Before anything is counted or goes that they cover (H-5).
+            let _made = store.compactions.make_all(store);
+            let cleaning = Cleaning::begin(store, &goes_on)?;
+            let held_bytes = cleaning.release(0)?.1;
+            let (used, dead) = engine.used_bytes()?;
+            shared.has_counted(Some(appended));
+            shared.set_behind(dead > used / 3 + SLACK_SEGMENTS * segment_bytes);
+            *futile_bytes = futile_bytes.map(|futile: u64| futile.min(dead));
+            let is_futile = futile_bytes.is_some_and(|futile| dead < futile + 2 * segment_bytes);
+            if is_futile || !is_worth(*options, (used, dead), segment_bytes) {
+                let held_back = held_bytes > 0 || cleaning.is_held_back();
+                return Ok(if held_back {
+                    Left::Later
+                } else {
+                    Left::Nothing
+                });
+            }
+            shared.has_cleaned(0, dead);
+            pace.hurries.store(dead * 3 > used, Ordering::Relaxed);
+            let cleaned = cleaning.clean(Round {
+                cleaned: cleaning.cleaned(),
+                copied_bytes_max,
+                moves_last: false,
+                damaged: &mut *damaged,
+            });
+            match cleaned {
+                Ok(cleaned) => {
+                    for _error in &cleaned.damage {
+                        trace::event!(WARN, error = %_error, "segment not cleaned");
+                    }
+                    shared.has_cleaned(cleaned.given_up_bytes, 0);
+                    *futile_bytes = (cleaned.given_up_bytes == 0).then_some(dead);
+                    copied_bytes_max = copied_bytes_max.max(segment_bytes);
+                }
+                // What is wholly dead makes room without a copy.
+                Err(Error::NoSpace { .. } | Error::StoreFull { .. }) if copied_bytes_max > 0 => {
+                    copied_bytes_max = 0;
+                }
+                Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => return Ok(Left::Later),
+                Err(error) => return Err(error),
+            }
+            cleaning.release(0)?;
+        }
+    }
+}
+
+/// Whether so many dead bytes among those of the segments in use are worth a round.
+fn is_worth(options: CleanerOptions, (used, dead): (u64, u64), segment_bytes: u64) -> bool {
+    dead >= 2 * segment_bytes && dead >= used / 100 * u64::from(options.dead_percent)
+}
+
+/// How much garbage may be there beyond a half of what is live before commits wait, and how much log may be written
+/// beside a compaction that has not been counted, in segments.
+const SLACK_SEGMENTS: u64 = 4;
+
+/// How long one commit waits at most.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// Segments that one round copies at most.
+const ROUND_SEGMENTS: u64 = 8;
