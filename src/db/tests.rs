@@ -13,7 +13,8 @@ use revtree_format::IndexLeaf;
 use crate::engine::IndexRun;
 use crate::error::{Error, Result};
 use crate::mvcc::{Commit, Store, Submitted};
-use crate::options::{Durability, Options};
+use crate::options::{Cleaner, CleanerOptions, Durability, Options};
+use crate::stats::Outcome;
 use crate::sys::sim::{SimDisk, SimOptions};
 
 /// Wakes a thread, and counts.
@@ -245,4 +246,39 @@ fn no_checkpoint_is_begun_behind_a_close() {
     };
     store.engine.close(&run).expect("the disk is whole");
     assert!(none_begins.load(Ordering::SeqCst));
+}
+
+/// K-11: what has been counted as dead is in the file, with where the count ended, so that an open goes on from there.
+#[test]
+fn what_is_counted_is_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = || Options::new().segment_bytes(64 << 10);
+    // One that counts, and finds nothing worth its while.
+    let idle = Cleaner::Paced(CleanerOptions::new().dead_percent(100));
+    let db = options().cleaner(idle).open(&path).unwrap();
+    for n in 0..2000u32 {
+        db.put([n as u8 % 50], vec![1; 300]).unwrap();
+    }
+    let compacted = db.rev();
+    assert_eq!(db.compact(compacted).unwrap().wait(), Outcome::Done);
+    for n in 0..200u32 {
+        db.put([n as u8 % 50], vec![2; 300]).unwrap();
+    }
+    let counted = |db: &crate::Db| {
+        let engine = &db.store().engine;
+        (engine.counted_dead().unwrap(), engine.used_bytes().unwrap())
+    };
+    let (up_to, (used, dead)) = counted(&db);
+    assert_eq!(up_to, compacted);
+    assert!(dead > 1950 * 300 && dead < 1951 * 500, "{dead} of {used}");
+    db.close().unwrap();
+    for _ in 0..3 {
+        let db = options().cleaner(Cleaner::Manual).open(&path).unwrap();
+        let (up_to, (used, again)) = counted(&db);
+        assert_eq!(up_to, compacted);
+        // Of each segment a share: to a byte or two.
+        assert!(again.abs_diff(dead) <= 2 * (used >> 16), "{dead} {again}");
+        db.close().unwrap();
+    }
 }

@@ -210,7 +210,9 @@ fn run(store: &Weak<Store>, options: CleanerOptions, shared: &Shared) {
         // Whatever is left, nothing is gained by waiting for it.
         shared.has_counted(None);
         shared.set_behind(false);
-        shared.has_passed(compact);
+        if !store.engine.is_retired() {
+            shared.has_passed(compact);
+        }
         again = match left {
             Ok(Ok(Left::Nothing)) => None,
             Ok(Ok(Left::Later)) => Some(again.map_or(LATER_MIN, |time| (time * 2).min(LATER_MAX))),

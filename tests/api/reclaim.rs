@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use revtree::{
-    Cleaner, CleanerOptions, DEFAULT_IGNORES, Db, Error, Event, KeyRange, KeyValue, LeaseId,
-    Options, ReadView, Result, Revision,
+    Cleaner, CleanerOptions, DEFAULT_IGNORES, Db, Durability, Error, Event, KeyRange, KeyValue,
+    LeaseId, Options, Outcome, ReadView, Result, Revision,
 };
 
 /// The smallest segments: a few dozen records fill one.
@@ -405,6 +405,7 @@ fn a_slow_thread_ends_when_it_is_told() {
     let slow = CleanerOptions::new().dead_percent(1).bytes_per_second(1);
     let db = options()
         .cleaner(Cleaner::Paced(slow))
+        .durability(Durability::Flushed)
         .open(dir.path().join("store"))
         .unwrap();
     // At a megabyte a second it would take most of a minute for these.
@@ -418,9 +419,15 @@ fn a_slow_thread_ends_when_it_is_told() {
     db.compact(db.rev().get() - 500).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(20));
     db.restore(dir.path().join("saved")).unwrap();
-    db.compact(db.rev().get() - 500).unwrap();
+    let compaction = db.compact(db.rev().get() - 500).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(20));
+    let waiting = std::thread::spawn({
+        let compaction = compaction.clone();
+        move || compaction.wait()
+    });
     db.close().unwrap();
+    assert_eq!(waiting.join().unwrap(), Outcome::Interrupted);
+    assert_eq!(compaction.wait(), Outcome::Interrupted);
 }
 
 /// The file comes near the size of what is live, and stays there under churn.
