@@ -260,8 +260,10 @@ impl Reader<'_> {
         Ok(whole.unwrap_or(stop))
     }
 
+    /// Whether the batch may end here: not before its first revision, whatever the limits.
     fn is_full(&self) -> bool {
-        self.revisions >= self.limits.revisions || self.bytes >= self.limits.bytes
+        let (most, bytes) = (self.limits.revisions, self.limits.bytes);
+        self.revisions > 0 && (self.revisions >= most || self.bytes >= bytes)
     }
 
     /// Adds an event. `false`: with its revision the batch would be larger than it may, and ends before.

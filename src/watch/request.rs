@@ -217,8 +217,8 @@ impl WatchRequest {
         self
     }
 
-    /// The most bytes of keys and values in one response, in whole revisions: a larger one comes alone. 1 MiB
-    /// where this is not said.
+    /// The most bytes of keys and values in one response, in whole revisions: a larger one comes alone, so with 0
+    /// each does. 1 MiB where this is not said.
     ///
     /// ```
     /// use revtree::{Start, Update, WatchRequest};

@@ -80,6 +80,29 @@ fn a_batch_of_several_revisions_is_no_larger_than_asked_for() {
     }
 }
 
+/// No bytes at all in a batch made it full before its first revision: the receiver read nothing, for ever, with the
+/// stream's lock.
+#[test]
+fn a_batch_of_no_bytes_is_one_revision() {
+    for keys in ["a".into(), revtree::KeyRange::all()] {
+        let db = in_memory();
+        let mut stream = db.watch_stream().unwrap();
+        for start in [Start::Oldest, Start::Now] {
+            let request = WatchRequest::new(keys.clone(), start);
+            stream.watch_with(request.batch_bytes_max(0)).unwrap();
+        }
+        for _ in 0..2 {
+            db.put("a", "").unwrap();
+        }
+        let mut given = rest(&mut stream);
+        given.sort();
+        assert_eq!(
+            given,
+            [(0, vec![2]), (0, vec![3]), (1, vec![2]), (1, vec![3])]
+        );
+    }
+}
+
 /// A watcher that had caught up joined the others of its keys before its last batch was given, began behind it from
 /// then on, and lost it.
 #[test]
