@@ -103,23 +103,31 @@ impl Shared {
     }
 
     pub(super) fn end_with_store(&self) {
-        lock(&self.state).end_with_store(&self.registry);
-        self.inbox.stir();
+        self.verb(|state| state.end_with_store(&self.registry));
     }
 
     pub(super) fn restored(&self) {
-        lock(&self.state).restored(&self.registry);
-        self.inbox.stir();
+        self.verb(|state| state.restored(&self.registry));
     }
 
     pub(super) fn save_from_compaction(&self, compact: Revision) {
-        lock(&self.state).save_from_compaction(&self.registry, compact);
-        self.inbox.stir();
+        self.verb(|state| state.save_from_compaction(&self.registry, compact));
+    }
+
+    /// Calls with the stream's lock. What lets go of something of the user's leaves it in the state, and it is
+    /// dropped here, without the lock: a filter may own the last handle of its store, whose close takes it.
+    fn with<R>(&self, call: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = lock(&self.state);
+        let result = call(&mut state);
+        let gone = state.take_gone();
+        drop(state);
+        drop(gone);
+        result
     }
 
     /// Calls a verb, which may leave something to be received.
     fn verb<R>(&self, verb: impl FnOnce(&mut State) -> R) -> R {
-        let result = verb(&mut lock(&self.state));
+        let result = self.with(verb);
         self.inbox.stir();
         result
     }
@@ -400,10 +408,12 @@ impl WatchStream {
 
     fn next(&mut self) -> Next {
         let shared = &self.control.shared;
-        let mut state = lock(&shared.state);
-        let next = state.next(&shared.registry);
+        let (next, has_more) = shared.with(|state| {
+            let next = state.next(&shared.registry);
+            (next, state.has_more())
+        });
         let is_given = matches!(next, Next::Response(_) | Next::Filter(_));
-        self.is_served = is_given && !state.has_more();
+        self.is_served = is_given && !has_more;
         next
     }
 
@@ -458,7 +468,9 @@ impl WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        self.shared().end();
+        let shared = self.shared();
+        shared.end();
+        shared.inbox.forget_waker();
     }
 }
 
@@ -549,6 +561,8 @@ impl WatchControl {
     /// [`Error::EmptyRange`], [`Error::WatcherDuplicateId`], [`Error::Closed`].
     pub fn watch_with(&self, request: WatchRequest) -> Result<WatchId> {
         let registry = &self.shared.registry;
+        // Where it is refused they are dropped here, without the lock.
+        let _filters = request.filters.clone();
         self.shared.verb(|state| state.watch(registry, request))
     }
 

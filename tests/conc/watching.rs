@@ -103,6 +103,85 @@ fn a_batch_of_no_bytes_is_one_revision() {
     }
 }
 
+/// Runs it, unless it waits for itself.
+fn ends(what: &str, run: impl FnOnce() + Send + 'static) {
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        run();
+        tell.send(()).unwrap();
+    });
+    assert!(told.recv_timeout(PATIENCE).is_ok(), "{what}");
+}
+
+/// A filter that owned the last handle of its store was dropped with its stream's lock, and the store's close waited
+/// for that: whatever ends a watcher hung.
+#[test]
+fn a_filter_may_own_the_last_handle() {
+    for how in ["cancel", "drop", "close", "refused", "compacted"] {
+        ends(how, move || {
+            let (db, inner) = (in_memory(), in_memory());
+            let owned = if how == "refused" { inner } else { db.clone() };
+            let reads = move |event: &revtree::Event| owned.get(&event.kv.key).is_err();
+            let filter = revtree::Filter::DropIf(Arc::new(reads));
+            let mut stream = db.watch_stream().unwrap();
+            let start = match how {
+                "compacted" => Start::At(2.into()),
+                _ => Start::Now,
+            };
+            for _ in 0..2 {
+                db.put("a", "").unwrap();
+            }
+            db.compact(3).unwrap();
+            let id = match how {
+                "refused" => WatchId(-1),
+                _ => WatchId(1),
+            };
+            let request = WatchRequest::new("a", start).filter(filter).id(id);
+            let watched = stream.watch_with(request);
+            assert_eq!(watched.is_err(), how == "refused");
+            drop(db);
+            match how {
+                "cancel" => stream.cancel(id).unwrap(),
+                "drop" => drop(stream),
+                "close" => stream.control().close(),
+                "compacted" => drop(stream.recv().unwrap()),
+                _ => {}
+            }
+        });
+    }
+}
+
+/// Asks its stream for something when it is dropped.
+struct Parting(revtree::WatchControl);
+
+impl Wake for Parting {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        let _ = self.0.request_progress_all();
+    }
+}
+
+/// A waker was cloned and dropped with a lock that its own code may want.
+#[test]
+fn a_waker_that_is_dropped_may_use_its_stream() {
+    ends("replaced, and ended", || {
+        let db = in_memory();
+        let mut stream = db.watch("a", Start::Now).unwrap();
+        let poll = |stream: &mut WatchStream| {
+            let waker = Waker::from(Arc::new(Parting(stream.control())));
+            let polled = Pin::new(stream).poll_next(&mut Context::from_waker(&waker));
+            polled.is_pending()
+        };
+        assert!(poll(&mut stream));
+        // It is woken, by the parting of the first, with what that has asked for.
+        while poll(&mut stream) {}
+        drop(stream);
+    });
+}
+
 /// A watcher that had caught up joined the others of its keys before its last batch was given, began behind it from
 /// then on, and lost it.
 #[test]

@@ -1,7 +1,8 @@
 //! What a stream's receiver knows: its watchers, their topics, and what has been made for them.
 //!
 //! Everything here is behind the stream's lock, which verbs take for a moment and the receiver while it reads one
-//! batch. It must not know how a receiver waits, nor run a user's code.
+//! batch. It must not know how a receiver waits, nor run a user's code: filters that go are left to who gives the lock
+//! back (`take_gone`), since what they own may want it, and wakers are called behind that.
 //!
 //! # How events reach a watcher
 //! A topic that is *due* is read from its cursor up to the visible revision, a batch at a time; each of its
@@ -70,6 +71,8 @@ pub(super) struct State {
     /// What the last look saw, while some of what was due then has not been read.
     seen: Option<Arc<Store>>,
     ended: bool,
+    /// What is the user's and has gone: dropped without the stream's lock.
+    gone: Vec<Filters>,
     /// Kept for its memory.
     due: Vec<(Arc<Topic>, Revision)>,
 }
@@ -152,6 +155,7 @@ impl State {
             visible: Revision::default(),
             seen: None,
             ended: false,
+            gone: Vec::new(),
             due: Vec::new(),
         }
     }

@@ -60,7 +60,7 @@ impl State {
         if let Some(first) = ahead.min()
             && !registry.wait_for(first)
         {
-            self.inbox.stir();
+            self.inbox.stir_later();
         }
     }
 

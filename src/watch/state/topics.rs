@@ -120,7 +120,7 @@ impl State {
         if let Some((first, _)) = beyond.filter(is_unlisted).min()
             && !registry.wait_for(first)
         {
-            self.inbox.stir();
+            self.inbox.stir_later();
         }
     }
 

@@ -5,7 +5,7 @@ use revtree_format::Revision;
 use super::{Began, ENDED, Member, Stage, State, Watcher};
 use crate::error::{Error, Result};
 use crate::watch::registry::Registry;
-use crate::watch::request::{Start, WatchId, WatchRequest};
+use crate::watch::request::{Filters, Start, WatchId, WatchRequest};
 use crate::watch::topic::Shape;
 
 impl State {
@@ -94,9 +94,18 @@ impl State {
 
     pub(super) fn remove_watcher(&mut self, registry: &Registry, id: i64) {
         self.leave_topic(registry, id);
-        if self.watchers.remove(&id).is_some() && !self.ended {
+        let Some(watcher) = self.watchers.remove(&id) else {
+            return;
+        };
+        self.gone.extend(watcher.filters);
+        if !self.ended {
             registry.counts.left(1);
         }
+    }
+
+    /// Filters of watchers that are gone, for who drops them without the stream's lock.
+    pub(in crate::watch) fn take_gone(&mut self) -> Vec<Filters> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Takes a watcher out of its topic.
@@ -152,7 +161,9 @@ impl State {
         if !self.ended {
             self.end_topics(registry);
         }
-        self.watchers.clear();
+        let watchers = std::mem::take(&mut self.watchers);
+        let filters = watchers.into_values().filter_map(|w| w.filters);
+        self.gone.extend(filters);
     }
 
     fn no_longer_awaits(&mut self, rev: Revision) {
