@@ -87,7 +87,9 @@ pub enum Filter {
     NoDelete,
     /// Events are dropped for which this says so. It runs in the receiver's thread; a write to the store from
     /// it is [`Error::InCallback`](crate::Error::InCallback). When it panics, the panic goes on from `recv`, and
-    /// the next `recv` shows it the same events again.
+    /// the next `recv` shows it the same events again, unless the watcher has been cancelled. When it panics at them
+    /// for the third time, its watcher ends with [`Update::Failed`](crate::Update::Failed) and
+    /// [`Error::FilterPanicked`](crate::Error::FilterPanicked); the others of the stream go on.
     DropIf(Arc<dyn Fn(&Event) -> bool + Send + Sync>),
 }
 

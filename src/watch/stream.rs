@@ -67,10 +67,23 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub struct WatchStream {
     control: WatchControl,
-    /// A batch whose filters have not come to an end.
+    /// A batch whose filters have not come to an end: they panic, or have.
     unfiltered: Option<Unfiltered>,
     /// It has been given something, and nothing was left then: what comes next may gather.
     is_served: bool,
+}
+
+/// How often a filter may panic at a batch.
+const FILTER_PANICS: u8 = 3;
+
+/// What one step gives.
+#[derive(Debug)]
+enum Step {
+    Given(WatchResponse),
+    /// Nothing, and there may be more.
+    More,
+    /// Nothing is there.
+    Nothing,
 }
 
 /// Adds and ends watchers of a [`WatchStream`] while another thread receives.
@@ -302,7 +315,8 @@ impl WatchStream {
     /// [`Error::Closed`] behind the last response, when the stream or the store has been closed.
     ///
     /// # Panics
-    /// With the panic of a filter; the next call shows it the same events again.
+    /// With the panic of a filter; the next call shows it the same events again, and nothing is lost. The third panic
+    /// at the same events ends its watcher, with [`Update::Failed`]; the others go on.
     pub fn recv(&mut self) -> Result<WatchResponse> {
         self.receive(None)
             .map(|response| response.expect("waited without an end"))
@@ -327,27 +341,10 @@ impl WatchStream {
     /// As [`WatchStream::recv`].
     pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
         loop {
-            let unfiltered = match self.unfiltered.clone() {
-                Some(unfiltered) => unfiltered,
-                None => match self.next() {
-                    Next::Response(response) => return Ok(Some(self.given(response))),
-                    Next::Nothing => return Ok(None),
-                    Next::End => return Err(Error::Closed),
-                    Next::Filter(unfiltered) => self.unfiltered.insert(unfiltered).clone(),
-                },
-            };
-            // Without a lock: it is the user's code. Where it panics the batch stays to be filtered.
-            let Unfiltered {
-                filters, events, ..
-            } = &unfiltered;
-            let kept = Store::refuse_writes(|| events.filtered(|event| keeps(filters, event)));
-            self.unfiltered = None;
-            if !kept.is_empty() && lock(&self.shared().state).is_watched(&unfiltered) {
-                return Ok(Some(self.given(WatchResponse {
-                    id: unfiltered.id(),
-                    revision: unfiltered.revision,
-                    update: Update::Events(kept),
-                })));
+            match self.step()? {
+                Step::Given(response) => return Ok(Some(response)),
+                Step::Nothing => return Ok(None),
+                Step::More => {}
             }
         }
     }
@@ -384,6 +381,9 @@ impl WatchStream {
     /// assert_eq!(stream.iter().last().unwrap().revision.get(), 3);
     /// # Ok::<(), revtree::Error>(())
     /// ```
+    ///
+    /// # Panics
+    /// `next` of it, as [`WatchStream::recv`].
     pub fn iter(&mut self) -> Responses<'_> {
         Responses { stream: self }
     }
@@ -404,6 +404,50 @@ impl WatchStream {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.control.shared
+    }
+
+    /// Takes what has been made, or looks once for more.
+    fn step(&mut self) -> Result<Step> {
+        let unfiltered = match self.unfiltered.take() {
+            Some(unfiltered) => unfiltered,
+            None => match self.next() {
+                Next::Response(response) => return Ok(Step::Given(self.given(response))),
+                Next::Filter(unfiltered) => unfiltered,
+                Next::Nothing => return Ok(Step::Nothing),
+                Next::End => return Err(Error::Closed),
+            },
+        };
+        Ok(self.filter(unfiltered))
+    }
+
+    /// Calls a watcher's filters, without a lock: they are the user's code. Where one panics the batch stays, and is
+    /// shown again, unless its watcher has been cancelled meanwhile; but not for ever, since the others wait behind it.
+    fn filter(&mut self, mut unfiltered: Unfiltered) -> Step {
+        let shared = Arc::clone(self.shared());
+        let is_watched =
+            |unfiltered: &Unfiltered| shared.with(|state| state.is_watched(unfiltered));
+        if unfiltered.panics == FILTER_PANICS {
+            shared.with(|state| state.end_unfiltered(&shared.registry, &unfiltered));
+            return Step::More;
+        }
+        if unfiltered.panics > 0 && !is_watched(&unfiltered) {
+            return Step::More;
+        }
+        // Taken back behind them.
+        unfiltered.panics += 1;
+        let (filters, events) = (Arc::clone(&unfiltered.filters), unfiltered.events.clone());
+        self.unfiltered = Some(unfiltered);
+        let kept = Store::refuse_writes(|| events.filtered(|event| keeps(&filters, event)));
+        match self.unfiltered.take() {
+            Some(unfiltered) if !kept.is_empty() && is_watched(&unfiltered) => {
+                Step::Given(self.given(WatchResponse {
+                    id: unfiltered.id(),
+                    revision: unfiltered.revision,
+                    update: Update::Events(kept),
+                }))
+            }
+            _ => Step::More,
+        }
     }
 
     fn next(&mut self) -> Next {
@@ -477,6 +521,10 @@ impl Drop for WatchStream {
 impl Stream for WatchStream {
     type Item = WatchResponse;
 
+    /// The next response, as [`WatchStream::recv`] gives it; the end is `None`.
+    ///
+    /// # Panics
+    /// As [`WatchStream::recv`].
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<WatchResponse>> {
         let this = self.get_mut();
         loop {

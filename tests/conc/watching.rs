@@ -151,6 +151,51 @@ fn a_filter_may_own_the_last_handle() {
     }
 }
 
+/// A filter that always panics was shown its batch for ever, also when its watcher had been cancelled, and nobody of its
+/// stream was given anything any more.
+#[test]
+fn a_filter_that_always_panics_ends_its_watcher_alone() {
+    for cancels in [false, true] {
+        let db = in_memory();
+        let mut stream = db.watch_stream().unwrap();
+        let panics = |_: &revtree::Event| std::panic::resume_unwind(Box::new("always"));
+        let filter = revtree::Filter::DropIf(Arc::new(panics));
+        let request = WatchRequest::new("a", Start::Now).filter(filter);
+        let id = stream.watch_with(request).unwrap();
+        stream.watch("a", Start::Now).unwrap();
+        for _ in 0..2 {
+            db.put("a", "").unwrap();
+        }
+        let mut panics = 0;
+        let responses: Vec<_> = std::iter::from_fn(|| {
+            loop {
+                let caught = std::panic::AssertUnwindSafe(|| stream.try_recv().unwrap());
+                if let Ok(response) = std::panic::catch_unwind(caught) {
+                    return response;
+                }
+                panics += 1;
+                if cancels {
+                    stream.cancel(id).unwrap();
+                }
+            }
+        })
+        .collect();
+        let (last, others) = responses.split_at(usize::from(!cancels));
+        assert_eq!(panics, if cancels { 1 } else { 3 });
+        for response in last {
+            assert_eq!((response.id, response.revision.get()), (id, 1));
+            let failed = Update::Failed(revtree::Error::FilterPanicked);
+            assert_eq!(format!("{:?}", response.update), format!("{failed:?}"));
+        }
+        let others: Vec<_> = others.iter().map(told).collect();
+        assert_eq!(others, [(1, vec![2, 3])], "{cancels}");
+        db.put("a", "").unwrap();
+        assert_eq!(rest(&mut stream), [(1, vec![4])]);
+        let is_gone = matches!(stream.cancel(id), Err(revtree::Error::WatcherNotExist(_)));
+        assert_eq!((is_gone, db.stats().watchers), (cancels, 1));
+    }
+}
+
 /// Asks its stream for something when it is dropped.
 struct Parting(revtree::WatchControl);
 

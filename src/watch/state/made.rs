@@ -6,6 +6,7 @@ use revtree_format::Revision;
 
 use super::reading::before;
 use super::{Member, State};
+use crate::error::Error;
 use crate::watch::registry::Registry;
 use crate::watch::request::{Filter, Filters, WatchId};
 use crate::watch::response::{EventBatch, Update, WatchResponse};
@@ -44,6 +45,8 @@ pub(in crate::watch) struct Unfiltered {
     pub(in crate::watch) filters: Filters,
     pub(in crate::watch) events: EventBatch,
     pub(in crate::watch) revision: Revision,
+    /// How often they have panicked at it.
+    pub(in crate::watch) panics: u8,
 }
 
 impl Unfiltered {
@@ -96,6 +99,7 @@ impl State {
                             filters: Arc::clone(filters),
                             events,
                             revision,
+                            panics: 0,
                         }),
                         None => Next::Response(WatchResponse {
                             id: WatchId(member.0),
@@ -132,6 +136,27 @@ impl State {
     /// Whether a watcher is still there: asked once its filters have run.
     pub(in crate::watch) fn is_watched(&self, unfiltered: &Unfiltered) -> bool {
         self.is_member(unfiltered.member)
+    }
+
+    /// Ends a watcher whose filters panic: it is told so before anything else.
+    pub(in crate::watch) fn end_unfiltered(&mut self, registry: &Registry, shown: &Unfiltered) {
+        let member = shown.member;
+        let Some(watcher) = self.watchers.get(&member.0) else {
+            return;
+        };
+        if watcher.serial != member.1 {
+            return;
+        }
+        let topic = watcher.topic;
+        let first = shown.events.iter().next().map(|event| event.id.main);
+        let last = WatchResponse {
+            id: shown.id(),
+            revision: before(first.unwrap_or_default()),
+            update: Update::Failed(Error::FilterPanicked),
+        };
+        self.leave_topic(registry, member.0);
+        self.drop_if_unwatched(registry, topic);
+        self.made.push_front(Made::Last(member, last));
     }
 }
 
