@@ -19,7 +19,7 @@ use super::pace::AWAKE;
 use super::registry::Registry;
 use super::request::{Start, WatchId, WatchRequest};
 use super::response::{Update, WatchResponse};
-use super::state::{Next, State, Unfiltered, keeps};
+use super::state::{Next, Room, State, Unfiltered, keeps};
 use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::mvcc::{KeyRange, Store};
@@ -38,9 +38,9 @@ pub(super) struct Shared {
 /// Many watchers, one queue of responses, one receiver. Dropping it closes it.
 ///
 /// A watcher is a cursor: what it has not been given stays in the store, so one that is slow, or whose stream
-/// nobody receives from, costs nothing but its few bytes, whatever happens meanwhile. Once a compaction has passed
-/// it, it is told [`Update::Compacted`]; what it was in step with before is still given then, up to 128 batches
-/// or 4 MiB of a stream.
+/// nobody receives from, costs nothing but its few bytes until a compaction passes it. Then it is told
+/// [`Update::Compacted`]; but what it was in step with before is copied first, by who compacts, and still given: of a
+/// stream up to 4 MiB, of all streams of a store up to 64 MiB, with the cost of each event and batch.
 ///
 /// Responses come from [`recv`](WatchStream::recv) and its like, from a blocking iterator ([`iter`]), or from
 /// the `futures_core::Stream` that it is, on any runtime. When the store is closed, what is left is given in the
@@ -115,16 +115,20 @@ impl Shared {
         lock(&self.state).slow()
     }
 
-    pub(super) fn end_with_store(&self) {
-        self.verb(|state| state.end_with_store(&self.registry));
+    pub(super) fn kept(&self) -> usize {
+        self.with(|state| state.kept())
+    }
+
+    pub(super) fn end_with_store(&self, room: &mut Room) {
+        self.verb(|state| state.end_with_store(&self.registry, room));
     }
 
     pub(super) fn restored(&self) {
         self.verb(|state| state.restored(&self.registry));
     }
 
-    pub(super) fn save_from_compaction(&self, compact: Revision) {
-        self.verb(|state| state.save_from_compaction(&self.registry, compact));
+    pub(super) fn save_from_compaction(&self, compact: Revision, room: &mut Room) {
+        self.verb(|state| state.save_from_compaction(&self.registry, compact, room));
     }
 
     /// Calls with the stream's lock. What lets go of something of the user's leaves it in the state, and it is

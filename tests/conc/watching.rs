@@ -251,7 +251,7 @@ fn an_id_that_is_given_again_is_not_told_of_the_end_of_another() {
         stream.watch_with(request.batch_bytes_max(1)).unwrap();
     }
     for _ in 0..500 {
-        db.put("a", "1").unwrap();
+        db.put("a", vec![1; 16 << 10]).unwrap();
     }
     db.compact(db.rev()).unwrap();
     // More than a compaction saves: both are compacted, and one is told.

@@ -7,6 +7,7 @@ use revtree_format::Revision;
 use super::reading::before;
 use super::{Member, State};
 use crate::error::Error;
+use crate::mvcc::Event;
 use crate::watch::registry::Registry;
 use crate::watch::request::{Filter, Filters, WatchId};
 use crate::watch::response::{EventBatch, Update, WatchResponse};
@@ -20,6 +21,8 @@ pub(super) enum Made {
         revision: Revision,
         members: Vec<(Member, Revision)>,
         next: usize,
+        /// What it counts for among what is kept; 0 where it keeps bytes of the store.
+        kept: usize,
     },
     /// The last response of a watcher, which has ended: its id, with which it is taken for the same one.
     Last(Member, WatchResponse),
@@ -56,9 +59,10 @@ impl Unfiltered {
 }
 
 impl State {
-    pub(super) fn make_batch(&mut self, index: u32, events: EventBatch, next: Revision) {
+    /// Makes a batch for a topic's members; `false`: there is nothing in it.
+    pub(super) fn make_batch(&mut self, index: u32, events: EventBatch, next: Revision) -> bool {
         if events.is_empty() {
-            return;
+            return false;
         }
         let members = self.members(index);
         self.made.push_back(Made::Batch {
@@ -66,7 +70,9 @@ impl State {
             revision: before(next),
             members,
             next: 0,
+            kept: 0,
         });
+        true
     }
 
     /// What has been made and is for somebody who is still there.
@@ -78,6 +84,7 @@ impl State {
                     revision,
                     members,
                     next,
+                    ..
                 } => {
                     let Some((member, from)) = members.get(*next).copied() else {
                         self.made.pop_front();
@@ -160,19 +167,42 @@ impl State {
     }
 }
 
+/// What a batch costs besides its events.
+pub(super) const BATCH_COST: usize = 256;
+
 impl Made {
-    pub(super) fn bytes(&self) -> usize {
+    /// What it counts for among what is kept for who has not come.
+    pub(super) fn kept(&self) -> usize {
         match self {
-            Made::Batch { events, .. } => events.bytes(),
+            Made::Batch { kept, .. } => *kept,
             Made::Last(..) | Made::Progress(..) | Made::ProgressOfAll(_) => 0,
         }
     }
 
-    pub(super) fn unpin(&mut self) {
-        if let Made::Batch { events, .. } = self {
-            *events = events.unpinned();
+    /// Makes copies of what keeps bytes of the store; gives what that counts for.
+    pub(super) fn keep(&mut self) -> usize {
+        let Made::Batch {
+            events,
+            members,
+            kept,
+            ..
+        } = self
+        else {
+            return 0;
+        };
+        if *kept > 0 {
+            return 0;
         }
+        *events = events.unpinned();
+        let listed = members.len() * size_of::<(Member, Revision)>();
+        *kept = cost(events) + listed;
+        *kept
     }
+}
+
+/// What a batch costs that is kept, but for the list of whom it is for.
+pub(super) fn cost(events: &EventBatch) -> usize {
+    BATCH_COST + events.bytes() + events.len() * size_of::<Event>()
 }
 
 fn progress(id: WatchId, revision: Revision) -> WatchResponse {
@@ -184,6 +214,6 @@ fn progress(id: WatchId, revision: Revision) -> WatchResponse {
 }
 
 /// Whether a filter keeps an event.
-pub(in crate::watch) fn keeps(filters: &[Filter], event: &crate::mvcc::Event) -> bool {
+pub(in crate::watch) fn keeps(filters: &[Filter], event: &Event) -> bool {
     filters.iter().all(|filter| filter.keeps(event))
 }

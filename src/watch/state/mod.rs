@@ -35,6 +35,7 @@ mod reading;
 mod topics;
 mod watchers;
 
+pub(super) use content::Room;
 pub(super) use made::{Next, Unfiltered, keeps};
 
 /// See the head of the module.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use revtree_format::Revision;
 
+use super::content::Room;
+use super::made::{BATCH_COST, cost};
 use super::{Made, Next, Stage, State};
 use crate::error::Error;
-use crate::mvcc::{BatchLimits, Store, Wanted, read_batch};
+use crate::mvcc::{BatchLimits, Event, Store, Wanted, read_batch};
 use crate::watch::inbox::Marked;
 use crate::watch::registry::Registry;
 use crate::watch::request::WatchId;
@@ -54,35 +56,51 @@ impl State {
     }
 
     /// Reads for one topic, or finds that there is nothing to be read.
-    pub(super) fn step(&mut self, registry: &Registry, store: &Arc<Store>) -> bool {
-        self.turn_of_old = !self.turn_of_old;
-        let old = self.turn_of_old || self.ready.is_empty();
-        let index = match old.then(|| self.catching_up.pop_front()).flatten() {
-            Some(index) => index,
-            None => match self.ready.pop_front() {
-                Some(index) => index,
-                None => return false,
-            },
+    fn step(&mut self, registry: &Registry, store: &Arc<Store>) -> bool {
+        let Some(index) = self.take_turn() else {
+            return false;
         };
-        self.read(registry, store, index);
+        self.read(registry, store, index, None);
         true
     }
 
+    /// Takes the topic whose turn it is from its queue.
+    pub(super) fn take_turn(&mut self) -> Option<u32> {
+        self.turn_of_old = !self.turn_of_old;
+        let old = self.turn_of_old || self.ready.is_empty();
+        let index = old.then(|| self.catching_up.pop_front()).flatten();
+        index.or_else(|| self.ready.pop_front())
+    }
+
+    /// As [`State::read`], for who has not come: what is made keeps nothing of the store. `false`: there is no room
+    /// for the next revision, and the topic is where it was, in no queue.
+    pub(super) fn read_for_later(
+        &mut self,
+        registry: &Registry,
+        store: &Arc<Store>,
+        index: u32,
+        room: &mut Room,
+    ) -> bool {
+        self.read(registry, store, index, Some(room))
+    }
+
     /// Reads one batch for a topic that has been taken from its queue, and puts it where it belongs then.
-    pub(super) fn read(&mut self, registry: &Registry, store: &Arc<Store>, index: u32) {
+    fn read(
+        &mut self,
+        registry: &Registry,
+        store: &Arc<Store>,
+        index: u32,
+        mut room: Option<&mut Room>,
+    ) -> bool {
         // Its place may be another's by now, or it has been read already.
         let Some(topic) = self.topic(index).filter(|topic| topic.stage != Stage::Idle) else {
-            return;
+            return true;
         };
         let shared = Arc::clone(&topic.shared);
         let shape = shared.shape();
         let from = topic.cursor;
         if from <= self.visible {
-            let limits = BatchLimits {
-                revisions: BATCH_REVISIONS,
-                bytes: shape.bytes_max as usize,
-                records: BATCH_RECORDS,
-            };
+            let limits = limits(shape.bytes_max as usize, room.as_deref());
             let wanted = Wanted {
                 keys: &shape.keys,
                 from,
@@ -91,8 +109,20 @@ impl State {
             };
             match read_batch(store, &wanted, &limits) {
                 Ok(batch) => {
+                    let events = EventBatch::new(batch.events);
+                    if let Some(room) = &mut room {
+                        room.take(0, batch.records);
+                        if !events.is_empty() && cost(&events) > room.bytes {
+                            return false;
+                        }
+                    }
                     self.move_cursor(index, batch.next);
-                    self.make_batch(index, EventBatch::new(batch.events), batch.next);
+                    let is_made = self.make_batch(index, events, batch.next);
+                    if let Some(room) = &mut room
+                        && let Some(made) = self.made.back_mut().filter(|_| is_made)
+                    {
+                        room.take(made.keep(), 0);
+                    }
                     if let Some(error) = batch.failed {
                         self.fail(registry, index, batch.next, &error);
                     }
@@ -116,7 +146,7 @@ impl State {
         }
         let visible = self.visible;
         let Some(topic) = self.topic(index) else {
-            return;
+            return true;
         };
         match topic.stage {
             Stage::CatchingUp if topic.cursor > visible => self.join(registry, store, index),
@@ -132,6 +162,7 @@ impl State {
                 }
             }
         }
+        true
     }
 
     /// Ends the watchers of a topic of which nothing can be read from `next` on.
@@ -161,6 +192,25 @@ impl State {
             }
         }
         self.drop_if_unwatched(registry, index);
+    }
+}
+
+/// Of a batch; of what is kept no more than there is room for.
+fn limits(bytes_max: usize, room: Option<&Room>) -> BatchLimits {
+    let all = BatchLimits {
+        revisions: BATCH_REVISIONS,
+        bytes: bytes_max,
+        each: 0,
+        records: BATCH_RECORDS,
+    };
+    match room {
+        Some(room) => BatchLimits {
+            bytes: bytes_max.min(room.bytes.saturating_sub(BATCH_COST)),
+            each: size_of::<Event>(),
+            records: BATCH_RECORDS.min(room.records),
+            ..all
+        },
+        None => all,
     }
 }
 
