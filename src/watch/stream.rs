@@ -247,7 +247,8 @@ impl WatchStream {
         self.control.cancel(id)
     }
 
-    /// Asks for progress: answered, once, when the watcher has been given all that is visible.
+    /// Asks for progress: answered, once, when the watcher has been given all that is visible now, or a little more,
+    /// however fast the writer is.
     ///
     /// ```
     /// use revtree::{Start, Update};
@@ -268,7 +269,8 @@ impl WatchStream {
     }
 
     /// Asks for progress of all: one answer, with id [`WatchId::ALL`], when every watcher has been given all
-    /// that is visible, and none waits for a revision that is not there yet.
+    /// that is visible now, and none waits for a revision that is not there yet. Its revision is one up to which every
+    /// watcher has been given everything; some may have been given more.
     ///
     /// ```
     /// use revtree::{Start, WatchId};

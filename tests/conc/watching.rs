@@ -151,6 +151,50 @@ fn a_filter_may_own_the_last_handle() {
     }
 }
 
+/// A stream with several topics looked anew at each step while somebody asked for progress, so those that it had read
+/// became due again: while the writer went on, nobody was answered.
+#[test]
+fn progress_is_told_beside_a_writer_that_goes_on() {
+    for asks_on in [false, true] {
+        for of_all in [false, true] {
+            let db = in_memory();
+            let mut stream = db.watch_stream().unwrap();
+            for keys in ["a".into(), "b".into(), revtree::KeyRange::all()] {
+                stream.watch(keys, Start::Now).unwrap();
+            }
+            let (mut given, mut answers) = ([1; 3], 0);
+            let mut asked = None;
+            for step in 0..40 {
+                db.put("a", "").unwrap();
+                let rev = db.put("b", "").unwrap();
+                if step == 0 || asks_on {
+                    asked = asked.or(Some(rev.get()));
+                    if of_all {
+                        stream.request_progress_all().unwrap();
+                    } else {
+                        stream.request_progress(WatchId(2)).unwrap();
+                    }
+                }
+                let response = stream.try_recv().unwrap().unwrap();
+                let rev = response.revision.get();
+                if let Update::Progress = response.update {
+                    assert!(asked.is_some_and(|asked| asked <= rev), "at {rev}");
+                    let last = if of_all {
+                        given.iter().min()
+                    } else {
+                        given.last()
+                    };
+                    assert!(last.is_some_and(|last| rev <= *last), "{given:?}, {rev}");
+                    answers += 1;
+                } else {
+                    given[usize::try_from(response.id.0).unwrap()] = rev;
+                }
+            }
+            assert!(answers >= if asks_on { 3 } else { 1 }, "{asks_on} {of_all}");
+        }
+    }
+}
+
 /// A filter that always panics was shown its batch for ever, also when its watcher had been cancelled, and nobody of its
 /// stream was given anything any more.
 #[test]

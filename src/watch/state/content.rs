@@ -99,6 +99,7 @@ impl State {
             self.change_content(end);
             self.content = content.ends.len();
         }
+        self.asked.looked(now, end.is_some());
         while let Some(Reverse((cursor, index))) = self.beyond.peek().copied()
             && cursor <= self.visible
         {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use revtree_format::Revision;
 
 use self::made::Made;
+use self::progress::Asked;
 use super::inbox::Inbox;
 use super::members::Members;
 use super::places::Places;
@@ -60,9 +61,7 @@ pub(super) struct State {
     turn_of_old: bool,
     /// Made and not given yet.
     made: VecDeque<Made>,
-    /// Who has asked for progress.
-    asked: Vec<Member>,
-    asked_all: u64,
+    asked: Asked,
     /// First revisions of watchers that began in the future, and how many begin with each.
     future: BTreeMap<Revision, u64>,
     /// Which content the cursors stand in: how many there were before.
@@ -149,8 +148,7 @@ impl State {
             catching_up: VecDeque::new(),
             turn_of_old: false,
             made: VecDeque::new(),
-            asked: Vec::new(),
-            asked_all: 0,
+            asked: Asked::default(),
             future: BTreeMap::new(),
             content: content.ends.len(),
             visible: Revision::default(),

@@ -29,16 +29,15 @@ impl State {
             if self.ended {
                 return Next::End;
             }
-            // What one look has found due is read before the next one. Who asks for progress wants what is
-            // visible now.
-            let is_asked = !self.asked.is_empty() || self.asked_all > 0;
-            let seen = self.seen.take().filter(|_| !is_asked);
+            // What one look has found due is read before the next one.
+            let seen = self.seen.take();
             let Some(store) = seen.or_else(|| self.open_store(registry).ok()) else {
                 return Next::Nothing;
             };
             let stepped = self.step(registry, &store);
             self.seen = (!self.ready.is_empty()).then_some(store);
-            // By what was visible before the step: all of it that a topic in step has been given.
+            // By what was visible before the step: all of it that a topic in step has been given. It may ask for a
+            // look.
             self.answer_progress(registry);
             if !stepped && self.made.is_empty() {
                 return Next::Nothing;

@@ -98,6 +98,7 @@ impl State {
             return;
         };
         self.gone.extend(watcher.filters);
+        self.asked.forget(id);
         if !self.ended {
             registry.counts.left(1);
         }
