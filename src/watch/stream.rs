@@ -32,6 +32,9 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     number: u64,
     inbox: Arc<Inbox<Topic>>,
+    /// Held by whoever waits for the state: a receiver that gives the state back between two steps does not take it
+    /// again before who waits has had it.
+    next: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -73,6 +76,9 @@ pub struct WatchStream {
     is_served: bool,
 }
 
+/// Steps of one poll that give nothing.
+const POLL_STEPS: usize = 16;
+
 /// How often a filter may panic at a batch.
 const FILTER_PANICS: u8 = 3;
 
@@ -112,7 +118,7 @@ impl Shared {
     }
 
     pub(super) fn slow(&self) -> u64 {
-        lock(&self.state).slow()
+        self.with(|state| state.slow())
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -134,7 +140,9 @@ impl Shared {
     /// Calls with the stream's lock. What lets go of something of the user's leaves it in the state, and it is
     /// dropped here, without the lock: a filter may own the last handle of its store, whose close takes it.
     fn with<R>(&self, call: impl FnOnce(&mut State) -> R) -> R {
+        let next = lock(&self.next);
         let mut state = lock(&self.state);
+        drop(next);
         let result = call(&mut state);
         let gone = state.take_gone();
         drop(state);
@@ -163,6 +171,7 @@ impl WatchStream {
                 registry: Arc::clone(registry),
                 number,
                 inbox: Arc::clone(&inbox),
+                next: Mutex::new(()),
                 state: Mutex::new(State::new(inbox, &registry.content())),
             })
         })?;
@@ -328,7 +337,9 @@ impl WatchStream {
             .map(|response| response.expect("waited without an end"))
     }
 
-    /// The next response, if there is one now.
+    /// The next response, if there is one now. Where a watcher catches up with the past this reads until something is
+    /// to be given, or to the end: for a bound see [`recv_timeout`](WatchStream::recv_timeout). Others are not kept
+    /// waiting by it: verbs, compactions and closes come in between two reads of some thousand records.
     ///
     /// ```
     /// use revtree::Start;
@@ -355,7 +366,8 @@ impl WatchStream {
         }
     }
 
-    /// Waits for the next response, but no longer than this.
+    /// Waits for the next response, but no longer than this, and a read of some thousand records of the log: that is
+    /// done also where there is no time, and may find nothing though there is something behind it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -419,6 +431,7 @@ impl WatchStream {
             None => match self.next() {
                 Next::Response(response) => return Ok(Step::Given(self.given(response))),
                 Next::Filter(unfiltered) => unfiltered,
+                Next::More => return Ok(Step::More),
                 Next::Nothing => return Ok(Step::Nothing),
                 Next::End => return Err(Error::Closed),
             },
@@ -473,14 +486,17 @@ impl WatchStream {
             self.shared().registry.pace.wait_for_turn(timeout);
         }
         loop {
-            if let Some(response) = self.try_recv()? {
+            let step = self.step()?;
+            if let Step::Given(response) = step {
                 return Ok(Some(response));
             }
             let time = timeout.map(|timeout| timeout.saturating_sub(clock.now()));
             if time == Some(Duration::ZERO) {
                 return Ok(None);
             }
-            self.wait(time);
+            if let Step::Nothing = step {
+                self.wait(time);
+            }
         }
     }
 
@@ -527,22 +543,27 @@ impl Drop for WatchStream {
 impl Stream for WatchStream {
     type Item = WatchResponse;
 
-    /// The next response, as [`WatchStream::recv`] gives it; the end is `None`.
+    /// The next response, as [`WatchStream::recv`] gives it; the end is `None`. A poll looks at some 65,000 records of
+    /// the log; where nothing of them is to be given it wakes its task and gives way.
     ///
     /// # Panics
     /// As [`WatchStream::recv`].
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<WatchResponse>> {
         let this = self.get_mut();
-        loop {
-            match this.try_recv() {
-                Ok(Some(response)) => return Poll::Ready(Some(response)),
+        for _ in 0..POLL_STEPS {
+            match this.step() {
+                Ok(Step::Given(response)) => return Poll::Ready(Some(response)),
                 Err(_) => return Poll::Ready(None),
-                Ok(None) => {}
-            }
-            if this.shared().inbox.leave_waker(context.waker()) {
-                return Poll::Pending;
+                Ok(Step::More) => {}
+                Ok(Step::Nothing) => {
+                    if this.shared().inbox.leave_waker(context.waker()) {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

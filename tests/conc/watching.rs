@@ -151,6 +151,36 @@ fn a_filter_may_own_the_last_handle() {
     }
 }
 
+/// Who caught up with a history of which nothing was to be given read it to its end in one call, with the stream's
+/// lock: a timeout passed, a task's thread was kept, and whoever cancelled or compacted waited.
+#[test]
+fn catching_up_gives_way() {
+    let (db, woken) = (in_memory(), Arc::<Woken>::default());
+    for _ in 0..150 {
+        let mut txn = db.write().unwrap();
+        for _ in 0..1000 {
+            txn.put("a", "").unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let prefix = || revtree::KeyRange::prefix("b");
+    let slow = |db: &Db| db.stats().slow_watchers;
+    let mut stream = db.watch(prefix(), Start::Oldest).unwrap();
+    let none = stream.recv_timeout(std::time::Duration::ZERO).unwrap();
+    assert!(none.is_none());
+    assert_eq!(slow(&db), 1);
+    let mut polls = 0;
+    while slow(&db) > 0 {
+        assert!(woken.poll(&mut stream).is_none());
+        polls += 1;
+        assert!(woken.was_called() || slow(&db) == 0);
+    }
+    assert!((2..100).contains(&polls), "{polls}");
+    stream.watch(prefix(), Start::Oldest).unwrap();
+    assert!(stream.try_recv().unwrap().is_none());
+    assert_eq!(slow(&db), 0);
+}
+
 /// A stream with several topics looked anew at each step while somebody asked for progress, so those that it had read
 /// became due again: while the writer went on, nobody was answered.
 #[test]

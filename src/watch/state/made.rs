@@ -36,6 +36,8 @@ pub(in crate::watch) enum Next {
     Response(WatchResponse),
     /// A response that its watcher's filters have to see first.
     Filter(Unfiltered),
+    /// Nothing came of a step, and there may be more.
+    More,
     /// Nothing now.
     Nothing,
     End,

@@ -16,33 +16,30 @@ use crate::watch::response::{EventBatch, Update, WatchResponse};
 
 /// etcd's limit of a response, in revisions.
 const BATCH_REVISIONS: u64 = 1000;
-/// Records that are looked at for one topic before another has its turn.
-const BATCH_RECORDS: usize = 1 << 16;
+/// Records that are looked at for one topic before another has its turn, and whoever waits for the stream's lock.
+const BATCH_RECORDS: usize = 1 << 12;
 
 impl State {
-    /// The next response, if there is one: reads a batch where none has been made.
+    /// The next response, if there is one: where none has been made, one step is done for it. What a step does is
+    /// bounded by a batch, so that others get the stream's lock between two.
     pub(in crate::watch) fn next(&mut self, registry: &Registry) -> Next {
-        loop {
-            if let Some(next) = self.give(registry) {
-                return next;
-            }
-            if self.ended {
-                return Next::End;
-            }
-            // What one look has found due is read before the next one.
-            let seen = self.seen.take();
-            let Some(store) = seen.or_else(|| self.open_store(registry).ok()) else {
-                return Next::Nothing;
-            };
-            let stepped = self.step(registry, &store);
-            self.seen = (!self.ready.is_empty()).then_some(store);
-            // By what was visible before the step: all of it that a topic in step has been given. It may ask for a
-            // look.
-            self.answer_progress(registry);
-            if !stepped && self.made.is_empty() {
-                return Next::Nothing;
-            }
+        if let Some(next) = self.give(registry) {
+            return next;
         }
+        if self.ended {
+            return Next::End;
+        }
+        // What one look has found due is read before the next one.
+        let seen = self.seen.take();
+        let Some(store) = seen.or_else(|| self.open_store(registry).ok()) else {
+            return Next::Nothing;
+        };
+        let stepped = self.step(registry, &store);
+        self.seen = (!self.ready.is_empty()).then_some(store);
+        // By what was visible before the step: all of it that a topic in step has been given. It may ask for a look.
+        self.answer_progress(registry);
+        let nothing = if stepped { Next::More } else { Next::Nothing };
+        self.give(registry).unwrap_or(nothing)
     }
 
     /// Whether something is there to be given or read without another look.
