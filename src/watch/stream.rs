@@ -251,7 +251,7 @@ impl WatchStream {
     ///
     /// # Errors
     /// [`Error::WatcherNotExist`] for an id that was never given, or cancelled; [`Error::Canceled`], once, for a
-    /// watcher that had ended by itself; [`Error::Closed`].
+    /// watcher that had ended by itself, of which a stream remembers the last 65,536; [`Error::Closed`].
     pub fn cancel(&self, id: WatchId) -> Result<()> {
         self.control.cancel(id)
     }

@@ -90,7 +90,7 @@ impl State {
             }
             // No further than behind what was visible: another content may be put in place before the rest is.
             let first = first.min(visible.next());
-            topic.cursor = topic.cursor.max(first);
+            topic.advance(first);
             topic.stage = Stage::Due;
             self.ready.push_back(index);
         }
@@ -129,7 +129,7 @@ impl State {
         for (index, topic) in self.topics.numbered() {
             match topic.stage {
                 Stage::CatchingUp => continue,
-                Stage::Idle => topic.cursor = topic.cursor.max(end.next()),
+                Stage::Idle => topic.advance(end.next()),
                 Stage::Due => {}
             }
             topic.stage = Stage::Due;

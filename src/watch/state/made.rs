@@ -134,7 +134,7 @@ impl State {
                         && self.is_member(member)
                     {
                         self.remove_watcher(registry, member.0);
-                        self.retired.insert(member.0);
+                        self.retired.add(member.0);
                         return Some(Next::Response(response));
                     }
                 }

@@ -13,7 +13,7 @@
 //! of what it is read from then on the watcher is given what is at or above its first revision.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use revtree_format::Revision;
 
 use self::made::Made;
 use self::progress::Asked;
+use self::retired::Retired;
 use super::inbox::Inbox;
 use super::members::Members;
 use super::places::Places;
@@ -33,6 +34,7 @@ mod content;
 mod made;
 mod progress;
 mod reading;
+mod retired;
 mod topics;
 mod watchers;
 
@@ -49,14 +51,18 @@ pub(super) struct State {
     /// Tells watchers apart that had one id after each other.
     serial: u32,
     /// Watchers that ended by themselves, and have been told.
-    retired: HashSet<i64>,
+    retired: Retired,
     topics: Places<TopicState>,
     /// Due topics to be read, round and round.
     ready: VecDeque<u32>,
     /// Topics that are due from a revision on that is not visible yet.
     beyond: BinaryHeap<Reverse<(Revision, u32)>>,
+    /// The newest revision that was accepted before the writer knew a topic.
+    unlisted: Revision,
     /// Topics of watchers that began in the past, round and round.
     catching_up: VecDeque<u32>,
+    /// So many of the places in the two, at most, are of topics that are gone.
+    stale: usize,
     /// Whose turn it is: of one that catches up.
     turn_of_old: bool,
     /// Made and not given yet.
@@ -116,9 +122,21 @@ struct TopicState {
     /// Where it is read next. It says more when the topic is due: else nothing was missed since.
     cursor: Revision,
     stage: Stage,
+    /// The cursor may have passed the first revision of a member.
+    passed: bool,
     /// Up to here the writer had accepted commits before it knew the topic: nobody stirs for those.
     unlisted: Revision,
     members: Members,
+}
+
+impl TopicState {
+    /// What lies below has been read, or is missed by nobody.
+    fn advance(&mut self, to: Revision) {
+        if self.cursor < to {
+            self.cursor = to;
+            self.passed = true;
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,11 +159,13 @@ impl State {
             watchers: HashMap::default(),
             next_id: 0,
             serial: 0,
-            retired: HashSet::new(),
+            retired: Retired::default(),
             topics: Places::default(),
             ready: VecDeque::new(),
             beyond: BinaryHeap::new(),
+            unlisted: Revision::default(),
             catching_up: VecDeque::new(),
+            stale: 0,
             turn_of_old: false,
             made: VecDeque::new(),
             asked: Asked::default(),

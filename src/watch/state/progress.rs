@@ -92,7 +92,7 @@ impl Asked {
 impl State {
     pub(in crate::watch) fn request_progress(&mut self, id: WatchId) -> Result<()> {
         self.check_not_ended()?;
-        if self.retired.contains(&id.0) {
+        if self.retired.has(id.0) {
             return Err(Error::Canceled(id));
         }
         let watcher = self.watchers.get(&id.0).ok_or(Error::WatcherNotExist(id))?;

@@ -26,7 +26,7 @@ impl State {
             Some(WatchId(id)) => id,
             None => self.choose_id(),
         };
-        self.retired.remove(&id);
+        self.retired.remove(id);
         let from = match request.start {
             Start::Now => self.visible.next(),
             Start::At(rev) => rev,
@@ -70,7 +70,7 @@ impl State {
     /// Ends a watcher: nothing is made or given for it from now on.
     pub(in crate::watch) fn cancel(&mut self, registry: &Registry, id: WatchId) -> Result<()> {
         self.check_not_ended()?;
-        if self.retired.remove(&id.0) {
+        if self.retired.remove(id.0) {
             return Err(Error::Canceled(id));
         }
         let watcher = self.watchers.get(&id.0).ok_or(Error::WatcherNotExist(id))?;
