@@ -218,7 +218,14 @@ impl<T: Marked> Inbox<T> {
         self.stirred.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let readable = read();
-        due.append(&mut lock(&self.queue).due);
+        let mut queue = lock(&self.queue);
+        if due.is_empty() {
+            // So what has grown is the receiver's, to be given back.
+            std::mem::swap(due, &mut queue.due);
+        } else {
+            due.append(&mut queue.due);
+        }
+        drop(queue);
         readable
     }
 

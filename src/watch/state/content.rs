@@ -13,6 +13,9 @@ use crate::mvcc::Store;
 use crate::watch::inbox::Marked;
 use crate::watch::registry::Registry;
 
+/// Places that a queue keeps for its next use: all topics of a stream may have been due at once.
+pub(super) const MEMORY_KEPT: usize = 1024;
+
 /// What is kept of a stream whose receiver has not come, in bytes as [`cost`](super::made::cost) counts them; and of
 /// all streams of a handle.
 const KEPT_OF_STREAM: usize = 4 << 20;
@@ -95,6 +98,7 @@ impl State {
             self.ready.push_back(index);
         }
         self.due = due;
+        self.due.shrink_to(MEMORY_KEPT);
         if let Some(end) = end {
             self.change_content(end);
             self.content = content.ends.len();

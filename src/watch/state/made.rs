@@ -102,7 +102,8 @@ impl State {
                         continue;
                     }
                     let revision = *revision;
-                    return Some(match &watcher.filters {
+                    let filters = watcher.filtered.then(|| self.filters.get(&member.0));
+                    return Some(match filters.flatten() {
                         Some(filters) => Next::Filter(Unfiltered {
                             member,
                             filters: Arc::clone(filters),

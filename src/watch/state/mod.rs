@@ -45,7 +45,9 @@ pub(super) use made::{Next, Unfiltered, keeps};
 #[derive(Debug)]
 pub(super) struct State {
     inbox: Arc<Inbox<Topic>>,
-    watchers: HashMap<i64, Watcher, BuildHasherDefault<DefaultHasher>>,
+    watchers: ById<Watcher>,
+    /// Of those that have some: apart, since most have none.
+    filters: ById<Filters>,
     /// The next id that is chosen.
     next_id: i64,
     /// Tells watchers apart that had one id after each other.
@@ -57,7 +59,7 @@ pub(super) struct State {
     ready: VecDeque<u32>,
     /// Topics that are due from a revision on that is not visible yet.
     beyond: BinaryHeap<Reverse<(Revision, u32)>>,
-    /// The newest revision that was accepted before the writer knew a topic.
+    /// Up to here the writer had accepted commits before it knew one of the topics: nobody stirs for those.
     unlisted: Revision,
     /// Topics of watchers that began in the past, round and round.
     catching_up: VecDeque<u32>,
@@ -83,6 +85,8 @@ pub(super) struct State {
     due: Vec<(Arc<Topic>, Revision)>,
 }
 
+type ById<T> = HashMap<i64, T, BuildHasherDefault<DefaultHasher>>;
+
 /// The topic of a watcher that has ended by itself and has not been told so yet: what was made for it before is
 /// still to be given.
 const ENDED: u32 = u32::MAX;
@@ -96,8 +100,13 @@ struct Watcher {
     began: Began,
     /// The first revision that it is to be given.
     from: Revision,
-    filters: Option<Filters>,
+    /// Whether it has filters.
+    filtered: bool,
 }
+
+// W-11: there is one for each watcher, in a table that may be half empty.
+const _: () = assert!(size_of::<Watcher>() == 24);
+const _: () = assert!(size_of::<TopicState>() == 40);
 
 impl Watcher {
     /// The revision that it waits for, or waited for.
@@ -124,8 +133,6 @@ struct TopicState {
     stage: Stage,
     /// The cursor may have passed the first revision of a member.
     passed: bool,
-    /// Up to here the writer had accepted commits before it knew the topic: nobody stirs for those.
-    unlisted: Revision,
     members: Members,
 }
 
@@ -157,6 +164,7 @@ impl State {
         State {
             inbox,
             watchers: HashMap::default(),
+            filters: HashMap::default(),
             next_id: 0,
             serial: 0,
             retired: Retired::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use revtree_format::Revision;
 
-use super::content::Room;
+use super::content::{MEMORY_KEPT, Room};
 use super::made::{BATCH_COST, cost};
 use super::{Made, Next, Stage, State};
 use crate::error::Error;
@@ -36,6 +36,10 @@ impl State {
         };
         let stepped = self.step(registry, &store);
         self.seen = (!self.ready.is_empty()).then_some(store);
+        if self.ready.is_empty() && self.catching_up.is_empty() {
+            self.ready.shrink_to(MEMORY_KEPT);
+            self.catching_up.shrink_to(MEMORY_KEPT);
+        }
         // By what was visible before the step: all of it that a topic in step has been given. It may ask for a look.
         self.answer_progress(registry);
         let nothing = if stepped { Next::More } else { Next::Nothing };

@@ -39,7 +39,6 @@ impl State {
             cursor,
             stage: Stage::CatchingUp,
             passed: false,
-            unlisted: Revision::default(),
             members: Members::default(),
         })
     }
@@ -70,7 +69,7 @@ impl State {
         });
         let Some(found) = found else {
             let topic = self.topic(index).expect("nobody has removed it");
-            (topic.stage, topic.unlisted) = (stage, unlisted);
+            topic.stage = stage;
             self.unlisted = self.unlisted.max(unlisted);
             if stage == Stage::Due {
                 self.put_beyond(registry, index);
@@ -88,15 +87,16 @@ impl State {
     /// Somebody joins who begins before the topic's cursor, which stands above what is visible where the first that
     /// came waits for the future, or after a restore: it goes back, and who was there before begins where it stood.
     fn lower_cursor(&mut self, registry: &Registry, index: u32, to: Revision) {
+        let unlisted = self.unlisted;
         let Some(topic) = self.topic(index).filter(|topic| topic.cursor > to) else {
             return;
         };
         let stood = std::mem::replace(&mut topic.cursor, to);
         // Where nobody has been given anything, all who are there begin at or above it.
         let passed = std::mem::take(&mut topic.passed);
-        if topic.stage == Stage::Idle && to <= topic.unlisted {
+        if topic.stage == Stage::Idle && to <= unlisted {
             // It was not due for these since nobody wanted them.
-            topic.shared.marks().raise(topic.unlisted);
+            topic.shared.marks().raise(unlisted);
             topic.stage = Stage::Due;
         }
         if topic.stage == Stage::Due {
@@ -139,7 +139,7 @@ impl State {
         }
         let is_unlisted = |(cursor, index): &(Revision, u32)| {
             let topic = self.topics.get(*index);
-            topic.is_some_and(|topic| topic.cursor == *cursor && *cursor <= topic.unlisted)
+            topic.is_some_and(|topic| topic.cursor == *cursor && *cursor <= self.unlisted)
         };
         let beyond = self.beyond.iter().map(|Reverse(beyond)| *beyond);
         if let Some((first, _)) = beyond.filter(is_unlisted).min()

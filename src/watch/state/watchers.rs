@@ -2,7 +2,7 @@
 
 use revtree_format::Revision;
 
-use super::{Began, ENDED, Member, Stage, State, Watcher};
+use super::{Began, ById, ENDED, Member, Stage, State, Watcher};
 use crate::error::{Error, Result};
 use crate::watch::registry::Registry;
 use crate::watch::request::{Filters, Start, WatchId, WatchRequest};
@@ -48,8 +48,10 @@ impl State {
             serial: self.serial,
             began,
             from,
-            filters: request.filters,
+            filtered: request.filters.is_some(),
         };
+        self.filters
+            .extend(request.filters.map(|filters| (id, filters)));
         self.watchers.insert(id, watcher);
         registry.counts.came();
         let shape = Shape {
@@ -97,7 +99,9 @@ impl State {
         let Some(watcher) = self.watchers.remove(&id) else {
             return;
         };
-        self.gone.extend(watcher.filters);
+        if watcher.filtered {
+            self.gone.extend(self.filters.remove(&id));
+        }
         self.asked.forget(id);
         if !self.ended {
             registry.counts.left(1);
@@ -162,9 +166,9 @@ impl State {
         if !self.ended {
             self.end_topics(registry);
         }
-        let watchers = std::mem::take(&mut self.watchers);
-        let filters = watchers.into_values().filter_map(|w| w.filters);
-        self.gone.extend(filters);
+        self.watchers = ById::default();
+        let filters = std::mem::take(&mut self.filters);
+        self.gone.extend(filters.into_values());
     }
 
     fn no_longer_awaits(&mut self, rev: Revision) {
