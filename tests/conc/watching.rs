@@ -181,6 +181,45 @@ fn catching_up_gives_way() {
     assert_eq!(slow(&db), 0);
 }
 
+/// Each of many ranges read the log on its own. Polls are counted, of which each is sixteen reads; and each range is
+/// given what is its own, wherever it begins.
+#[test]
+fn many_ranges_catch_up_by_one_pass() {
+    let (db, woken) = (in_memory(), Arc::<Woken>::default());
+    for round in 0..20 {
+        let mut txn = db.write().unwrap();
+        for n in 0..1000 {
+            txn.put(format!("{:03}/{round}", n % 250), "").unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let mut stream = db.watch_stream().unwrap();
+    for n in 0..500 {
+        let prefix = revtree::KeyRange::prefix(format!("{n:03}/"));
+        let request = match n % 3 {
+            0 => WatchRequest::new(prefix, Start::Oldest),
+            1 => WatchRequest::new(prefix, Start::At(15.into())).prev_kv(),
+            _ => WatchRequest::new(prefix, Start::Oldest).batch_bytes_max(1),
+        };
+        stream.watch_with(request).unwrap();
+    }
+    let (mut polls, mut given) = (0, vec![vec![]; 500]);
+    while db.stats().slow_watchers > 0 {
+        polls += 1;
+        while let Some(response) = woken.poll(&mut stream) {
+            let (id, revisions) = told(&response);
+            given[usize::try_from(id).unwrap()].extend(revisions);
+        }
+    }
+    for (n, given) in given.into_iter().enumerate() {
+        let first = if n % 3 == 1 { 15 } else { 2 };
+        let all = (first..=21).flat_map(|rev| [rev; 4]);
+        let expected = Vec::from_iter(all.filter(|_| n < 250));
+        assert_eq!(given, expected, "{n}");
+    }
+    assert!(polls < 20, "{polls}");
+}
+
 /// A stream with several topics looked anew at each step while somebody asked for progress, so those that it had read
 /// became due again: while the writer went on, nobody was answered.
 #[test]

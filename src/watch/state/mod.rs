@@ -35,6 +35,7 @@ mod made;
 mod progress;
 mod reading;
 mod retired;
+mod together;
 mod topics;
 mod watchers;
 

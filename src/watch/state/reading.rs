@@ -15,9 +15,9 @@ use crate::watch::request::WatchId;
 use crate::watch::response::{EventBatch, Update, WatchResponse};
 
 /// etcd's limit of a response, in revisions.
-const BATCH_REVISIONS: u64 = 1000;
+pub(super) const BATCH_REVISIONS: u64 = 1000;
 /// Records that are looked at for one topic before another has its turn, and whoever waits for the stream's lock.
-const BATCH_RECORDS: usize = 1 << 12;
+pub(super) const BATCH_RECORDS: usize = 1 << 12;
 
 impl State {
     /// The next response, if there is one: where none has been made, one step is done for it. What a step does is
@@ -60,7 +60,9 @@ impl State {
         let Some(index) = self.take_turn() else {
             return false;
         };
-        self.read(registry, store, index, None);
+        if !self.read_together(registry, store, index) {
+            self.read(registry, store, index, None);
+        }
         true
     }
 
@@ -144,25 +146,30 @@ impl State {
                 Err(error) => self.fail(registry, index, from, &error),
             }
         }
+        self.put_back(registry, store, index);
+        true
+    }
+
+    /// Puts a topic that has been read where it belongs then.
+    pub(super) fn put_back(&mut self, registry: &Registry, store: &Store, index: u32) {
         let visible = self.visible;
         let Some(topic) = self.topic(index) else {
-            return true;
+            return;
         };
         match topic.stage {
             Stage::CatchingUp if topic.cursor > visible => self.join(registry, store, index),
             Stage::CatchingUp => self.catching_up.push_back(index),
             Stage::Due if topic.cursor <= visible => self.ready.push_back(index),
             Stage::Due | Stage::Idle => {
-                if shared.marks().is_aside() {
+                if topic.shared.marks().is_aside() {
                     self.join(registry, store, index);
-                } else if shared.marks().settle(visible) {
+                } else if topic.shared.marks().settle(visible) {
                     topic.stage = Stage::Idle;
                 } else {
                     self.put_beyond(registry, index);
                 }
             }
         }
-        true
     }
 
     /// Ends the watchers of a topic of which nothing can be read from `next` on.
