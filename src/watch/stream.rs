@@ -311,7 +311,8 @@ impl WatchStream {
     }
 
     /// Waits for the next response. While streams are given more than 20,000 a second, events of a stream gather, for
-    /// 5 ms at most.
+    /// 5 ms at most. In a handle that was opened to read only nothing new becomes visible, so behind what was there this
+    /// waits until it is closed.
     ///
     /// ```
     /// use revtree::{Error, Start};
