@@ -278,8 +278,8 @@ impl WatchStream {
     }
 
     /// Asks for progress of all: one answer, with id [`WatchId::ALL`], when every watcher has been given all
-    /// that is visible now, and none waits for a revision that is not there yet. Its revision is one up to which every
-    /// watcher has been given everything; some may have been given more.
+    /// that is visible now, and none waits for a revision that is not there yet. Until then nothing is given that came
+    /// later, unless a watcher catches up with the past or waits for the future.
     ///
     /// ```
     /// use revtree::{Start, WatchId};

@@ -264,6 +264,25 @@ fn progress_is_told_beside_a_writer_that_goes_on() {
     }
 }
 
+/// Requests that had been made before and behind a look were not all answered when the store was closed.
+#[test]
+fn a_close_answers_all_requests() {
+    let db = in_memory();
+    let mut stream = db.watch("a", Start::Now).unwrap();
+    for _ in 0..2 {
+        stream.request_progress(WatchId(0)).unwrap();
+        stream.request_progress_all().unwrap();
+        // Looks.
+        db.put("b", "").unwrap();
+        db.compact(db.rev()).unwrap();
+    }
+    let rev = db.rev();
+    db.close().unwrap();
+    let told = stream.iter().map(|told| (told.id, told.revision));
+    let (one, all) = ((WatchId(0), rev), (WatchId::ALL, rev));
+    assert_eq!(Vec::from_iter(told), [one, one, all, all]);
+}
+
 /// A filter that always panics was shown its batch for ever, also when its watcher had been cancelled, and nobody of its
 /// stream was given anything any more.
 #[test]

@@ -175,6 +175,7 @@ impl State {
             };
             queue.push_back(index);
         }
+        self.asked.lift();
         let all = of_all.of_stream(self.kept());
         let (mut room, mut misses) = (all, 0);
         while let Some(index) = behind.pop_front() {
@@ -212,6 +213,7 @@ impl State {
                 }
             }
             self.ready.extend(missed);
+            self.asked.looked_for_the_last_time(self.visible);
             of_all.take(all.bytes - room.bytes, all.records - room.records);
             self.answer_progress(registry);
         }

@@ -1,7 +1,8 @@
 //! Who asks for progress, and when it is answered (SPEC.md, W-8).
 //!
 //! An answer needs what was visible when it was asked for, and no more: so it does not wait for what the writer adds
-//! meanwhile, however fast that is.
+//! meanwhile, however fast that is. One for all of a stream is not to say less than a watcher has been given: so nothing
+//! is read beyond what it needs before it is given, from when on nobody catches up.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub(super) struct Asked {
     /// Of whom the next look says what they need.
     new: Vec<i64>,
     of_all: Requests,
+    /// A look has been made since the last of those for all.
+    looked: bool,
     /// Steps until it is looked again who can be answered: as many as that looks at, so that a step costs the same
     /// however many ask.
     pause: usize,
@@ -65,6 +68,26 @@ impl Asked {
         self.by_id.remove(&id);
     }
 
+    /// No topic is read further before who has asked for all is answered.
+    pub(super) fn limit(&self) -> Option<Revision> {
+        self.of_all.need
+    }
+
+    /// Topics have been read beyond what is needed for all, or may be: what is needed is what is visible when nobody
+    /// catches up.
+    pub(super) fn lift(&mut self) {
+        self.of_all.need = None;
+    }
+
+    /// The last look has found this visible: whoever has asked is answered by that, or not at all.
+    pub(super) fn looked_for_the_last_time(&mut self, visible: Revision) {
+        let all = self.by_id.values_mut().map(|(_, requests)| requests);
+        for requests in all.chain([&mut self.of_all]) {
+            requests.count += std::mem::take(&mut requests.later);
+            requests.need = Some(visible);
+        }
+    }
+
     /// A look has found this visible; `anew`: in another content, whatever was needed before.
     pub(super) fn looked(&mut self, visible: Revision, anew: bool) {
         let needs = |requests: &mut Requests| {
@@ -82,8 +105,9 @@ impl Asked {
                 needs(requests);
             }
         }
-        if self.of_all.count > 0 {
-            needs(&mut self.of_all);
+        self.looked = true;
+        if anew {
+            self.lift();
         }
         self.pause = 0;
     }
@@ -109,6 +133,9 @@ impl State {
     pub(in crate::watch) fn request_progress_all(&mut self) -> Result<()> {
         self.check_not_ended()?;
         self.asked.of_all.add();
+        if self.asked.of_all.need.is_none() {
+            self.asked.looked = false;
+        }
         self.seen = None;
         Ok(())
     }
@@ -117,6 +144,15 @@ impl State {
     pub(super) fn answer_progress(&mut self, registry: &Registry) {
         if self.asked.is_empty() {
             return;
+        }
+        // One who has not begun may never: nobody waits for that.
+        let can_be = self.catching_up.is_empty() && self.all_have_begun(self.visible);
+        let all = &mut self.asked.of_all;
+        if !can_be {
+            all.need = None;
+        } else if all.count > 0 && all.need.is_none() && self.asked.looked {
+            all.need = Some(self.visible);
+            self.asked.pause = 0;
         }
         let queued = self.ready.len() + self.catching_up.len();
         if queued > 0 && self.asked.pause > 0 {
@@ -150,6 +186,7 @@ impl State {
                 self.made.push_back(Made::ProgressOfAll(rev));
             }
             if self.asked.of_all.count > 0 {
+                self.asked.looked = false;
                 self.seen = None;
             }
         }
@@ -190,9 +227,13 @@ impl State {
         let topics = queued.filter_map(|index| self.topics.get(*index));
         let rev = topics.map(|topic| self.read_up_to(topic)).min();
         let rev = rev.unwrap_or(self.visible);
-        // Who has begun is asked for again: a restore of what is older may take its beginning away.
+        self.all_have_begun(rev).then_some(rev)
+    }
+
+    /// Who has begun is asked for again: a restore of what is older may take its beginning away.
+    fn all_have_begun(&self, rev: Revision) -> bool {
         let last = self.future.last_key_value();
-        last.is_none_or(|(last, _)| *last <= rev).then_some(rev)
+        last.is_none_or(|(last, _)| *last <= rev)
     }
 
     fn read_up_to(&self, topic: &TopicState) -> Revision {

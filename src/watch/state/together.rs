@@ -48,7 +48,7 @@ impl State {
             }
         }
         let limits = PassLimits {
-            to: self.visible,
+            to: self.reads_up_to(),
             revisions: BATCH_REVISIONS,
             records: BATCH_RECORDS,
             bytes: BYTES,
@@ -80,7 +80,8 @@ impl State {
             return group;
         };
         let (stage, from) = (topic.stage, topic.cursor);
-        if stage == Stage::Idle || from > self.visible {
+        let to = self.reads_up_to();
+        if stage == Stage::Idle || from > to {
             return group;
         }
         let mut queue = std::mem::take(self.queue_of(index));
@@ -95,7 +96,7 @@ impl State {
             let is_near = self.topics.get(other).is_some_and(|topic| {
                 let cursor = topic.cursor;
                 let near = from <= cursor && cursor.get() - from.get() < NEAR;
-                topic.stage == stage && is_range(topic) && near && cursor <= self.visible
+                topic.stage == stage && is_range(topic) && near && cursor <= to
             });
             // Its place may be there twice.
             if !is_near {
