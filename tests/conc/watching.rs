@@ -151,6 +151,35 @@ fn a_filter_may_own_the_last_handle() {
     }
 }
 
+/// What a compaction keeps for receivers that have not come was made in the writer's turn: a writer waited while two
+/// hundred streams were copied for.
+#[test]
+fn a_compaction_copies_before_its_turn() {
+    let db = in_memory();
+    let mut stream = db.watch_stream().unwrap();
+    let request = WatchRequest::new("a", Start::Now).batch_bytes_max(1);
+    stream.watch_with(request).unwrap();
+    for _ in 0..3 {
+        db.put("a", "").unwrap();
+    }
+    let rev = db.put("b", "").unwrap();
+    // It has looked, and there is more.
+    assert_eq!(told(&stream.recv().unwrap()), (0, vec![2]));
+    assert_eq!(db.stats().slow_watchers, 1);
+    let writes = db.write().unwrap();
+    let compacting = db.clone();
+    let compacts = thread::spawn(move || compacting.compact(rev).map(drop).unwrap());
+    let other = db.clone();
+    ends("copies beside a writer", move || {
+        while other.stats().slow_watchers > 0 {
+            thread::yield_now();
+        }
+    });
+    drop(writes);
+    compacts.join().unwrap();
+    assert_eq!(rest(&mut stream), [(0, vec![3]), (0, vec![4])]);
+}
+
 /// Who caught up with a history of which nothing was to be given read it to its end in one call, with the stream's
 /// lock: a timeout passed, a task's thread was kept, and whoever cancelled or compacted waited.
 #[test]
