@@ -258,12 +258,12 @@ fn what_is_counted_is_in_the_file() {
     let idle = Cleaner::Paced(CleanerOptions::new().dead_percent(100));
     let db = options().cleaner(idle).open(&path).unwrap();
     for n in 0..2000u32 {
-        db.put([n as u8 % 50], vec![1; 300]).unwrap();
+        db.put((n % 50).to_le_bytes(), vec![1; 300]).unwrap();
     }
     let compacted = db.rev();
     assert_eq!(db.compact(compacted).unwrap().wait(), Outcome::Done);
     for n in 0..200u32 {
-        db.put([n as u8 % 50], vec![2; 300]).unwrap();
+        db.put((n % 50).to_le_bytes(), vec![2; 300]).unwrap();
     }
     let counted = |db: &crate::Db| {
         let engine = &db.store().engine;
