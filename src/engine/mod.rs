@@ -101,6 +101,8 @@ pub(crate) struct Engine {
     checkpoint_bytes: u64,
     /// What the writing end knows to be dead, as it shows it to readers.
     dead: Option<Arc<ShownDead>>,
+    /// Bytes of the segments in no use, as a reader has found them.
+    free_bytes: u64,
     _lock: Option<open::WriterLock>,
 }
 
@@ -249,7 +251,9 @@ impl Engine {
     /// Bytes of the file, and of it bytes in free segments.
     pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
         let append = self.append.as_ref();
-        let free_bytes = append.map_or(0, |append| lock(append).log.space().free_bytes());
+        let free_bytes = append.map_or(self.free_bytes, |append| {
+            lock(append).log.space().free_bytes()
+        });
         Ok((self.medium.storage.len()?, free_bytes))
     }
 

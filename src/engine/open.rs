@@ -407,6 +407,7 @@ fn open_to_write(
         metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         dead: Some(dead),
+        free_bytes: 0,
         _lock: Some(writer_lock),
         checkpoint: Gate::new(Checkpoint {
             spine,
@@ -516,6 +517,12 @@ fn open_to_read(
         tail_list.push(*leaf);
     }
     let run = index_run(&superblock);
+    let file_len = medium.storage.len();
+    let free_bytes = free_bytes(
+        &recovered.segments,
+        medium.geometry,
+        file_len.map_err(Error::on("read the file's length"))?,
+    );
     let engine = Engine {
         tree,
         path: config.path.clone(),
@@ -534,6 +541,7 @@ fn open_to_read(
         metrics: Metrics::of_store(config.store_bytes_max),
         checkpoint_bytes: config.checkpoint_bytes,
         dead: None,
+        free_bytes,
         _lock: None,
         checkpoint: Gate::new(Checkpoint {
             spine: Spine::default(),
@@ -706,6 +714,17 @@ fn recover(
         segments,
         tables,
     })
+}
+
+/// Bytes of the file in segments that are in no use.
+fn free_bytes(segments: &[SegmentEntry], geometry: Geometry, file_len: u64) -> u64 {
+    let free = (0u32..).zip(segments);
+    let free = free.filter(|(_, entry)| entry.state == SegmentState::Free);
+    free.map(|(index, _)| {
+        let end = geometry.end(index, 1).0.min(file_len);
+        end.saturating_sub(geometry.start(index).0)
+    })
+    .sum()
 }
 
 /// Tells the medium which segments are in use.

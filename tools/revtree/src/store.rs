@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use revtree::{Create, Db, Options, ReadView};
+use revtree::{Cleaner, CleanerOptions, Create, Db, Options, ReadView};
 
 use crate::failure::{Failure, Result};
 use crate::progress::Bar;
@@ -19,14 +19,23 @@ impl Store {
         Store::open(path, Options::new().read_only().create(Create::Never))
     }
 
-    /// Opens a store that exists, to change it.
+    /// Opens a store that exists, to change it. Nothing is cleaned beside a command that is over in a moment.
     pub(crate) fn to_change(path: &Path) -> Result<Store> {
-        Store::open(path, Options::new().create(Create::Never))
+        let options = Options::new().cleaner(Cleaner::Manual);
+        Store::open(path, options.create(Create::Never))
+    }
+
+    /// Opens a store that exists, to compact it and to clean up behind that: nobody else writes, so at full speed.
+    pub(crate) fn to_compact(path: &Path) -> Result<Store> {
+        let cleaner = CleanerOptions::new().bytes_per_second(u64::MAX);
+        let options = Options::new().cleaner(Cleaner::Paced(cleaner));
+        Store::open(path, options.create(Create::Never))
     }
 
     /// Opens a store to change it, and makes it when there is no file.
     pub(crate) fn to_put(path: &Path) -> Result<Store> {
-        Store::open(path, Options::new().create(Create::IfMissing))
+        let options = Options::new().cleaner(Cleaner::Manual);
+        Store::open(path, options.create(Create::IfMissing))
     }
 
     /// Opens a store that exists, to read; for who does so again and again, without a bar each time.

@@ -23,7 +23,7 @@ pub(crate) struct Compact {
 impl Compact {
     /// Compacts, waits for the work behind it, and prints both revisions.
     pub(crate) fn run(&self, output: &mut Output) -> Result {
-        let store = Store::to_change(&self.store)?;
+        let store = Store::to_compact(&self.store)?;
         let compaction = store.told(store.db.compact(self.revision))?;
         let outcome = wait(&compaction);
         let revision = store.db.rev();
@@ -39,7 +39,7 @@ impl Compact {
     }
 }
 
-/// Waits for the work with a bar that follows it; most compactions are done at once and draw none.
+/// Waits for the work with a bar that follows it; most compactions have little to clean and draw none.
 fn wait(compaction: &Compaction) -> Outcome {
     let bar = Bar::default();
     let outcome = std::thread::scope(|scope| {
