@@ -24,7 +24,7 @@ use super::versions::{RecordKeys, find_newest, version_at};
 use crate::engine::{Cleaned, Relocate, Round, lock};
 use crate::error::{Error, Result};
 use crate::index::{KeyId, pin};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::tree::Tree;
 
 /// What reclaiming did.
@@ -40,8 +40,6 @@ pub(crate) struct Reclaim {
 pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
     store.engine.check_writable()?;
     let _alone = lock(&store.cleaning);
-    // Nobody makes a hash of a compaction meanwhile, and all that are made cover what is there.
-    let _made = store.compactions.make_all(store);
     let mut done = Reclaim::default();
     let cleaning = Cleaning::begin(store, &|_| true)?;
     let release = |done: &mut Reclaim| -> Result<()> {
@@ -107,6 +105,8 @@ pub(super) struct Cleaning<'s> {
     store: &'s Arc<Store>,
     tree: &'s Tree,
     floor: Option<Revision>,
+    /// Nobody makes a hash of a compaction meanwhile: all that are made cover what is there.
+    _made: MutexGuard<'s, ()>,
     /// Told of bytes that have been read; says whether the cleaning goes on.
     goes_on: &'s (dyn Fn(u64) -> bool + Sync),
     /// Keys whose newest record has been copied: from where and to where.
@@ -114,12 +114,15 @@ pub(super) struct Cleaning<'s> {
 }
 
 impl<'s> Cleaning<'s> {
-    /// Takes the floor, and counts what is dead there.
+    /// Takes the floor, makes the hashes that cover what is dead there (H-5), and counts that.
     pub(super) fn begin(
         store: &'s Arc<Store>,
         goes_on: &'s (dyn Fn(u64) -> bool + Sync),
     ) -> Result<Cleaning<'s>> {
+        // The floor first: who sees a compaction finds it among those whose hashes are to be made. One that comes
+        // behind this needs nothing that is dead at the floor.
         let floor = floor(store);
+        let made = store.compactions.make_all(store);
         if let Some(floor) = floor {
             count_dead(store, floor, goes_on)?;
         }
@@ -127,6 +130,7 @@ impl<'s> Cleaning<'s> {
             store,
             tree: &store.engine.tree,
             floor,
+            _made: made,
             goes_on,
             moves: Mutex::default(),
         })

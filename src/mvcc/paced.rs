@@ -342,8 +342,6 @@ impl Work<'_> {
             engine.check_writable()?;
             let _alone = lock(&store.cleaning);
             let appended = engine.appended()?;
-            // Before anything is counted or goes that they cover (H-5).
-            let _made = store.compactions.make_all(store);
             let cleaning = Cleaning::begin(store, &goes_on)?;
             let held_bytes = cleaning.release(0)?.1;
             let (used, dead) = engine.used_bytes()?;
