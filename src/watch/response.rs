@@ -57,8 +57,7 @@ pub enum Update {
         /// The store's compact revision.
         compact_revision: Revision,
     },
-    /// A record that the watcher needs next is damaged; or its filter panics at what comes next
-    /// ([`Error::FilterPanicked`]).
+    /// A record that the watcher needs next is damaged.
     Failed(Error),
 }
 
