@@ -142,7 +142,8 @@ impl<'s> Cleaning<'s> {
         cleaned
     }
 
-    /// Frees what nobody reads any more, with some patience for who is just reading; gives the bytes freed, and those that are still held.
+    /// Frees what nobody reads any more, with some patience for who is just reading; gives the bytes freed, and those
+    /// that are still held.
     pub(super) fn release(&self, patience: usize) -> Result<(u64, u64)> {
         release(self.store, patience)
     }

@@ -1,8 +1,8 @@
 //! A long life under churn: keys overwritten at random, compactions now and then, and the cleaner's thread beside
 //! (SPEC.md, K-12).
 //!
-//! What is live stays the same, so the file and the memory must. At each compaction the file is held against its
-//! bound; at the end it is checked, and each key has the value that it was given last.
+//! What is live stays the same, so the file and the memory must. Its length before each
+//! compaction is noted, and the largest held against the bound; at the end the store is checked, and each key has the value that it was given last.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
