@@ -105,6 +105,8 @@ pub enum Error {
     Canceled(WatchId),
     /// A write from inside a callback of the store would wait for itself.
     InCallback,
+    /// A watcher's filter has panicked three times at the same events, and ended it.
+    FilterPanicked,
     /// The store was opened for reading only, or cannot be written.
     ReadOnly,
     /// Another writer has the file open.
@@ -264,7 +266,7 @@ impl Error {
             Error::NotAStore { .. } | Error::FormatTooNew { .. } | Error::Io { .. } => {
                 ErrorKind::FixMachine
             }
-            Error::InCallback | Error::ReadOnly => ErrorKind::Caller,
+            Error::InCallback | Error::FilterPanicked | Error::ReadOnly => ErrorKind::Caller,
         }
     }
 
@@ -335,9 +337,12 @@ impl fmt::Display for Error {
             }
             Error::Canceled(WatchId(id)) => write!(
                 f,
-                "watcher {id} has ended by itself: what it needs is compacted or damaged"
+                "watcher {id} has ended by itself: what it needs is compacted or damaged, or its filter panics"
             ),
             Error::InCallback => write!(f, "a callback of the store must not write to it"),
+            Error::FilterPanicked => {
+                write!(f, "a filter has panicked at the same events each time")
+            }
             Error::ReadOnly => write!(
                 f,
                 "the store can only be read: it was opened so, or lies on a read-only medium"

@@ -25,6 +25,8 @@ pub(crate) struct BatchLimits {
     pub(crate) revisions: u64,
     /// Bytes of keys and values, previous ones included.
     pub(crate) bytes: usize,
+    /// Bytes that each event counts for besides.
+    pub(crate) each: usize,
     /// Records looked at along the log.
     pub(crate) records: usize,
 }
@@ -33,6 +35,8 @@ pub(crate) struct BatchLimits {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<Event>,
+    /// Records that were looked at.
+    pub(crate) records: usize,
     /// The first revision that was not read.
     pub(crate) next: Revision,
     /// Why nothing behind that can be read.
@@ -77,6 +81,7 @@ pub(crate) fn read_batch(
         reading: wanted.from,
         revisions: 0,
         bytes: 0,
+        looked_at: 0,
     };
     let read = match wanted.keys.as_single() {
         Some(key) => reader.read_key(key),
@@ -85,6 +90,7 @@ pub(crate) fn read_batch(
     Ok(match read {
         Ok(next) => Batch {
             events: reader.events,
+            records: reader.looked_at,
             next,
             failed: None,
         },
@@ -102,6 +108,7 @@ struct Reader<'r> {
     reading: Revision,
     revisions: u64,
     bytes: usize,
+    looked_at: usize,
 }
 
 impl Reader<'_> {
@@ -111,7 +118,6 @@ impl Reader<'_> {
         let tree = &store.engine.tree;
         let from = ChangeId::new(wanted.from, 0);
         let mut cursor = LeafCursor::seek(tree, from, Direction::Forward)?;
-        let mut looked_at = 0;
         // The revision of the record before: only between two may a batch end.
         let mut last = None;
         while let Some(leaf) = cursor.next()? {
@@ -131,9 +137,9 @@ impl Reader<'_> {
                     continue;
                 }
                 self.reading = main;
-                looked_at += 1;
+                self.looked_at += 1;
                 if last.replace(main) != Some(main)
-                    && (self.is_full() || looked_at > self.limits.records)
+                    && (self.is_full() || self.looked_at > self.limits.records)
                 {
                     return Ok(main);
                 }
@@ -185,6 +191,7 @@ impl Reader<'_> {
         let mut before = None;
         for version in versions.iter().rev() {
             let main = version.1.id.main;
+            self.looked_at += 1;
             if before.replace(main) != Some(main) && self.is_full() || !self.add(version)? {
                 return Ok(main);
             }
@@ -260,8 +267,10 @@ impl Reader<'_> {
         Ok(whole.unwrap_or(stop))
     }
 
+    /// Whether the batch may end here: not before its first revision, whatever the limits.
     fn is_full(&self) -> bool {
-        self.revisions >= self.limits.revisions || self.bytes >= self.limits.bytes
+        let (most, bytes) = (self.limits.revisions, self.limits.bytes);
+        self.revisions > 0 && (self.revisions >= most || self.bytes >= bytes)
     }
 
     /// Adds an event. `false`: with its revision the batch would be larger than it may, and ends before.
@@ -271,7 +280,7 @@ impl Reader<'_> {
         if self.events.last().map(|last| last.id.main) != Some(event.id.main) {
             self.revisions += 1;
         }
-        self.bytes += event.bytes();
+        self.bytes += event.bytes() + self.limits.each;
         let main = event.id.main;
         self.events.push(event);
         // The first revision comes whole, whatever its size.
@@ -288,6 +297,7 @@ impl Reader<'_> {
         self.events.retain(|event| event.id.main < next);
         Batch {
             events: self.events,
+            records: self.looked_at,
             next,
             failed: Some(error),
         }

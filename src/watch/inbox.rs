@@ -205,6 +205,12 @@ impl<T: Marked> Inbox<T> {
         }
     }
 
+    /// As [`Inbox::stir`] by who holds the stream's lock, and stirs once it is given back: a waker is the user's code,
+    /// and may want the lock.
+    pub(super) fn stir_later(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
+    }
+
     /// Looks: gives what `read` finds readable, and takes the topics that have become due, and where.
     ///
     /// In this order: what is readable has been marked before, so its topics are taken, or were before (W-3).
@@ -212,7 +218,14 @@ impl<T: Marked> Inbox<T> {
         self.stirred.store(false, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let readable = read();
-        due.append(&mut lock(&self.queue).due);
+        let mut queue = lock(&self.queue);
+        if due.is_empty() {
+            // So what has grown is the receiver's, to be given back.
+            std::mem::swap(due, &mut queue.due);
+        } else {
+            due.append(&mut queue.due);
+        }
+        drop(queue);
         readable
     }
 
@@ -244,16 +257,23 @@ impl<T: Marked> Inbox<T> {
 
     /// Leaves a waker to be called when something may have become readable; `false`: it may have already.
     pub(super) fn leave_waker(&self, waker: &Waker) -> bool {
-        let mut queue = lock(&self.queue);
-        if !queue
-            .waker
-            .as_ref()
-            .is_some_and(|left| left.will_wake(waker))
-        {
-            queue.waker = Some(waker.clone());
+        let is_left = |left: &Waker| left.will_wake(waker);
+        let is_left = lock(&self.queue).waker.as_ref().is_some_and(is_left);
+        if !is_left {
+            // Cloned and dropped without the lock: both are the user's code. Nobody else leaves one meanwhile.
+            let new = waker.clone();
+            let old = lock(&self.queue).waker.replace(new);
+            drop(old);
         }
+        // Whoever takes the waker in between has stirred, and wakes with it.
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         !self.is_stirred()
+    }
+
+    /// The stream has ended: its waker is dropped here, and not with the last topic that somebody holds.
+    pub(super) fn forget_waker(&self) {
+        let waker = lock(&self.queue).waker.take();
+        drop(waker);
     }
 }

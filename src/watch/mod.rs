@@ -1,4 +1,4 @@
-//! Watching: from any retained revision, any number of watchers, none misses an event (SPEC.md, W-1 to W-11).
+//! Watching: from any retained revision, any number of watchers, none misses an event (SPEC.md, W-1 to W-12).
 //!
 //! A watcher is a cursor, not a queue. What it is given is read from the log and the tree by its receiver's
 //! thread, whether it is one revision behind or a million; the writer only says which topics have become due.

@@ -51,6 +51,13 @@ impl<T> Places<T> {
         removed
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        let last = self.pages.last().map_or(0, Vec::len);
+        let full = self.pages.len().saturating_sub(1) * PAGE;
+        full + last - self.free.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pages.iter().flatten().flatten()
     }

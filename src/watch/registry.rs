@@ -2,7 +2,8 @@
 //!
 //! # Thread safety
 //! Locks are taken in this order: a stream's state, the engine's append lock, the table, an inbox's queue. The
-//! writer never takes the first; a receiver holds none but the first while it reads.
+//! writer never takes the first; a receiver holds none but the first while it reads. What is the user's, filters and
+//! wakers, is called, cloned and dropped with none of them.
 
 #![expect(
     clippy::disallowed_types,
@@ -17,6 +18,7 @@ use revtree_format::Revision;
 use super::due::Due;
 use super::inbox::{Inbox, Marked};
 use super::pace::{Apart, Pace};
+use super::state::Room;
 use super::stream::Shared;
 use super::table::Table;
 use super::topic::Topic;
@@ -230,16 +232,47 @@ impl Registry {
     /// holds the store any more.
     pub(crate) fn close(&self) {
         lock(&self.streams).closed = true;
-        self.each_stream(Shared::end_with_store);
+        let mut room = self.room();
+        self.each_stream(|stream| stream.end_with_store(&mut room));
         let mut content = lock(&self.content);
         if let Some(store) = content.store.take() {
             content.last = store.engine.rev();
         }
     }
 
-    /// Called before a compaction: see [`State::save_from_compaction`](super::state::State).
-    pub(crate) fn save_from_compaction(&self, compact: Revision) {
-        self.each_stream(|stream| stream.save_from_compaction(compact));
+    /// Called before a compaction, without the writer's turn, since much may be copied: see
+    /// [`State::save_from_compaction`](super::state::State). Gives in which content that was done.
+    pub(crate) fn save_from_compaction(&self, compact: Revision) -> Option<usize> {
+        let content = self.content();
+        let number = content.ends.len();
+        let engine = &content.store?.engine;
+        // One that will be refused takes nothing from anybody.
+        let is_above = engine.compact_rev().is_none_or(|before| before < compact);
+        if compact > engine.rev() || !is_above {
+            return None;
+        }
+        self.save(compact);
+        Some(number)
+    }
+
+    /// Called in the writer's turn, when nothing can refuse the compaction any more. What has been written since the
+    /// first call lies above `compact`; but another content may have been put in place.
+    pub(crate) fn save_again(&self, compact: Revision, saved: Option<usize>) {
+        if saved != Some(self.content().ends.len()) {
+            self.save(compact);
+        }
+    }
+
+    fn save(&self, compact: Revision) {
+        let mut room = self.room();
+        self.each_stream(|stream| stream.save_from_compaction(compact, &mut room));
+    }
+
+    /// What may be kept for receivers that have not come, beside what is.
+    fn room(&self) -> Room {
+        let mut kept = 0;
+        self.each_stream(|stream| kept += stream.kept());
+        Room::beside(kept)
     }
 
     /// A stream is to be stirred when this revision is visible, whatever it changes. `false`: it is already.

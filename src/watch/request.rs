@@ -22,7 +22,8 @@ use crate::mvcc::{AskedPrev, Event, EventKind, KeyRange};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// With what becomes visible from now on (etcd's start revision 0).
+    /// With what becomes visible from now on (etcd's start revision 0). In a handle that was opened to read only nothing
+    /// ever does: such a watcher is given nothing, also when another process writes.
     Now,
     /// At this revision, literally: legal at the compact revision, where what survives of it is given;
     /// [`Update::Compacted`](crate::Update::Compacted) below it. One that is not there yet is waited for.
@@ -85,9 +86,14 @@ pub enum Filter {
     NoPut,
     /// Deletes are dropped.
     NoDelete,
-    /// Events are dropped for which this says so. It runs in the receiver's thread; a write to the store from
-    /// it is [`Error::InCallback`](crate::Error::InCallback). When it panics, the panic goes on from `recv`, and
-    /// the next `recv` shows it the same events again.
+    /// Events are dropped for which this says so. It runs in the receiver's thread, without a lock. It may read the
+    /// store, also through a handle of its own: where that is the last, whatever ends the watcher closes the store. A
+    /// write to the store from it is [`Error::InCallback`](crate::Error::InCallback).
+    ///
+    /// When it panics, the panic goes on from `recv`, and the next `recv` shows it the same events again, unless the
+    /// watcher has been cancelled. When it panics at them for the third time, its watcher ends with
+    /// [`Update::Failed`](crate::Update::Failed) and [`Error::FilterPanicked`](crate::Error::FilterPanicked); the others
+    /// of the stream go on.
     DropIf(Arc<dyn Fn(&Event) -> bool + Send + Sync>),
 }
 
@@ -217,8 +223,8 @@ impl WatchRequest {
         self
     }
 
-    /// The most bytes of keys and values in one response, in whole revisions: a larger one comes alone. 1 MiB
-    /// where this is not said.
+    /// The most bytes of keys and values in one response, in whole revisions: a larger one comes alone, so with 0
+    /// each does. 1 MiB where this is not said.
     ///
     /// ```
     /// use revtree::{Start, Update, WatchRequest};

@@ -57,7 +57,8 @@ pub enum Update {
         /// The store's compact revision.
         compact_revision: Revision,
     },
-    /// A record that the watcher needs next is damaged.
+    /// A record that the watcher needs next is damaged; or its filter panics at what comes next
+    /// ([`Error::FilterPanicked`]).
     Failed(Error),
 }
 

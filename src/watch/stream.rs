@@ -19,7 +19,7 @@ use super::pace::AWAKE;
 use super::registry::Registry;
 use super::request::{Start, WatchId, WatchRequest};
 use super::response::{Update, WatchResponse};
-use super::state::{Next, State, Unfiltered, keeps};
+use super::state::{Next, Room, State, Unfiltered, keeps};
 use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::mvcc::{KeyRange, Store};
@@ -32,15 +32,18 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     number: u64,
     inbox: Arc<Inbox<Topic>>,
+    /// Held by whoever waits for the state: a receiver that gives the state back between two steps does not take it
+    /// again before who waits has had it.
+    next: Mutex<()>,
     state: Mutex<State>,
 }
 
 /// Many watchers, one queue of responses, one receiver. Dropping it closes it.
 ///
 /// A watcher is a cursor: what it has not been given stays in the store, so one that is slow, or whose stream
-/// nobody receives from, costs nothing but its few bytes, whatever happens meanwhile. Once a compaction has passed
-/// it, it is told [`Update::Compacted`]; what it was in step with before is still given then, up to 128 batches
-/// or 4 MiB of a stream.
+/// nobody receives from, costs nothing but its few bytes until a compaction passes it. Then it is told
+/// [`Update::Compacted`]; but what it was in step with before is copied first, by who compacts, and still given: of a
+/// stream up to 4 MiB, of all streams of a store up to 64 MiB, with the cost of each event and batch.
 ///
 /// Responses come from [`recv`](WatchStream::recv) and its like, from a blocking iterator ([`iter`]), or from
 /// the `futures_core::Stream` that it is, on any runtime. When the store is closed, what is left is given in the
@@ -67,10 +70,26 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub struct WatchStream {
     control: WatchControl,
-    /// A batch whose filters have not come to an end.
+    /// A batch whose filters have not come to an end: they panic, or have.
     unfiltered: Option<Unfiltered>,
     /// It has been given something, and nothing was left then: what comes next may gather.
     is_served: bool,
+}
+
+/// Steps of one poll that give nothing.
+const POLL_STEPS: usize = 16;
+
+/// How often a filter may panic at a batch.
+const FILTER_PANICS: u8 = 3;
+
+/// What one step gives.
+#[derive(Debug)]
+enum Step {
+    Given(WatchResponse),
+    /// Nothing, and there may be more.
+    More,
+    /// Nothing is there.
+    Nothing,
 }
 
 /// Adds and ends watchers of a [`WatchStream`] while another thread receives.
@@ -99,27 +118,41 @@ impl Shared {
     }
 
     pub(super) fn slow(&self) -> u64 {
-        lock(&self.state).slow()
+        self.with(|state| state.slow())
     }
 
-    pub(super) fn end_with_store(&self) {
-        lock(&self.state).end_with_store(&self.registry);
-        self.inbox.stir();
+    pub(super) fn kept(&self) -> usize {
+        self.with(|state| state.kept())
+    }
+
+    pub(super) fn end_with_store(&self, room: &mut Room) {
+        self.verb(|state| state.end_with_store(&self.registry, room));
     }
 
     pub(super) fn restored(&self) {
-        lock(&self.state).restored(&self.registry);
-        self.inbox.stir();
+        self.verb(|state| state.restored(&self.registry));
     }
 
-    pub(super) fn save_from_compaction(&self, compact: Revision) {
-        lock(&self.state).save_from_compaction(&self.registry, compact);
-        self.inbox.stir();
+    pub(super) fn save_from_compaction(&self, compact: Revision, room: &mut Room) {
+        self.verb(|state| state.save_from_compaction(&self.registry, compact, room));
+    }
+
+    /// Calls with the stream's lock. What lets go of something of the user's leaves it in the state, and it is
+    /// dropped here, without the lock: a filter may own the last handle of its store, whose close takes it.
+    fn with<R>(&self, call: impl FnOnce(&mut State) -> R) -> R {
+        let next = lock(&self.next);
+        let mut state = lock(&self.state);
+        drop(next);
+        let result = call(&mut state);
+        let gone = state.take_gone();
+        drop(state);
+        drop(gone);
+        result
     }
 
     /// Calls a verb, which may leave something to be received.
     fn verb<R>(&self, verb: impl FnOnce(&mut State) -> R) -> R {
-        let result = verb(&mut lock(&self.state));
+        let result = self.with(verb);
         self.inbox.stir();
         result
     }
@@ -138,6 +171,7 @@ impl WatchStream {
                 registry: Arc::clone(registry),
                 number,
                 inbox: Arc::clone(&inbox),
+                next: Mutex::new(()),
                 state: Mutex::new(State::new(inbox, &registry.content())),
             })
         })?;
@@ -217,12 +251,13 @@ impl WatchStream {
     ///
     /// # Errors
     /// [`Error::WatcherNotExist`] for an id that was never given, or cancelled; [`Error::Canceled`], once, for a
-    /// watcher that had ended by itself; [`Error::Closed`].
+    /// watcher that had ended by itself, of which a stream remembers the last 65,536; [`Error::Closed`].
     pub fn cancel(&self, id: WatchId) -> Result<()> {
         self.control.cancel(id)
     }
 
-    /// Asks for progress: answered, once, when the watcher has been given all that is visible.
+    /// Asks for progress: answered, once, when the watcher has been given all that is visible now, or a little more,
+    /// however fast the writer is.
     ///
     /// ```
     /// use revtree::{Start, Update};
@@ -243,7 +278,8 @@ impl WatchStream {
     }
 
     /// Asks for progress of all: one answer, with id [`WatchId::ALL`], when every watcher has been given all
-    /// that is visible, and none waits for a revision that is not there yet.
+    /// that is visible now, and none waits for a revision that is not there yet. Until then nothing is given that came
+    /// later, unless a watcher catches up with the past or waits for the future.
     ///
     /// ```
     /// use revtree::{Start, WatchId};
@@ -275,7 +311,8 @@ impl WatchStream {
     }
 
     /// Waits for the next response. While streams are given more than 20,000 a second, events of a stream gather, for
-    /// 5 ms at most.
+    /// 5 ms at most. In a handle that was opened to read only nothing new becomes visible, so behind what was there this
+    /// waits until it is closed.
     ///
     /// ```
     /// use revtree::{Error, Start};
@@ -294,13 +331,16 @@ impl WatchStream {
     /// [`Error::Closed`] behind the last response, when the stream or the store has been closed.
     ///
     /// # Panics
-    /// With the panic of a filter; the next call shows it the same events again.
+    /// With the panic of a filter; the next call shows it the same events again, and nothing is lost. The third panic
+    /// at the same events ends its watcher, with [`Update::Failed`]; the others go on.
     pub fn recv(&mut self) -> Result<WatchResponse> {
         self.receive(None)
             .map(|response| response.expect("waited without an end"))
     }
 
-    /// The next response, if there is one now.
+    /// The next response, if there is one now. Where a watcher catches up with the past this reads until something is
+    /// to be given, or to the end: for a bound see [`recv_timeout`](WatchStream::recv_timeout). Others are not kept
+    /// waiting by it: verbs, compactions and closes come in between two reads of some thousand records.
     ///
     /// ```
     /// use revtree::Start;
@@ -319,32 +359,16 @@ impl WatchStream {
     /// As [`WatchStream::recv`].
     pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
         loop {
-            let unfiltered = match self.unfiltered.clone() {
-                Some(unfiltered) => unfiltered,
-                None => match self.next() {
-                    Next::Response(response) => return Ok(Some(self.given(response))),
-                    Next::Nothing => return Ok(None),
-                    Next::End => return Err(Error::Closed),
-                    Next::Filter(unfiltered) => self.unfiltered.insert(unfiltered).clone(),
-                },
-            };
-            // Without a lock: it is the user's code. Where it panics the batch stays to be filtered.
-            let Unfiltered {
-                filters, events, ..
-            } = &unfiltered;
-            let kept = Store::refuse_writes(|| events.filtered(|event| keeps(filters, event)));
-            self.unfiltered = None;
-            if !kept.is_empty() && lock(&self.shared().state).is_watched(&unfiltered) {
-                return Ok(Some(self.given(WatchResponse {
-                    id: unfiltered.id(),
-                    revision: unfiltered.revision,
-                    update: Update::Events(kept),
-                })));
+            match self.step()? {
+                Step::Given(response) => return Ok(Some(response)),
+                Step::Nothing => return Ok(None),
+                Step::More => {}
             }
         }
     }
 
-    /// Waits for the next response, but no longer than this.
+    /// Waits for the next response, but no longer than this, and a read of some thousand records of the log: that is
+    /// done also where there is no time, and may find nothing though there is something behind it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -376,6 +400,9 @@ impl WatchStream {
     /// assert_eq!(stream.iter().last().unwrap().revision.get(), 3);
     /// # Ok::<(), revtree::Error>(())
     /// ```
+    ///
+    /// # Panics
+    /// `next` of it, as [`WatchStream::recv`].
     pub fn iter(&mut self) -> Responses<'_> {
         Responses { stream: self }
     }
@@ -398,12 +425,59 @@ impl WatchStream {
         &self.control.shared
     }
 
+    /// Takes what has been made, or looks once for more.
+    fn step(&mut self) -> Result<Step> {
+        let unfiltered = match self.unfiltered.take() {
+            Some(unfiltered) => unfiltered,
+            None => match self.next() {
+                Next::Response(response) => return Ok(Step::Given(self.given(response))),
+                Next::Filter(unfiltered) => unfiltered,
+                Next::More => return Ok(Step::More),
+                Next::Nothing => return Ok(Step::Nothing),
+                Next::End => return Err(Error::Closed),
+            },
+        };
+        Ok(self.filter(unfiltered))
+    }
+
+    /// Calls a watcher's filters, without a lock: they are the user's code. Where one panics the batch stays, and is
+    /// shown again, unless its watcher has been cancelled meanwhile; but not for ever, since the others wait behind it.
+    fn filter(&mut self, mut unfiltered: Unfiltered) -> Step {
+        let shared = Arc::clone(self.shared());
+        let is_watched =
+            |unfiltered: &Unfiltered| shared.with(|state| state.is_watched(unfiltered));
+        if unfiltered.panics == FILTER_PANICS {
+            shared.with(|state| state.end_unfiltered(&shared.registry, &unfiltered));
+            return Step::More;
+        }
+        if unfiltered.panics > 0 && !is_watched(&unfiltered) {
+            return Step::More;
+        }
+        // Taken back behind them.
+        unfiltered.panics += 1;
+        let (filters, events) = (Arc::clone(&unfiltered.filters), unfiltered.events.clone());
+        self.unfiltered = Some(unfiltered);
+        let kept = Store::refuse_writes(|| events.filtered(|event| keeps(&filters, event)));
+        match self.unfiltered.take() {
+            Some(unfiltered) if !kept.is_empty() && is_watched(&unfiltered) => {
+                Step::Given(self.given(WatchResponse {
+                    id: unfiltered.id(),
+                    revision: unfiltered.revision,
+                    update: Update::Events(kept),
+                }))
+            }
+            _ => Step::More,
+        }
+    }
+
     fn next(&mut self) -> Next {
         let shared = &self.control.shared;
-        let mut state = lock(&shared.state);
-        let next = state.next(&shared.registry);
+        let (next, has_more) = shared.with(|state| {
+            let next = state.next(&shared.registry);
+            (next, state.has_more())
+        });
         let is_given = matches!(next, Next::Response(_) | Next::Filter(_));
-        self.is_served = is_given && !state.has_more();
+        self.is_served = is_given && !has_more;
         next
     }
 
@@ -413,14 +487,17 @@ impl WatchStream {
             self.shared().registry.pace.wait_for_turn(timeout);
         }
         loop {
-            if let Some(response) = self.try_recv()? {
+            let step = self.step()?;
+            if let Step::Given(response) = step {
                 return Ok(Some(response));
             }
             let time = timeout.map(|timeout| timeout.saturating_sub(clock.now()));
             if time == Some(Duration::ZERO) {
                 return Ok(None);
             }
-            self.wait(time);
+            if let Step::Nothing = step {
+                self.wait(time);
+            }
         }
     }
 
@@ -458,25 +535,36 @@ impl WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        self.shared().end();
+        let shared = self.shared();
+        shared.end();
+        shared.inbox.forget_waker();
     }
 }
 
 impl Stream for WatchStream {
     type Item = WatchResponse;
 
+    /// The next response, as [`WatchStream::recv`] gives it; the end is `None`. A poll looks at some 65,000 records of
+    /// the log; where nothing of them is to be given it wakes its task and gives way.
+    ///
+    /// # Panics
+    /// As [`WatchStream::recv`].
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<WatchResponse>> {
         let this = self.get_mut();
-        loop {
-            match this.try_recv() {
-                Ok(Some(response)) => return Poll::Ready(Some(response)),
+        for _ in 0..POLL_STEPS {
+            match this.step() {
+                Ok(Step::Given(response)) => return Poll::Ready(Some(response)),
                 Err(_) => return Poll::Ready(None),
-                Ok(None) => {}
-            }
-            if this.shared().inbox.leave_waker(context.waker()) {
-                return Poll::Pending;
+                Ok(Step::More) => {}
+                Ok(Step::Nothing) => {
+                    if this.shared().inbox.leave_waker(context.waker()) {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -549,6 +637,8 @@ impl WatchControl {
     /// [`Error::EmptyRange`], [`Error::WatcherDuplicateId`], [`Error::Closed`].
     pub fn watch_with(&self, request: WatchRequest) -> Result<WatchId> {
         let registry = &self.shared.registry;
+        // Where it is refused they are dropped here, without the lock.
+        let _filters = request.filters.clone();
         self.shared.verb(|state| state.watch(registry, request))
     }
 

@@ -3,10 +3,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
+use super::places::Places;
 use super::ranges::Ranges;
 use super::topic::Topic;
 
@@ -14,10 +16,12 @@ use super::topic::Topic;
 #[derive(Debug)]
 pub(super) struct Table {
     hasher: SipHasher13,
-    /// By the hash of their key; mostly there is one for a hash.
-    keys: HashMap<u64, Arc<Topic>, BuildHasherDefault<Hashed>>,
+    /// Numbers of topics by the hash of their key; mostly there is one for a hash. Small, since such a table may be half
+    /// empty (W-11).
+    keys: HashMap<u32, u32, BuildHasherDefault<Hashed>>,
+    topics: Places<Arc<Topic>>,
     /// The others, by hash, stream and index.
-    more: BTreeMap<(u64, usize, u32), Arc<Topic>>,
+    more: BTreeMap<(u32, usize, u32), Arc<Topic>>,
     ranges: Ranges,
 }
 
@@ -34,8 +38,9 @@ impl Hasher for Hashed {
         unreachable!("only hashes are keys");
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u32(&mut self, hash: u32) {
+        // The table looks at the highest bits too.
+        self.0 = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
@@ -45,6 +50,7 @@ impl Table {
         Table {
             hasher: SipHasher13::new_with_key(secret),
             keys: HashMap::default(),
+            topics: Places::default(),
             more: BTreeMap::new(),
             ranges: Ranges::default(),
         }
@@ -53,8 +59,8 @@ impl Table {
     /// Calls `visit` with each topic that the key belongs to.
     pub(super) fn containing(&self, key: &[u8], mut visit: impl FnMut(&Arc<Topic>)) {
         if !self.keys.is_empty() {
-            let hash = self.hasher.hash(key);
-            if let Some(first) = self.keys.get(&hash) {
+            let hash = self.hash(key);
+            if let Some(first) = self.first(hash) {
                 let more = self.more_of(hash, 0, usize::MAX).map(|(_, topic)| topic);
                 for topic in std::iter::once(first).chain(more) {
                     // Two keys may have one hash.
@@ -75,8 +81,8 @@ impl Table {
         let is_it = |found: &&Arc<Topic>| {
             found.stream() == topic.stream() && found.shape() == topic.shape()
         };
-        let hash = self.hasher.hash(key);
-        let first = self.keys.get(&hash).filter(is_it);
+        let hash = self.hash(key);
+        let first = self.first(hash).filter(is_it);
         let mut more = self.more_of(hash, topic.stream(), topic.stream());
         first.or_else(|| more.find_map(|(_, found)| Some(found).filter(is_it)))
     }
@@ -87,10 +93,10 @@ impl Table {
             self.ranges.insert(topic);
             return;
         };
-        let hash = self.hasher.hash(key);
+        let hash = self.hash(key);
         match self.keys.entry(hash) {
             Entry::Vacant(first) => {
-                first.insert(topic);
+                first.insert(self.topics.add(|_| topic));
             }
             Entry::Occupied(_) => {
                 let at = (hash, topic.stream(), topic.index);
@@ -105,20 +111,19 @@ impl Table {
             self.ranges.remove(topic);
             return;
         };
-        let hash = self.hasher.hash(key);
-        let is_first = self
-            .keys
-            .get(&hash)
-            .is_some_and(|first| Arc::ptr_eq(first, topic));
-        if !is_first {
+        let hash = self.hash(key);
+        let first = self.keys.get(&hash).copied();
+        let place = first.and_then(|number| self.topics.get_mut(number));
+        let Some(place) = place.filter(|first| Arc::ptr_eq(first, topic)) else {
             self.more.remove(&(hash, topic.stream(), topic.index));
             return;
-        }
-        let next = self.more_of(hash, 0, usize::MAX).next().map(|(at, _)| *at);
-        match next.and_then(|at| self.more.remove(&at)) {
-            Some(next) => self.keys.insert(hash, next),
-            None => self.keys.remove(&hash),
         };
+        let mut next = self.more.range(all_of(hash)).map(|(at, _)| *at);
+        if let Some(next) = next.next().and_then(|at| self.more.remove(&at)) {
+            *place = next;
+        } else if let Some(number) = self.keys.remove(&hash) {
+            self.topics.remove(number);
+        }
     }
 
     #[cfg(test)]
@@ -126,12 +131,25 @@ impl Table {
         self.ranges.depth()
     }
 
+    fn hash(&self, key: &[u8]) -> u32 {
+        u32::try_from(self.hasher.hash(key) >> 32).expect("half of its bits")
+    }
+
+    fn first(&self, hash: u32) -> Option<&Arc<Topic>> {
+        self.topics.get(*self.keys.get(&hash)?)
+    }
+
     fn more_of(
         &self,
-        hash: u64,
+        hash: u32,
         first: usize,
         last: usize,
-    ) -> impl Iterator<Item = (&(u64, usize, u32), &Arc<Topic>)> {
+    ) -> impl Iterator<Item = (&(u32, usize, u32), &Arc<Topic>)> {
         self.more.range((hash, first, 0)..=(hash, last, u32::MAX))
     }
+}
+
+/// Where the others of a hash are.
+fn all_of(hash: u32) -> RangeInclusive<(u32, usize, u32)> {
+    (hash, 0, 0)..=(hash, usize::MAX, u32::MAX)
 }

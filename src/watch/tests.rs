@@ -109,7 +109,8 @@ fn places_keep_what_is_there() {
     for n in 0..1000 {
         assert_eq!(places.add(|number| number * 2), n);
     }
-    assert_eq!(places.remove(500), Some(1000));
+    assert_eq!((places.len(), places.remove(500)), (1000, Some(1000)));
+    assert_eq!(places.len(), 999);
     assert_eq!((places.remove(500), places.get(500)), (None, None));
     assert_eq!(places.add(|number| number), 500);
     *places.get_mut(999).unwrap() += 1;

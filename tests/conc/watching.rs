@@ -80,6 +80,314 @@ fn a_batch_of_several_revisions_is_no_larger_than_asked_for() {
     }
 }
 
+/// No bytes at all in a batch made it full before its first revision: the receiver read nothing, for ever, with the
+/// stream's lock.
+#[test]
+fn a_batch_of_no_bytes_is_one_revision() {
+    for keys in ["a".into(), revtree::KeyRange::all()] {
+        let db = in_memory();
+        let mut stream = db.watch_stream().unwrap();
+        for start in [Start::Oldest, Start::Now] {
+            let request = WatchRequest::new(keys.clone(), start);
+            stream.watch_with(request.batch_bytes_max(0)).unwrap();
+        }
+        for _ in 0..2 {
+            db.put("a", "").unwrap();
+        }
+        let mut given = rest(&mut stream);
+        given.sort();
+        assert_eq!(
+            given,
+            [(0, vec![2]), (0, vec![3]), (1, vec![2]), (1, vec![3])]
+        );
+    }
+}
+
+/// Runs it, unless it waits for itself.
+fn ends(what: &str, run: impl FnOnce() + Send + 'static) {
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        run();
+        tell.send(()).unwrap();
+    });
+    assert!(told.recv_timeout(PATIENCE).is_ok(), "{what}");
+}
+
+/// A filter that owned the last handle of its store was dropped with its stream's lock, and the store's close waited
+/// for that: whatever ends a watcher hung.
+#[test]
+fn a_filter_may_own_the_last_handle() {
+    for how in ["cancel", "drop", "close", "refused", "compacted"] {
+        ends(how, move || {
+            let (db, inner) = (in_memory(), in_memory());
+            let owned = if how == "refused" { inner } else { db.clone() };
+            let reads = move |event: &revtree::Event| owned.get(&event.kv.key).is_err();
+            let filter = revtree::Filter::DropIf(Arc::new(reads));
+            let mut stream = db.watch_stream().unwrap();
+            let start = match how {
+                "compacted" => Start::At(2.into()),
+                _ => Start::Now,
+            };
+            for _ in 0..2 {
+                db.put("a", "").unwrap();
+            }
+            db.compact(3).unwrap();
+            let id = match how {
+                "refused" => WatchId(-1),
+                _ => WatchId(1),
+            };
+            let request = WatchRequest::new("a", start).filter(filter).id(id);
+            let watched = stream.watch_with(request);
+            assert_eq!(watched.is_err(), how == "refused");
+            drop(db);
+            match how {
+                "cancel" => stream.cancel(id).unwrap(),
+                "drop" => drop(stream),
+                "close" => stream.control().close(),
+                "compacted" => drop(stream.recv().unwrap()),
+                _ => {}
+            }
+        });
+    }
+}
+
+/// What a compaction keeps for receivers that have not come was made in the writer's turn: a writer waited while two
+/// hundred streams were copied for.
+#[test]
+fn a_compaction_copies_before_its_turn() {
+    let db = in_memory();
+    let mut stream = db.watch_stream().unwrap();
+    let request = WatchRequest::new("a", Start::Now).batch_bytes_max(1);
+    stream.watch_with(request).unwrap();
+    for _ in 0..3 {
+        db.put("a", "").unwrap();
+    }
+    let rev = db.put("b", "").unwrap();
+    // It has looked, and there is more.
+    assert_eq!(told(&stream.recv().unwrap()), (0, vec![2]));
+    assert_eq!(db.stats().slow_watchers, 1);
+    let writes = db.write().unwrap();
+    let compacting = db.clone();
+    let compacts = thread::spawn(move || compacting.compact(rev).map(drop).unwrap());
+    let other = db.clone();
+    ends("copies beside a writer", move || {
+        while other.stats().slow_watchers > 0 {
+            thread::yield_now();
+        }
+    });
+    drop(writes);
+    compacts.join().unwrap();
+    assert_eq!(rest(&mut stream), [(0, vec![3]), (0, vec![4])]);
+}
+
+/// Who caught up with a history of which nothing was to be given read it to its end in one call, with the stream's
+/// lock: a timeout passed, a task's thread was kept, and whoever cancelled or compacted waited.
+#[test]
+fn catching_up_gives_way() {
+    let (db, woken) = (in_memory(), Arc::<Woken>::default());
+    for _ in 0..150 {
+        let mut txn = db.write().unwrap();
+        for _ in 0..1000 {
+            txn.put("a", "").unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let prefix = || revtree::KeyRange::prefix("b");
+    let slow = |db: &Db| db.stats().slow_watchers;
+    let mut stream = db.watch(prefix(), Start::Oldest).unwrap();
+    let none = stream.recv_timeout(std::time::Duration::ZERO).unwrap();
+    assert!(none.is_none());
+    assert_eq!(slow(&db), 1);
+    let mut polls = 0;
+    while slow(&db) > 0 {
+        assert!(woken.poll(&mut stream).is_none());
+        polls += 1;
+        assert!(woken.was_called() || slow(&db) == 0);
+    }
+    assert!((2..100).contains(&polls), "{polls}");
+    stream.watch(prefix(), Start::Oldest).unwrap();
+    assert!(stream.try_recv().unwrap().is_none());
+    assert_eq!(slow(&db), 0);
+}
+
+/// Each of many ranges read the log on its own. Polls are counted, of which each is sixteen reads; and each range is
+/// given what is its own, wherever it begins.
+#[test]
+fn many_ranges_catch_up_by_one_pass() {
+    let (db, woken) = (in_memory(), Arc::<Woken>::default());
+    for round in 0..20 {
+        let mut txn = db.write().unwrap();
+        for n in 0..1000 {
+            txn.put(format!("{:03}/{round}", n % 250), "").unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let mut stream = db.watch_stream().unwrap();
+    for n in 0..500 {
+        let prefix = revtree::KeyRange::prefix(format!("{n:03}/"));
+        let request = match n % 3 {
+            0 => WatchRequest::new(prefix, Start::Oldest),
+            1 => WatchRequest::new(prefix, Start::At(15.into())).prev_kv(),
+            _ => WatchRequest::new(prefix, Start::Oldest).batch_bytes_max(1),
+        };
+        stream.watch_with(request).unwrap();
+    }
+    let (mut polls, mut given) = (0, vec![vec![]; 500]);
+    while db.stats().slow_watchers > 0 {
+        polls += 1;
+        while let Some(response) = woken.poll(&mut stream) {
+            let (id, revisions) = told(&response);
+            given[usize::try_from(id).unwrap()].extend(revisions);
+        }
+    }
+    for (n, given) in given.into_iter().enumerate() {
+        let first = if n % 3 == 1 { 15 } else { 2 };
+        let all = (first..=21).flat_map(|rev| [rev; 4]);
+        let expected = Vec::from_iter(all.filter(|_| n < 250));
+        assert_eq!(given, expected, "{n}");
+    }
+    assert!(polls < 20, "{polls}");
+}
+
+/// A stream with several topics looked anew at each step while somebody asked for progress, so those that it had read
+/// became due again: while the writer went on, nobody was answered.
+#[test]
+fn progress_is_told_beside_a_writer_that_goes_on() {
+    for asks_on in [false, true] {
+        for of_all in [false, true] {
+            let db = in_memory();
+            let mut stream = db.watch_stream().unwrap();
+            for keys in ["a".into(), "b".into(), revtree::KeyRange::all()] {
+                stream.watch(keys, Start::Now).unwrap();
+            }
+            let (mut given, mut answers) = ([1; 3], 0);
+            let mut asked = None;
+            for step in 0..40 {
+                db.put("a", "").unwrap();
+                let rev = db.put("b", "").unwrap();
+                if step == 0 || asks_on {
+                    asked = asked.or(Some(rev.get()));
+                    if of_all {
+                        stream.request_progress_all().unwrap();
+                    } else {
+                        stream.request_progress(WatchId(2)).unwrap();
+                    }
+                }
+                let response = stream.try_recv().unwrap().unwrap();
+                let rev = response.revision.get();
+                if let Update::Progress = response.update {
+                    assert!(asked.is_some_and(|asked| asked <= rev), "at {rev}");
+                    let last = if of_all {
+                        given.iter().min()
+                    } else {
+                        given.last()
+                    };
+                    assert!(last.is_some_and(|last| rev <= *last), "{given:?}, {rev}");
+                    answers += 1;
+                } else {
+                    given[usize::try_from(response.id.0).unwrap()] = rev;
+                }
+            }
+            assert!(answers >= if asks_on { 3 } else { 1 }, "{asks_on} {of_all}");
+        }
+    }
+}
+
+/// Requests that had been made before and behind a look were not all answered when the store was closed.
+#[test]
+fn a_close_answers_all_requests() {
+    let db = in_memory();
+    let mut stream = db.watch("a", Start::Now).unwrap();
+    for _ in 0..2 {
+        stream.request_progress(WatchId(0)).unwrap();
+        stream.request_progress_all().unwrap();
+        // Looks.
+        db.put("b", "").unwrap();
+        db.compact(db.rev()).unwrap();
+    }
+    let rev = db.rev();
+    db.close().unwrap();
+    let told = stream.iter().map(|told| (told.id, told.revision));
+    let (one, all) = ((WatchId(0), rev), (WatchId::ALL, rev));
+    assert_eq!(Vec::from_iter(told), [one, one, all, all]);
+}
+
+/// A filter that always panics was shown its batch for ever, also when its watcher had been cancelled, and nobody of its
+/// stream was given anything any more.
+#[test]
+fn a_filter_that_always_panics_ends_its_watcher_alone() {
+    for cancels in [false, true] {
+        let db = in_memory();
+        let mut stream = db.watch_stream().unwrap();
+        let panics = |_: &revtree::Event| std::panic::resume_unwind(Box::new("always"));
+        let filter = revtree::Filter::DropIf(Arc::new(panics));
+        let request = WatchRequest::new("a", Start::Now).filter(filter);
+        let id = stream.watch_with(request).unwrap();
+        stream.watch("a", Start::Now).unwrap();
+        for _ in 0..2 {
+            db.put("a", "").unwrap();
+        }
+        let mut panics = 0;
+        let responses: Vec<_> = std::iter::from_fn(|| {
+            loop {
+                let caught = std::panic::AssertUnwindSafe(|| stream.try_recv().unwrap());
+                if let Ok(response) = std::panic::catch_unwind(caught) {
+                    return response;
+                }
+                panics += 1;
+                if cancels {
+                    stream.cancel(id).unwrap();
+                }
+            }
+        })
+        .collect();
+        let (last, others) = responses.split_at(usize::from(!cancels));
+        assert_eq!(panics, if cancels { 1 } else { 3 });
+        for response in last {
+            assert_eq!((response.id, response.revision.get()), (id, 1));
+            let failed = Update::Failed(revtree::Error::FilterPanicked);
+            assert_eq!(format!("{:?}", response.update), format!("{failed:?}"));
+        }
+        let others: Vec<_> = others.iter().map(told).collect();
+        assert_eq!(others, [(1, vec![2, 3])], "{cancels}");
+        db.put("a", "").unwrap();
+        assert_eq!(rest(&mut stream), [(1, vec![4])]);
+        let is_gone = matches!(stream.cancel(id), Err(revtree::Error::WatcherNotExist(_)));
+        assert_eq!((is_gone, db.stats().watchers), (cancels, 1));
+    }
+}
+
+/// Asks its stream for something when it is dropped.
+struct Parting(revtree::WatchControl);
+
+impl Wake for Parting {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        let _ = self.0.request_progress_all();
+    }
+}
+
+/// A waker was cloned and dropped with a lock that its own code may want.
+#[test]
+fn a_waker_that_is_dropped_may_use_its_stream() {
+    ends("replaced, and ended", || {
+        let db = in_memory();
+        let mut stream = db.watch("a", Start::Now).unwrap();
+        let poll = |stream: &mut WatchStream| {
+            let waker = Waker::from(Arc::new(Parting(stream.control())));
+            let polled = Pin::new(stream).poll_next(&mut Context::from_waker(&waker));
+            polled.is_pending()
+        };
+        assert!(poll(&mut stream));
+        // It is woken, by the parting of the first, with what that has asked for.
+        while poll(&mut stream) {}
+        drop(stream);
+    });
+}
+
 /// A watcher that had caught up joined the others of its keys before its last batch was given, began behind it from
 /// then on, and lost it.
 #[test]
@@ -104,7 +412,7 @@ fn an_id_that_is_given_again_is_not_told_of_the_end_of_another() {
         stream.watch_with(request.batch_bytes_max(1)).unwrap();
     }
     for _ in 0..500 {
-        db.put("a", "1").unwrap();
+        db.put("a", vec![1; 16 << 10]).unwrap();
     }
     db.compact(db.rev()).unwrap();
     // More than a compaction saves: both are compacted, and one is told.

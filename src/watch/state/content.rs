@@ -1,19 +1,61 @@
 //! What the cursors stand in: it is looked at, compacted, replaced by another, closed.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use revtree_format::Revision;
 
+use super::made::BATCH_COST;
 use super::{Made, Stage, State, TopicState};
 use crate::error::{Error, Result};
 use crate::mvcc::Store;
 use crate::watch::inbox::Marked;
 use crate::watch::registry::Registry;
 
-/// What a stream that ends with its store makes: batches, and their bytes.
-const LAST_BATCHES: usize = 128;
-const LAST_BYTES: usize = 4 << 20;
+/// Places that a queue keeps for its next use: all topics of a stream may have been due at once.
+pub(super) const MEMORY_KEPT: usize = 1024;
+
+/// What is kept of a stream whose receiver has not come, in bytes as [`cost`](super::made::cost) counts them; and of
+/// all streams of a handle.
+const KEPT_OF_STREAM: usize = 4 << 20;
+const KEPT_OF_ALL: usize = 64 << 20;
+/// Records that are looked at for that, for all streams.
+const RECORDS_OF_ALL: usize = 1 << 22;
+/// Topics of a stream that are tried though the next revision of each is more than may be kept.
+const MISSES: usize = 64;
+
+/// What may be kept yet, and looked at for it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::watch) struct Room {
+    pub(super) bytes: usize,
+    pub(super) records: usize,
+}
+
+impl Room {
+    /// Of all streams, which keep so much already.
+    pub(in crate::watch) fn beside(kept: usize) -> Room {
+        Room {
+            bytes: KEPT_OF_ALL.saturating_sub(kept),
+            records: RECORDS_OF_ALL,
+        }
+    }
+
+    /// Of one stream, which keeps so much already.
+    fn of_stream(self, kept: usize) -> Room {
+        let bytes = self.bytes.min(KEPT_OF_STREAM.saturating_sub(kept));
+        Room { bytes, ..self }
+    }
+
+    pub(super) fn take(&mut self, bytes: usize, records: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.records = self.records.saturating_sub(records);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.bytes <= BATCH_COST || self.records == 0
+    }
+}
 
 impl State {
     /// The store that is read now, with what is visible and due.
@@ -51,15 +93,17 @@ impl State {
             }
             // No further than behind what was visible: another content may be put in place before the rest is.
             let first = first.min(visible.next());
-            topic.cursor = topic.cursor.max(first);
+            topic.advance(first);
             topic.stage = Stage::Due;
             self.ready.push_back(index);
         }
         self.due = due;
+        self.due.shrink_to(MEMORY_KEPT);
         if let Some(end) = end {
             self.change_content(end);
             self.content = content.ends.len();
         }
+        self.asked.looked(now, end.is_some());
         while let Some(Reverse((cursor, index))) = self.beyond.peek().copied()
             && cursor <= self.visible
         {
@@ -89,7 +133,7 @@ impl State {
         for (index, topic) in self.topics.numbered() {
             match topic.stage {
                 Stage::CatchingUp => continue,
-                Stage::Idle => topic.cursor = topic.cursor.max(end.next()),
+                Stage::Idle => topic.advance(end.next()),
                 Stage::Due => {}
             }
             topic.stage = Stage::Due;
@@ -98,60 +142,81 @@ impl State {
         }
     }
 
+    /// What is kept for a receiver that has not come.
+    pub(in crate::watch) fn kept(&self) -> usize {
+        self.made.iter().map(Made::kept).sum()
+    }
+
     /// The store is about to be compacted at `compact`: what watchers in step have not been given below that
-    /// is made, up to a bound, of bytes that keep nothing of the store. So a compaction takes from a receiver
+    /// is made, while there is room, of bytes that keep nothing of the store. So a compaction takes from a receiver
     /// that comes a little late no more than a full queue would.
     pub(in crate::watch) fn save_from_compaction(
         &mut self,
         registry: &Registry,
         compact: Revision,
+        of_all: &mut Room,
     ) {
         let Ok(store) = self.open_store(registry) else {
             return;
         };
-        let mut bytes: usize = self.made.iter().map(Made::bytes).sum();
-        // Topics in turn that have nothing to lose.
-        let mut safe = 0;
-        while safe < self.ready.len() && self.made.len() < LAST_BATCHES && bytes < LAST_BYTES {
+        let may_lose = |state: &mut State, index: u32| {
+            let topic = state.topic(index);
+            topic.is_some_and(|topic| topic.stage == Stage::Due && topic.cursor < compact)
+        };
+        let mut behind = VecDeque::new();
+        for _ in 0..self.ready.len() {
             let Some(index) = self.ready.pop_front() else {
                 break;
             };
-            if self
-                .topic(index)
-                .is_none_or(|topic| topic.cursor >= compact)
-            {
+            let queue = if may_lose(self, index) {
+                &mut behind
+            } else {
+                &mut self.ready
+            };
+            queue.push_back(index);
+        }
+        self.asked.lift();
+        let all = of_all.of_stream(self.kept());
+        let (mut room, mut misses) = (all, 0);
+        while let Some(index) = behind.pop_front() {
+            if room.is_spent() || misses == MISSES {
                 self.ready.push_back(index);
-                safe += 1;
-                continue;
-            }
-            safe = 0;
-            let before = self.made.len();
-            self.read(registry, &store, index);
-            for made in self.made.range_mut(before..) {
-                made.unpin();
-                bytes += made.bytes();
+            } else if !self.read_for_later(registry, &store, index, &mut room) {
+                self.ready.push_back(index);
+                misses += 1;
+            } else if self.ready.back() == Some(&index) && may_lose(self, index) {
+                self.ready.pop_back();
+                behind.push_back(index);
             }
         }
+        of_all.take(all.bytes - room.bytes, all.records - room.records);
     }
 
-    /// Ends the stream with its store: what can be read is made first, up to a bound, of bytes that keep
-    /// nothing of the store.
-    pub(in crate::watch) fn end_with_store(&mut self, registry: &Registry) {
+    /// Ends the stream with its store: what can be read is made first, while there is room, of bytes that keep
+    /// nothing of the store; what has been made is kept whatever it costs.
+    pub(in crate::watch) fn end_with_store(&mut self, registry: &Registry, of_all: &mut Room) {
         if self.ended {
             return;
         }
-        let mut bytes: usize = self.made.iter().map(Made::bytes).sum();
+        of_all.take(self.made.iter_mut().map(Made::keep).sum(), 0);
         if let Ok(store) = self.open_store(registry) {
-            while self.made.len() < LAST_BATCHES && bytes < LAST_BYTES {
-                let before = self.made.len();
-                if !self.step(registry, &store) {
-                    break;
+            let all = of_all.of_stream(self.kept());
+            let mut room = all;
+            // Not read, and not to be taken for read.
+            let mut missed = Vec::new();
+            while !room.is_spent()
+                && missed.len() < MISSES
+                && let Some(index) = self.take_turn()
+            {
+                if !self.read_for_later(registry, &store, index, &mut room) {
+                    missed.push(index);
                 }
-                bytes += self.made.range(before..).map(Made::bytes).sum::<usize>();
             }
+            self.ready.extend(missed);
+            self.asked.looked_for_the_last_time(self.visible);
+            of_all.take(all.bytes - room.bytes, all.records - room.records);
             self.answer_progress(registry);
         }
-        self.made.iter_mut().for_each(Made::unpin);
         // Whoever is still to be given something keeps its filters.
         self.end_topics(registry);
     }

@@ -6,6 +6,8 @@ use revtree_format::Revision;
 
 use super::reading::before;
 use super::{Member, State};
+use crate::error::Error;
+use crate::mvcc::Event;
 use crate::watch::registry::Registry;
 use crate::watch::request::{Filter, Filters, WatchId};
 use crate::watch::response::{EventBatch, Update, WatchResponse};
@@ -19,6 +21,8 @@ pub(super) enum Made {
         revision: Revision,
         members: Vec<(Member, Revision)>,
         next: usize,
+        /// What it counts for among what is kept; 0 where it keeps bytes of the store.
+        kept: usize,
     },
     /// The last response of a watcher, which has ended: its id, with which it is taken for the same one.
     Last(Member, WatchResponse),
@@ -32,6 +36,8 @@ pub(in crate::watch) enum Next {
     Response(WatchResponse),
     /// A response that its watcher's filters have to see first.
     Filter(Unfiltered),
+    /// Nothing came of a step, and there may be more.
+    More,
     /// Nothing now.
     Nothing,
     End,
@@ -44,6 +50,8 @@ pub(in crate::watch) struct Unfiltered {
     pub(in crate::watch) filters: Filters,
     pub(in crate::watch) events: EventBatch,
     pub(in crate::watch) revision: Revision,
+    /// How often they have panicked at it.
+    pub(in crate::watch) panics: u8,
 }
 
 impl Unfiltered {
@@ -53,9 +61,10 @@ impl Unfiltered {
 }
 
 impl State {
-    pub(super) fn make_batch(&mut self, index: u32, events: EventBatch, next: Revision) {
+    /// Makes a batch for a topic's members; `false`: there is nothing in it.
+    pub(super) fn make_batch(&mut self, index: u32, events: EventBatch, next: Revision) -> bool {
         if events.is_empty() {
-            return;
+            return false;
         }
         let members = self.members(index);
         self.made.push_back(Made::Batch {
@@ -63,7 +72,9 @@ impl State {
             revision: before(next),
             members,
             next: 0,
+            kept: 0,
         });
+        true
     }
 
     /// What has been made and is for somebody who is still there.
@@ -75,6 +86,7 @@ impl State {
                     revision,
                     members,
                     next,
+                    ..
                 } => {
                     let Some((member, from)) = members.get(*next).copied() else {
                         self.made.pop_front();
@@ -90,12 +102,14 @@ impl State {
                         continue;
                     }
                     let revision = *revision;
-                    return Some(match &watcher.filters {
+                    let filters = watcher.filtered.then(|| self.filters.get(&member.0));
+                    return Some(match filters.flatten() {
                         Some(filters) => Next::Filter(Unfiltered {
                             member,
                             filters: Arc::clone(filters),
                             events,
                             revision,
+                            panics: 0,
                         }),
                         None => Next::Response(WatchResponse {
                             id: WatchId(member.0),
@@ -121,7 +135,7 @@ impl State {
                         && self.is_member(member)
                     {
                         self.remove_watcher(registry, member.0);
-                        self.retired.insert(member.0);
+                        self.retired.add(member.0);
                         return Some(Next::Response(response));
                     }
                 }
@@ -133,21 +147,65 @@ impl State {
     pub(in crate::watch) fn is_watched(&self, unfiltered: &Unfiltered) -> bool {
         self.is_member(unfiltered.member)
     }
+
+    /// Ends a watcher whose filters panic: it is told so before anything else.
+    pub(in crate::watch) fn end_unfiltered(&mut self, registry: &Registry, shown: &Unfiltered) {
+        let member = shown.member;
+        let Some(watcher) = self.watchers.get(&member.0) else {
+            return;
+        };
+        if watcher.serial != member.1 {
+            return;
+        }
+        let topic = watcher.topic;
+        let first = shown.events.iter().next().map(|event| event.id.main);
+        let last = WatchResponse {
+            id: shown.id(),
+            revision: before(first.unwrap_or_default()),
+            update: Update::Failed(Error::FilterPanicked),
+        };
+        self.leave_topic(registry, member.0);
+        self.drop_if_unwatched(registry, topic);
+        self.made.push_front(Made::Last(member, last));
+    }
 }
 
+/// What a batch costs besides its events.
+pub(super) const BATCH_COST: usize = 256;
+
 impl Made {
-    pub(super) fn bytes(&self) -> usize {
+    /// What it counts for among what is kept for who has not come.
+    pub(super) fn kept(&self) -> usize {
         match self {
-            Made::Batch { events, .. } => events.bytes(),
+            Made::Batch { kept, .. } => *kept,
             Made::Last(..) | Made::Progress(..) | Made::ProgressOfAll(_) => 0,
         }
     }
 
-    pub(super) fn unpin(&mut self) {
-        if let Made::Batch { events, .. } = self {
-            *events = events.unpinned();
+    /// Makes copies of what keeps bytes of the store; gives what that counts for.
+    pub(super) fn keep(&mut self) -> usize {
+        let Made::Batch {
+            events,
+            members,
+            kept,
+            ..
+        } = self
+        else {
+            return 0;
+        };
+        if *kept > 0 {
+            return 0;
         }
+        *events = events.unpinned();
+        let listed = members.len() * size_of::<(Member, Revision)>();
+        *kept = cost(events) + listed;
+        *kept
     }
+}
+
+/// What a batch costs that is kept, but for the list of whom it is for.
+pub(super) fn cost(events: &EventBatch) -> usize {
+    BATCH_COST + events.bytes() + events.len() * size_of::<Event>()
 }
 
 fn progress(id: WatchId, revision: Revision) -> WatchResponse {
@@ -159,6 +217,6 @@ fn progress(id: WatchId, revision: Revision) -> WatchResponse {
 }
 
 /// Whether a filter keeps an event.
-pub(in crate::watch) fn keeps(filters: &[Filter], event: &crate::mvcc::Event) -> bool {
+pub(in crate::watch) fn keeps(filters: &[Filter], event: &Event) -> bool {
     filters.iter().all(|filter| filter.keeps(event))
 }

@@ -1,7 +1,8 @@
 //! What a stream's receiver knows: its watchers, their topics, and what has been made for them.
 //!
 //! Everything here is behind the stream's lock, which verbs take for a moment and the receiver while it reads one
-//! batch. It must not know how a receiver waits, nor run a user's code.
+//! batch. It must not know how a receiver waits, nor run a user's code: filters that go are left to who gives the lock
+//! back (`take_gone`), since what they own may want it, and wakers are called behind that.
 //!
 //! # How events reach a watcher
 //! A topic that is *due* is read from its cursor up to the visible revision, a batch at a time; each of its
@@ -12,13 +13,15 @@
 //! of what it is read from then on the watcher is given what is at or above its first revision.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use revtree_format::Revision;
 
 use self::made::Made;
+use self::progress::Asked;
+use self::retired::Retired;
 use super::inbox::Inbox;
 use super::members::Members;
 use super::places::Places;
@@ -31,36 +34,43 @@ mod content;
 mod made;
 mod progress;
 mod reading;
+mod retired;
+mod together;
 mod topics;
 mod watchers;
 
+pub(super) use content::Room;
 pub(super) use made::{Next, Unfiltered, keeps};
 
 /// See the head of the module.
 #[derive(Debug)]
 pub(super) struct State {
     inbox: Arc<Inbox<Topic>>,
-    watchers: HashMap<i64, Watcher, BuildHasherDefault<DefaultHasher>>,
+    watchers: ById<Watcher>,
+    /// Of those that have some: apart, since most have none.
+    filters: ById<Filters>,
     /// The next id that is chosen.
     next_id: i64,
     /// Tells watchers apart that had one id after each other.
     serial: u32,
     /// Watchers that ended by themselves, and have been told.
-    retired: HashSet<i64>,
+    retired: Retired,
     topics: Places<TopicState>,
     /// Due topics to be read, round and round.
     ready: VecDeque<u32>,
     /// Topics that are due from a revision on that is not visible yet.
     beyond: BinaryHeap<Reverse<(Revision, u32)>>,
+    /// Up to here the writer had accepted commits before it knew one of the topics: nobody stirs for those.
+    unlisted: Revision,
     /// Topics of watchers that began in the past, round and round.
     catching_up: VecDeque<u32>,
+    /// So many of the places in the two, at most, are of topics that are gone.
+    stale: usize,
     /// Whose turn it is: of one that catches up.
     turn_of_old: bool,
     /// Made and not given yet.
     made: VecDeque<Made>,
-    /// Who has asked for progress.
-    asked: Vec<Member>,
-    asked_all: u64,
+    asked: Asked,
     /// First revisions of watchers that began in the future, and how many begin with each.
     future: BTreeMap<Revision, u64>,
     /// Which content the cursors stand in: how many there were before.
@@ -70,9 +80,13 @@ pub(super) struct State {
     /// What the last look saw, while some of what was due then has not been read.
     seen: Option<Arc<Store>>,
     ended: bool,
+    /// What is the user's and has gone: dropped without the stream's lock.
+    gone: Vec<Filters>,
     /// Kept for its memory.
     due: Vec<(Arc<Topic>, Revision)>,
 }
+
+type ById<T> = HashMap<i64, T, BuildHasherDefault<DefaultHasher>>;
 
 /// The topic of a watcher that has ended by itself and has not been told so yet: what was made for it before is
 /// still to be given.
@@ -87,8 +101,13 @@ struct Watcher {
     began: Began,
     /// The first revision that it is to be given.
     from: Revision,
-    filters: Option<Filters>,
+    /// Whether it has filters.
+    filtered: bool,
 }
+
+// W-11: there is one for each watcher, in a table that may be half empty.
+const _: () = assert!(size_of::<Watcher>() == 24);
+const _: () = assert!(size_of::<TopicState>() == 40);
 
 impl Watcher {
     /// The revision that it waits for, or waited for.
@@ -113,9 +132,19 @@ struct TopicState {
     /// Where it is read next. It says more when the topic is due: else nothing was missed since.
     cursor: Revision,
     stage: Stage,
-    /// Up to here the writer had accepted commits before it knew the topic: nobody stirs for those.
-    unlisted: Revision,
+    /// The cursor may have passed the first revision of a member.
+    passed: bool,
     members: Members,
+}
+
+impl TopicState {
+    /// What lies below has been read, or is missed by nobody.
+    fn advance(&mut self, to: Revision) {
+        if self.cursor < to {
+            self.cursor = to;
+            self.passed = true;
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,22 +165,25 @@ impl State {
         State {
             inbox,
             watchers: HashMap::default(),
+            filters: HashMap::default(),
             next_id: 0,
             serial: 0,
-            retired: HashSet::new(),
+            retired: Retired::default(),
             topics: Places::default(),
             ready: VecDeque::new(),
             beyond: BinaryHeap::new(),
+            unlisted: Revision::default(),
             catching_up: VecDeque::new(),
+            stale: 0,
             turn_of_old: false,
             made: VecDeque::new(),
-            asked: Vec::new(),
-            asked_all: 0,
+            asked: Asked::default(),
             future: BTreeMap::new(),
             content: content.ends.len(),
             visible: Revision::default(),
             seen: None,
             ended: false,
+            gone: Vec::new(),
             due: Vec::new(),
         }
     }

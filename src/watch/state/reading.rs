@@ -4,44 +4,46 @@ use std::sync::Arc;
 
 use revtree_format::Revision;
 
+use super::content::{MEMORY_KEPT, Room};
+use super::made::{BATCH_COST, cost};
 use super::{Made, Next, Stage, State};
 use crate::error::Error;
-use crate::mvcc::{BatchLimits, Store, Wanted, read_batch};
+use crate::mvcc::{BatchLimits, Event, Store, Wanted, read_batch};
 use crate::watch::inbox::Marked;
 use crate::watch::registry::Registry;
 use crate::watch::request::WatchId;
 use crate::watch::response::{EventBatch, Update, WatchResponse};
 
 /// etcd's limit of a response, in revisions.
-const BATCH_REVISIONS: u64 = 1000;
-/// Records that are looked at for one topic before another has its turn.
-const BATCH_RECORDS: usize = 1 << 16;
+pub(super) const BATCH_REVISIONS: u64 = 1000;
+/// Records that are looked at for one topic before another has its turn, and whoever waits for the stream's lock.
+pub(super) const BATCH_RECORDS: usize = 1 << 12;
 
 impl State {
-    /// The next response, if there is one: reads a batch where none has been made.
+    /// The next response, if there is one: where none has been made, one step is done for it. What a step does is
+    /// bounded by a batch, so that others get the stream's lock between two.
     pub(in crate::watch) fn next(&mut self, registry: &Registry) -> Next {
-        loop {
-            if let Some(next) = self.give(registry) {
-                return next;
-            }
-            if self.ended {
-                return Next::End;
-            }
-            // What one look has found due is read before the next one. Who asks for progress wants what is
-            // visible now.
-            let is_asked = !self.asked.is_empty() || self.asked_all > 0;
-            let seen = self.seen.take().filter(|_| !is_asked);
-            let Some(store) = seen.or_else(|| self.open_store(registry).ok()) else {
-                return Next::Nothing;
-            };
-            let stepped = self.step(registry, &store);
-            self.seen = (!self.ready.is_empty()).then_some(store);
-            // By what was visible before the step: all of it that a topic in step has been given.
-            self.answer_progress(registry);
-            if !stepped && self.made.is_empty() {
-                return Next::Nothing;
-            }
+        if let Some(next) = self.give(registry) {
+            return next;
         }
+        if self.ended {
+            return Next::End;
+        }
+        // What one look has found due is read before the next one.
+        let seen = self.seen.take();
+        let Some(store) = seen.or_else(|| self.open_store(registry).ok()) else {
+            return Next::Nothing;
+        };
+        let stepped = self.step(registry, &store);
+        self.seen = (!self.ready.is_empty()).then_some(store);
+        if self.ready.is_empty() && self.catching_up.is_empty() {
+            self.ready.shrink_to(MEMORY_KEPT);
+            self.catching_up.shrink_to(MEMORY_KEPT);
+        }
+        // By what was visible before the step: all of it that a topic in step has been given. It may ask for a look.
+        self.answer_progress(registry);
+        let nothing = if stepped { Next::More } else { Next::Nothing };
+        self.give(registry).unwrap_or(nothing)
     }
 
     /// Whether something is there to be given or read without another look.
@@ -54,45 +56,79 @@ impl State {
     }
 
     /// Reads for one topic, or finds that there is nothing to be read.
-    pub(super) fn step(&mut self, registry: &Registry, store: &Arc<Store>) -> bool {
-        self.turn_of_old = !self.turn_of_old;
-        let old = self.turn_of_old || self.ready.is_empty();
-        let index = match old.then(|| self.catching_up.pop_front()).flatten() {
-            Some(index) => index,
-            None => match self.ready.pop_front() {
-                Some(index) => index,
-                None => return false,
-            },
+    fn step(&mut self, registry: &Registry, store: &Arc<Store>) -> bool {
+        let Some(index) = self.take_turn() else {
+            return false;
         };
-        self.read(registry, store, index);
+        if !self.read_together(registry, store, index) {
+            self.read(registry, store, index, None);
+        }
         true
     }
 
+    /// Takes the topic whose turn it is from its queue.
+    pub(super) fn take_turn(&mut self) -> Option<u32> {
+        self.turn_of_old = !self.turn_of_old;
+        let old = self.turn_of_old || self.ready.is_empty();
+        let index = old.then(|| self.catching_up.pop_front()).flatten();
+        index.or_else(|| self.ready.pop_front())
+    }
+
+    /// As [`State::read`], for who has not come: what is made keeps nothing of the store. `false`: there is no room
+    /// for the next revision, and the topic is where it was, in no queue.
+    pub(super) fn read_for_later(
+        &mut self,
+        registry: &Registry,
+        store: &Arc<Store>,
+        index: u32,
+        room: &mut Room,
+    ) -> bool {
+        self.read(registry, store, index, Some(room))
+    }
+
     /// Reads one batch for a topic that has been taken from its queue, and puts it where it belongs then.
-    pub(super) fn read(&mut self, registry: &Registry, store: &Arc<Store>, index: u32) {
+    fn read(
+        &mut self,
+        registry: &Registry,
+        store: &Arc<Store>,
+        index: u32,
+        mut room: Option<&mut Room>,
+    ) -> bool {
         // Its place may be another's by now, or it has been read already.
         let Some(topic) = self.topic(index).filter(|topic| topic.stage != Stage::Idle) else {
-            return;
+            return true;
         };
         let shared = Arc::clone(&topic.shared);
         let shape = shared.shape();
         let from = topic.cursor;
-        if from <= self.visible {
-            let limits = BatchLimits {
-                revisions: BATCH_REVISIONS,
-                bytes: shape.bytes_max as usize,
-                records: BATCH_RECORDS,
-            };
+        let to = match &room {
+            Some(_) => self.visible,
+            None => self.reads_up_to(),
+        };
+        if from <= to {
+            let limits = limits(shape.bytes_max as usize, room.as_deref());
             let wanted = Wanted {
                 keys: &shape.keys,
                 from,
-                to: self.visible,
+                to,
                 prev: shape.prev,
             };
             match read_batch(store, &wanted, &limits) {
                 Ok(batch) => {
+                    let events = EventBatch::new(batch.events);
+                    if let Some(room) = &mut room {
+                        room.take(0, batch.records);
+                        if !events.is_empty() && cost(&events) > room.bytes {
+                            return false;
+                        }
+                    }
                     self.move_cursor(index, batch.next);
-                    self.make_batch(index, EventBatch::new(batch.events), batch.next);
+                    let is_made = self.make_batch(index, events, batch.next);
+                    if let Some(room) = &mut room
+                        && let Some(made) = self.made.back_mut().filter(|_| is_made)
+                    {
+                        room.take(made.keep(), 0);
+                    }
                     if let Some(error) = batch.failed {
                         self.fail(registry, index, batch.next, &error);
                     }
@@ -114,6 +150,18 @@ impl State {
                 Err(error) => self.fail(registry, index, from, &error),
             }
         }
+        self.put_back(registry, store, index);
+        true
+    }
+
+    /// Up to where topics are read now.
+    pub(super) fn reads_up_to(&self) -> Revision {
+        let limit = self.asked.limit();
+        limit.map_or(self.visible, |limit| limit.min(self.visible))
+    }
+
+    /// Puts a topic that has been read where it belongs then.
+    pub(super) fn put_back(&mut self, registry: &Registry, store: &Store, index: u32) {
         let visible = self.visible;
         let Some(topic) = self.topic(index) else {
             return;
@@ -123,9 +171,9 @@ impl State {
             Stage::CatchingUp => self.catching_up.push_back(index),
             Stage::Due if topic.cursor <= visible => self.ready.push_back(index),
             Stage::Due | Stage::Idle => {
-                if shared.marks().is_aside() {
+                if topic.shared.marks().is_aside() {
                     self.join(registry, store, index);
-                } else if shared.marks().settle(visible) {
+                } else if topic.shared.marks().settle(visible) {
                     topic.stage = Stage::Idle;
                 } else {
                     self.put_beyond(registry, index);
@@ -161,6 +209,25 @@ impl State {
             }
         }
         self.drop_if_unwatched(registry, index);
+    }
+}
+
+/// Of a batch; of what is kept no more than there is room for.
+fn limits(bytes_max: usize, room: Option<&Room>) -> BatchLimits {
+    let all = BatchLimits {
+        revisions: BATCH_REVISIONS,
+        bytes: bytes_max,
+        each: 0,
+        records: BATCH_RECORDS,
+    };
+    match room {
+        Some(room) => BatchLimits {
+            bytes: bytes_max.min(room.bytes.saturating_sub(BATCH_COST)),
+            each: size_of::<Event>(),
+            records: BATCH_RECORDS.min(room.records),
+            ..all
+        },
+        None => all,
     }
 }
 

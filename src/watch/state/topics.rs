@@ -1,6 +1,7 @@
 //! The topics of a stream: who belongs to which, and where each is read next.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use revtree_format::Revision;
@@ -11,6 +12,9 @@ use crate::watch::inbox::Marked;
 use crate::watch::members::Members;
 use crate::watch::registry::Registry;
 use crate::watch::topic::{Shape, Topic};
+
+/// So many places of topics that are gone may be in a queue, however short it is.
+const STALE_MAX: usize = 64;
 
 impl State {
     /// Number of watchers that have not been given all that is visible.
@@ -34,7 +38,7 @@ impl State {
             shared: Arc::new(Topic::new(shape, index, inbox)),
             cursor,
             stage: Stage::CatchingUp,
-            unlisted: Revision::default(),
+            passed: false,
             members: Members::default(),
         })
     }
@@ -65,7 +69,8 @@ impl State {
         });
         let Some(found) = found else {
             let topic = self.topic(index).expect("nobody has removed it");
-            (topic.stage, topic.unlisted) = (stage, unlisted);
+            topic.stage = stage;
+            self.unlisted = self.unlisted.max(unlisted);
             if stage == Stage::Due {
                 self.put_beyond(registry, index);
             }
@@ -82,20 +87,25 @@ impl State {
     /// Somebody joins who begins before the topic's cursor, which stands above what is visible where the first that
     /// came waits for the future, or after a restore: it goes back, and who was there before begins where it stood.
     fn lower_cursor(&mut self, registry: &Registry, index: u32, to: Revision) {
+        let unlisted = self.unlisted;
         let Some(topic) = self.topic(index).filter(|topic| topic.cursor > to) else {
             return;
         };
         let stood = std::mem::replace(&mut topic.cursor, to);
-        if topic.stage == Stage::Idle && to <= topic.unlisted {
+        // Where nobody has been given anything, all who are there begin at or above it.
+        let passed = std::mem::take(&mut topic.passed);
+        if topic.stage == Stage::Idle && to <= unlisted {
             // It was not due for these since nobody wanted them.
-            topic.shared.marks().raise(topic.unlisted);
+            topic.shared.marks().raise(unlisted);
             topic.stage = Stage::Due;
         }
         if topic.stage == Stage::Due {
             self.put_beyond(registry, index);
         }
-        for ((id, _), _) in self.members(index) {
-            self.raise_from(id, stood);
+        if passed {
+            for ((id, _), _) in self.members(index) {
+                self.raise_from(id, stood);
+            }
         }
     }
 
@@ -106,27 +116,42 @@ impl State {
         };
         let cursor = topic.cursor;
         self.beyond.push(Reverse((cursor, index)));
+        // A topic that is gone, or has gone back, leaves its place.
+        if self.beyond.len() > STALE_MAX.max(2 * self.topics.len()) {
+            let mut places = std::mem::take(&mut self.beyond).into_vec();
+            places.sort_unstable();
+            places.dedup();
+            places.retain(|Reverse((cursor, index))| {
+                let topic = self.topics.get(*index);
+                topic.is_some_and(|topic| topic.stage == Stage::Due && topic.cursor == *cursor)
+            });
+            self.beyond = places.into();
+        }
         self.wait_for_unlisted(registry);
     }
 
     /// What was accepted before a topic was in the table is on nobody's list: a stream with a topic that is due from
     /// there asks to be stirred. It asks again with each look, since who stirs for one revision forgets the others.
     pub(super) fn wait_for_unlisted(&self, registry: &Registry) {
+        let first = self.beyond.peek();
+        if first.is_none_or(|Reverse((first, _))| *first > self.unlisted) {
+            return;
+        }
         let is_unlisted = |(cursor, index): &(Revision, u32)| {
             let topic = self.topics.get(*index);
-            topic.is_some_and(|topic| topic.cursor == *cursor && *cursor <= topic.unlisted)
+            topic.is_some_and(|topic| topic.cursor == *cursor && *cursor <= self.unlisted)
         };
         let beyond = self.beyond.iter().map(|Reverse(beyond)| *beyond);
         if let Some((first, _)) = beyond.filter(is_unlisted).min()
             && !registry.wait_for(first)
         {
-            self.inbox.stir();
+            self.inbox.stir_later();
         }
     }
 
     pub(super) fn move_cursor(&mut self, index: u32, to: Revision) {
         if let Some(topic) = self.topic(index) {
-            topic.cursor = to;
+            topic.advance(to);
         }
     }
 
@@ -162,11 +187,33 @@ impl State {
         if stage != Stage::CatchingUp {
             registry.remove_topic(&shared);
         }
-        if stage != Stage::Idle {
-            self.ready.retain(|ready| *ready != index);
-            self.catching_up.retain(|old| *old != index);
-        }
         self.topics.remove(index);
+        if stage != Stage::Idle {
+            self.stale += 1;
+            self.sweep();
+        }
+    }
+
+    /// Takes the places of topics that are gone out of the queues, once they are many: a look at all of them for as
+    /// many that have gone.
+    fn sweep(&mut self) {
+        let queued = self.ready.len() + self.catching_up.len();
+        if self.stale <= STALE_MAX.max(queued / 2) {
+            return;
+        }
+        self.stale = 0;
+        let topics = &self.topics;
+        for (queue, stage) in [
+            (&mut self.ready, Stage::Due),
+            (&mut self.catching_up, Stage::CatchingUp),
+        ] {
+            // A number may be that of another topic by now, which has a place of its own.
+            let mut seen = HashSet::new();
+            queue.retain(|index| {
+                let is_there = topics.get(*index).is_some_and(|topic| topic.stage == stage);
+                is_there && seen.insert(*index)
+            });
+        }
     }
 
     pub(super) fn end_topics(&mut self, registry: &Registry) {

@@ -2,10 +2,10 @@
 
 use revtree_format::Revision;
 
-use super::{Began, ENDED, Member, Stage, State, Watcher};
+use super::{Began, ById, ENDED, Member, Stage, State, Watcher};
 use crate::error::{Error, Result};
 use crate::watch::registry::Registry;
-use crate::watch::request::{Start, WatchId, WatchRequest};
+use crate::watch::request::{Filters, Start, WatchId, WatchRequest};
 use crate::watch::topic::Shape;
 
 impl State {
@@ -26,7 +26,7 @@ impl State {
             Some(WatchId(id)) => id,
             None => self.choose_id(),
         };
-        self.retired.remove(&id);
+        self.retired.remove(id);
         let from = match request.start {
             Start::Now => self.visible.next(),
             Start::At(rev) => rev,
@@ -48,8 +48,10 @@ impl State {
             serial: self.serial,
             began,
             from,
-            filters: request.filters,
+            filtered: request.filters.is_some(),
         };
+        self.filters
+            .extend(request.filters.map(|filters| (id, filters)));
         self.watchers.insert(id, watcher);
         registry.counts.came();
         let shape = Shape {
@@ -70,7 +72,7 @@ impl State {
     /// Ends a watcher: nothing is made or given for it from now on.
     pub(in crate::watch) fn cancel(&mut self, registry: &Registry, id: WatchId) -> Result<()> {
         self.check_not_ended()?;
-        if self.retired.remove(&id.0) {
+        if self.retired.remove(id.0) {
             return Err(Error::Canceled(id));
         }
         let watcher = self.watchers.get(&id.0).ok_or(Error::WatcherNotExist(id))?;
@@ -94,9 +96,21 @@ impl State {
 
     pub(super) fn remove_watcher(&mut self, registry: &Registry, id: i64) {
         self.leave_topic(registry, id);
-        if self.watchers.remove(&id).is_some() && !self.ended {
+        let Some(watcher) = self.watchers.remove(&id) else {
+            return;
+        };
+        if watcher.filtered {
+            self.gone.extend(self.filters.remove(&id));
+        }
+        self.asked.forget(id);
+        if !self.ended {
             registry.counts.left(1);
         }
+    }
+
+    /// Filters of watchers that are gone, for who drops them without the stream's lock.
+    pub(in crate::watch) fn take_gone(&mut self) -> Vec<Filters> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Takes a watcher out of its topic.
@@ -152,7 +166,9 @@ impl State {
         if !self.ended {
             self.end_topics(registry);
         }
-        self.watchers.clear();
+        self.watchers = ById::default();
+        let filters = std::mem::take(&mut self.filters);
+        self.gone.extend(filters.into_values());
     }
 
     fn no_longer_awaits(&mut self, rev: Revision) {

@@ -5,9 +5,12 @@
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, BufWriter, Stdout, Write};
+use std::time::{Duration, Instant};
 
 use revtree::{Error, Event, EventKind, KeyValue, Record, Revision};
 use revtree_dump::{base64, readable};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
@@ -104,6 +107,33 @@ impl Output {
     /// Writes out what is buffered.
     pub(crate) fn finish(&mut self) -> Result {
         self.out.flush().map_err(Failure::Output)
+    }
+
+    /// Waits for so long, or until nobody can read what is printed any more, which fails.
+    pub(crate) fn wait(&self, time: Duration) -> Result {
+        let (mut left, began) = (time, Instant::now());
+        loop {
+            // Only what nobody asks for is told: an error, or that the other end is gone.
+            let mut stdout = [PollFd::new(self.out.get_ref(), PollFlags::empty())];
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut stdout, timeout.as_ref()) {
+                Ok(0) => return Ok(()),
+                Ok(_)
+                    if stdout[0]
+                        .revents()
+                        .intersects(PollFlags::ERR | PollFlags::HUP) =>
+                {
+                    return Err(Failure::Output(io::ErrorKind::BrokenPipe.into()));
+                }
+                // Stdout that was never open takes everything.
+                Ok(_) => {
+                    std::thread::sleep(left);
+                    return Ok(());
+                }
+                Err(Errno::INTR) => left = time.saturating_sub(began.elapsed()),
+                Err(error) => return Err(Failure::Output(error.into())),
+            }
+        }
     }
 
     fn print(&mut self, text: Arguments<'_>) -> Result {

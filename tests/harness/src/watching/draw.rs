@@ -4,8 +4,22 @@ use super::record::{Asked, Drops, Keys, Op, Start};
 use crate::random::Random;
 
 /// The keys: short, some of them the beginning of others.
-const KEYS: [&str; 12] = [
-    "a", "ab", "abc", "ac", "b", "b/1", "b/2", "b/22", "c", "d", "da", "e",
+const KEYS: [&str; 15] = [
+    "",
+    "\0",
+    "a",
+    "ab",
+    "abc",
+    "ac",
+    "b",
+    "b/1",
+    "b/2",
+    "b/22",
+    "c",
+    "d",
+    "da",
+    "e",
+    "\u{10ffff}",
 ];
 
 /// A key.
@@ -17,7 +31,9 @@ pub(super) fn key(random: &mut Random) -> String {
 pub(super) fn keys(random: &mut Random) -> Keys {
     match random.below(8) {
         0..3 => Keys::One(key(random)),
-        3 | 4 => Keys::Prefix((*random.pick(&["a", "ab", "b", "b/", "b/2", "d", "x"])).to_owned()),
+        3 | 4 => Keys::Prefix(
+            (*random.pick(&["", "a", "ab", "b", "b/", "b/2", "d", "x", "\u{10ffff}"])).to_owned(),
+        ),
         5 => {
             let (one, other) = (key(random), key(random));
             match one.cmp(&other) {
@@ -83,6 +99,6 @@ pub(super) fn asked(random: &mut Random, visible: u64, compact: u64) -> Asked {
             3 => Drops::ThirdRevisions,
             _ => Drops::Nothing,
         },
-        bytes_max: *random.pick(&[1, 1, 30, 300, 2 << 10, 1 << 20, 1 << 20]),
+        bytes_max: *random.pick(&[0, 1, 30, 300, 2 << 10, 1 << 20, 1 << 20]),
     }
 }

@@ -21,7 +21,8 @@ use crate::random::Random;
 
 /// Address space of a store.
 const STORE_BYTES_MAX: u64 = 1 << 27;
-/// A stream that ends with its store gives all that is left while it is less than 128 batches.
+/// A stream that ends with its store gives all that is left while it is less than 4 MiB: far more than so many of our
+/// batches.
 const LAST_RESPONSES: u64 = 100;
 const STREAMS_MAX: usize = 4;
 

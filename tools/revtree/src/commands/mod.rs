@@ -38,8 +38,9 @@ pub(crate) enum Command {
     Log(log::Log),
     /// Print changes as they are made, by other processes too, until it is ended.
     ///
-    /// Lines are those of `log`. The store is open for moments only, to read, so its writer is not kept from
-    /// anything. When a compaction has passed what would be printed next, it ends with status 1 and says where
+    /// Lines are those of `log`. The store is opened to read when it has changed, and closed before anything is
+    /// printed. An open reads the log that its writer's last checkpoint has not saved, which may take seconds: what
+    /// is new is printed behind two of them then, and at most half of the time goes into opens. When a compaction has passed what would be printed next, it ends with status 1 and says where
     /// one can go on.
     Watch(watch::Watch),
     /// Print the hash of all keys at a revision, equal to etcd's HashKV.

@@ -2,12 +2,14 @@
 //!
 //! The store is opened to read, what is new is taken, and it is closed again before anything is printed: so
 //! the writer is never kept from its space by who reads our output. Where one open ended the next goes on.
-//! Between them the file is only looked at: every write is a `pwrite`, which the system notes in its times.
+//! Between them the file is only looked at: every write is a `pwrite`, which the system notes in its times. An open
+//! reads the log that no checkpoint has saved yet, which may be much: so it is left alone for as long as the last open
+//! took, and at most half of a core is used beside a writer that goes on.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use revtree::{Event, KeyRange, Revision};
@@ -51,7 +53,9 @@ impl Watch {
         let mut next = self.rev.filter(|rev| *rev > 0).map(Revision::new);
         loop {
             let seen = Seen::of(&self.store)?;
+            let began = Instant::now();
             let chunk = Chunk::take(&self.store, &wanted, next)?;
+            let took = began.elapsed();
             next = Some(chunk.next);
             output.events(chunk.events)?;
             if chunk.more {
@@ -61,7 +65,7 @@ impl Watch {
                 return Ok(());
             }
             output.finish()?;
-            seen.wait_for_more(&self.store)?;
+            seen.wait_for_more(&self.store, took, output)?;
         }
     }
 
@@ -161,11 +165,12 @@ impl Seen {
         })
     }
 
-    /// Returns when there may be more than an open behind this look has shown.
-    fn wait_for_more(&self, path: &Path) -> Result {
+    /// Returns when there may be more than an open behind this look has shown, which took so long.
+    fn wait_for_more(&self, path: &Path, took: Duration, output: &Output) -> Result {
         let settled = QUIET.map(|quiet| self.stamp.modified + quiet);
+        let mut wait = INTERVAL.max(took);
         loop {
-            std::thread::sleep(INTERVAL);
+            output.wait(std::mem::replace(&mut wait, INTERVAL))?;
             let now = SystemTime::now();
             let has_settled = |settled: &SystemTime| self.at < *settled && *settled <= now;
             if Stamp::of(path)? != self.stamp || settled.iter().any(has_settled) {
