@@ -214,7 +214,9 @@ impl State {
     /// Up to where a watcher has been given everything; `None`: it has not begun.
     fn given_up_to(&self, id: i64) -> Option<Revision> {
         let watcher = self.watchers.get(&id)?;
-        let rev = self.read_up_to(self.topics.get(watcher.topic)?);
+        let read = self.read_up_to(self.topics.get(watcher.topic)?);
+        // Who has caught up may have been given more than those whom it has joined.
+        let rev = read.max(before(watcher.from).min(self.visible));
         watcher
             .begins()
             .is_none_or(|from| from <= rev)

@@ -424,3 +424,34 @@ fn progress_where_a_restore_takes_a_beginning_away() {
     put_up_to(&db, "a", 8);
     assert_eq!(told(&mut stream), [(0, 8), (-1, 8)]);
 }
+
+/// Who has caught up joins watchers that stand behind it: what it is told of progress then is no less than what it has
+/// been given, though they have not been given that yet.
+#[test]
+fn progress_is_not_told_below_what_was_given() {
+    for received_before in 0..4 {
+        let db = Options::new().open_in_memory().unwrap();
+        let mut stream = db.watch_stream().unwrap();
+        stream.watch(.., Start::Now).unwrap();
+        for _ in 0..received_before {
+            db.put("a", "1").unwrap();
+            assert!(stream.try_recv().unwrap().is_some());
+        }
+        db.put("a", "2").unwrap();
+        let late = stream.watch(.., Start::Oldest).unwrap();
+        stream.request_progress(late).unwrap();
+        let (mut given, mut told) = (Revision::default(), false);
+        for _ in 0..6 {
+            let response = stream.try_recv().unwrap();
+            // Beside each response that is taken two more revisions are made.
+            db.put("a", "3").unwrap();
+            db.put("a", "4").unwrap();
+            if let Some(response) = response.filter(|response| response.id == late) {
+                assert!(response.revision >= given, "{response:?} behind {given}");
+                given = response.revision;
+                told |= matches!(response.update, Update::Progress);
+            }
+        }
+        assert!(told, "{received_before} before");
+    }
+}
