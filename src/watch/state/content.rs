@@ -103,7 +103,10 @@ impl State {
             self.change_content(end);
             self.content = content.ends.len();
         }
-        self.asked.looked(now, end.is_some());
+        match end {
+            Some(_) => self.asked.looked_anew(now),
+            None => self.asked.looked(now),
+        }
         while let Some(Reverse((cursor, index))) = self.beyond.peek().copied()
             && cursor <= self.visible
         {
@@ -175,7 +178,6 @@ impl State {
             };
             queue.push_back(index);
         }
-        self.asked.lift();
         let all = of_all.of_stream(self.kept());
         let (mut room, mut misses) = (all, 0);
         while let Some(index) = behind.pop_front() {
@@ -213,7 +215,7 @@ impl State {
                 }
             }
             self.ready.extend(missed);
-            self.asked.looked_for_the_last_time(self.visible);
+            self.asked.looked_anew(self.visible);
             of_all.take(all.bytes - room.bytes, all.records - room.records);
             self.answer_progress(registry);
         }

@@ -1,8 +1,8 @@
 //! Who asks for progress, and when it is answered (SPEC.md, W-8).
 //!
-//! An answer needs what was visible when it was asked for, and no more: so it does not wait for what the writer adds
-//! meanwhile, however fast that is. One for all of a stream is not to say less than a watcher has been given: so nothing
-//! is read beyond what it needs before it is given, from when on nobody catches up.
+//! An answer needs what the first look behind its request finds visible, and no more: so it does not wait for what the
+//! writer adds meanwhile, however fast that is. One for all of a stream is given when what a look has found due has
+//! been read: nobody has been given or told more than is visible then, so it says no less than anybody has heard.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,6 @@ pub(super) struct Asked {
     /// Of whom the next look says what they need.
     new: Vec<i64>,
     of_all: Requests,
-    /// A look has been made since the last of those for all.
-    looked: bool,
     /// Steps until it is looked again who can be answered: as many as that looks at, so that a step costs the same
     /// however many ask.
     pause: usize,
@@ -32,35 +30,31 @@ pub(super) struct Asked {
 /// Requests for one answer, or rather for one each.
 #[derive(Debug, Default)]
 struct Requests {
+    /// Those that a look has come behind.
     count: u64,
-    /// What was visible when they were made, or a little later: an answer is at or above it. `None`: the next look
-    /// says it.
-    need: Option<Revision>,
-    /// Made since: they need more, and those before do not wait for that.
+    /// What that look found visible: their answer is at or above it.
+    need: Revision,
+    /// Those behind it: they need more, and those before do not wait for that.
     later: u64,
 }
 
 impl Requests {
-    /// One more. Whether the next look has to say what is needed, and did not have to before.
-    fn add(&mut self) -> bool {
-        match self.need {
-            Some(_) => self.later += 1,
-            None => self.count += 1,
+    /// A look has found this visible. While some are waiting for what another found, those behind that wait.
+    fn looked(&mut self, visible: Revision) {
+        if self.count == 0 {
+            self.count = std::mem::take(&mut self.later);
+            self.need = visible;
         }
-        self.need.is_none() && self.count == 1
     }
 
-    /// They have been answered; gives how many. What is left is of later.
-    fn answered(&mut self) -> u64 {
-        let later = std::mem::take(&mut self.later);
-        self.need = None;
-        std::mem::replace(&mut self.count, later)
+    fn are_answered(&self) -> bool {
+        self.count == 0 && self.later == 0
     }
 }
 
 impl Asked {
     fn is_empty(&self) -> bool {
-        self.by_id.is_empty() && self.of_all.count == 0
+        self.by_id.is_empty() && self.of_all.are_answered()
     }
 
     /// A watcher is gone.
@@ -68,48 +62,25 @@ impl Asked {
         self.by_id.remove(&id);
     }
 
-    /// No topic is read further before who has asked for all is answered.
-    pub(super) fn limit(&self) -> Option<Revision> {
-        self.of_all.need
+    /// A look has found this visible.
+    pub(super) fn looked(&mut self, visible: Revision) {
+        self.of_all.looked(visible);
+        for id in self.new.drain(..) {
+            if let Some((_, requests)) = self.by_id.get_mut(&id) {
+                requests.looked(visible);
+            }
+        }
     }
 
-    /// Topics have been read beyond what is needed for all, or may be: what is needed is what is visible when nobody
-    /// catches up.
-    pub(super) fn lift(&mut self) {
-        self.of_all.need = None;
-    }
-
-    /// The last look has found this visible: whoever has asked is answered by that, or not at all.
-    pub(super) fn looked_for_the_last_time(&mut self, visible: Revision) {
+    /// A look has found this visible in another content, or for the last time: whoever has asked is answered by
+    /// that, whatever was needed before.
+    pub(super) fn looked_anew(&mut self, visible: Revision) {
         let all = self.by_id.values_mut().map(|(_, requests)| requests);
         for requests in all.chain([&mut self.of_all]) {
             requests.count += std::mem::take(&mut requests.later);
-            requests.need = Some(visible);
+            requests.need = visible;
         }
-    }
-
-    /// A look has found this visible; `anew`: in another content, whatever was needed before.
-    pub(super) fn looked(&mut self, visible: Revision, anew: bool) {
-        let needs = |requests: &mut Requests| {
-            if requests.need.is_none() || anew {
-                requests.need = Some(visible);
-            }
-        };
-        if anew {
-            self.new.clear();
-            let all = self.by_id.values_mut().map(|(_, requests)| requests);
-            all.for_each(needs);
-        }
-        for id in self.new.drain(..) {
-            if let Some((_, requests)) = self.by_id.get_mut(&id) {
-                needs(requests);
-            }
-        }
-        self.looked = true;
-        if anew {
-            self.lift();
-        }
-        self.pause = 0;
+        self.new.clear();
     }
 }
 
@@ -120,23 +91,18 @@ impl State {
             return Err(Error::Canceled(id));
         }
         let watcher = self.watchers.get(&id.0).ok_or(Error::WatcherNotExist(id))?;
-        let asked = self.asked.by_id.entry(id.0).or_default();
-        asked.0 = watcher.serial;
-        if asked.1.add() {
+        let (serial, requests) = self.asked.by_id.entry(id.0).or_default();
+        *serial = watcher.serial;
+        if requests.are_answered() {
             self.asked.new.push(id.0);
         }
-        // Who asks wants what is visible now.
-        self.seen = None;
+        requests.later += 1;
         Ok(())
     }
 
     pub(in crate::watch) fn request_progress_all(&mut self) -> Result<()> {
         self.check_not_ended()?;
-        self.asked.of_all.add();
-        if self.asked.of_all.need.is_none() {
-            self.asked.looked = false;
-        }
-        self.seen = None;
+        self.asked.of_all.later += 1;
         Ok(())
     }
 
@@ -145,51 +111,34 @@ impl State {
         if self.asked.is_empty() {
             return;
         }
-        // One who has not begun may never: nobody waits for that.
-        let can_be = self.catching_up.is_empty() && self.all_have_begun(self.visible);
-        let all = &mut self.asked.of_all;
-        if !can_be {
-            all.need = None;
-        } else if all.count > 0 && all.need.is_none() && self.asked.looked {
-            all.need = Some(self.visible);
-            self.asked.pause = 0;
+        let is_read = self.ready.is_empty() && self.catching_up.is_empty();
+        if is_read && self.all_have_begun() {
+            for _ in 0..std::mem::take(&mut self.asked.of_all.count) {
+                self.made.push_back(Made::ProgressOfAll(self.visible));
+            }
         }
-        let queued = self.ready.len() + self.catching_up.len();
-        if queued > 0 && self.asked.pause > 0 {
+        let asked = self.asked.by_id.len();
+        self.asked.pause = self.asked.pause.min(asked);
+        if !is_read && self.asked.pause > 0 {
             self.asked.pause -= 1;
             return;
         }
-        let of_all = self.asked.of_all.count > 0;
-        self.asked.pause = self.asked.by_id.len() + usize::from(of_all) * queued;
+        self.asked.pause = asked;
         let mut by_id = std::mem::take(&mut self.asked.by_id);
         by_id.retain(|id, (serial, requests)| {
-            let is_given = |need: &Revision| self.given_up_to(*id).filter(|rev| rev >= need);
-            let Some(rev) = requests.need.as_ref().and_then(is_given) else {
+            let rev = self.given_up_to(*id).filter(|rev| *rev >= requests.need);
+            let Some(rev) = rev.filter(|_| requests.count > 0) else {
                 return true;
             };
-            for _ in 0..requests.answered() {
+            for _ in 0..std::mem::take(&mut requests.count) {
                 self.made.push_back(Made::Progress((*id, *serial), rev));
             }
-            let goes_on = requests.count > 0;
-            if goes_on {
+            if requests.later > 0 {
                 self.asked.new.push(*id);
-                self.seen = None;
             }
-            goes_on
+            requests.later > 0
         });
         self.asked.by_id = by_id;
-        if of_all
-            && let Some(need) = self.asked.of_all.need
-            && let Some(rev) = self.all_given_up_to().filter(|rev| *rev >= need)
-        {
-            for _ in 0..self.asked.of_all.answered() {
-                self.made.push_back(Made::ProgressOfAll(rev));
-            }
-            if self.asked.of_all.count > 0 {
-                self.asked.looked = false;
-                self.seen = None;
-            }
-        }
         self.wait_for_beginnings(registry);
     }
 
@@ -203,7 +152,7 @@ impl State {
             .filter_map(|id| self.watchers.get(id)?.begins());
         let ahead = began.filter(|from| *from > self.visible);
         let all = self.future.range(self.visible.next()..).next();
-        let all = all.filter(|_| self.asked.of_all.count > 0);
+        let all = all.filter(|_| !self.asked.of_all.are_answered());
         if let Some(first) = ahead.chain(all.map(|(from, _)| *from)).min()
             && !registry.wait_for(first)
         {
@@ -223,19 +172,10 @@ impl State {
             .then_some(rev)
     }
 
-    /// Up to where every watcher has been given everything; `None`: one has not begun.
-    fn all_given_up_to(&self) -> Option<Revision> {
-        let queued = self.ready.iter().chain(&self.catching_up);
-        let topics = queued.filter_map(|index| self.topics.get(*index));
-        let rev = topics.map(|topic| self.read_up_to(topic)).min();
-        let rev = rev.unwrap_or(self.visible);
-        self.all_have_begun(rev).then_some(rev)
-    }
-
     /// Who has begun is asked for again: a restore of what is older may take its beginning away.
-    fn all_have_begun(&self, rev: Revision) -> bool {
+    fn all_have_begun(&self) -> bool {
         let last = self.future.last_key_value();
-        last.is_none_or(|(last, _)| *last <= rev)
+        last.is_none_or(|(last, _)| *last <= self.visible)
     }
 
     fn read_up_to(&self, topic: &TopicState) -> Revision {

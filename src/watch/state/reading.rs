@@ -101,10 +101,7 @@ impl State {
         let shared = Arc::clone(&topic.shared);
         let shape = shared.shape();
         let from = topic.cursor;
-        let to = match &room {
-            Some(_) => self.visible,
-            None => self.reads_up_to(),
-        };
+        let to = self.visible;
         if from <= to {
             let limits = limits(shape.bytes_max as usize, room.as_deref());
             let wanted = Wanted {
@@ -152,12 +149,6 @@ impl State {
         }
         self.put_back(registry, store, index);
         true
-    }
-
-    /// Up to where topics are read now.
-    pub(super) fn reads_up_to(&self) -> Revision {
-        let limit = self.asked.limit();
-        limit.map_or(self.visible, |limit| limit.min(self.visible))
     }
 
     /// Puts a topic that has been read where it belongs then.

@@ -48,7 +48,7 @@ impl State {
             }
         }
         let limits = PassLimits {
-            to: self.reads_up_to(),
+            to: self.visible,
             revisions: BATCH_REVISIONS,
             records: BATCH_RECORDS,
             bytes: BYTES,
@@ -80,7 +80,7 @@ impl State {
             return group;
         };
         let (stage, from) = (topic.stage, topic.cursor);
-        let to = self.reads_up_to();
+        let to = self.visible;
         if stage == Stage::Idle || from > to {
             return group;
         }
