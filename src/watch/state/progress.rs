@@ -112,11 +112,6 @@ impl State {
             return;
         }
         let is_read = self.ready.is_empty() && self.catching_up.is_empty();
-        if is_read && self.all_have_begun() {
-            for _ in 0..std::mem::take(&mut self.asked.of_all.count) {
-                self.made.push_back(Made::ProgressOfAll(self.visible));
-            }
-        }
         let asked = self.asked.by_id.len();
         self.asked.pause = self.asked.pause.min(asked);
         if !is_read && self.asked.pause > 0 {
@@ -139,6 +134,11 @@ impl State {
             requests.later > 0
         });
         self.asked.by_id = by_id;
+        if is_read && self.all_have_begun() {
+            for _ in 0..std::mem::take(&mut self.asked.of_all.count) {
+                self.made.push_back(Made::ProgressOfAll(self.visible));
+            }
+        }
         self.wait_for_beginnings(registry);
     }
 
