@@ -43,6 +43,8 @@ pub(crate) struct PassLimits {
 pub(crate) struct Pass {
     /// Of each of them.
     pub(crate) events: Vec<Vec<Event>>,
+    /// Records that were looked at.
+    pub(crate) records: usize,
     /// The first revision that was not read.
     pub(crate) next: Revision,
 }
@@ -75,11 +77,12 @@ pub(crate) fn read_pass(
         limits,
         compact,
         given: parts.iter().map(|_| Given::default()).collect(),
+        looked_at: 0,
         count: 0,
         bytes: 0,
         is_full: false,
     };
-    let (mut first, mut last, mut looked_at) = (None, None, 0);
+    let (mut first, mut last) = (None, None);
     let mut found = Vec::new();
     while let Some(leaf) = cursor.next()? {
         if leaf.first.main > limits.to {
@@ -98,10 +101,10 @@ pub(crate) fn read_pass(
             }
             let first = *first.get_or_insert(main);
             let is_next = last.replace(main) != Some(main);
-            if main != first && is_next && (reader.is_full || looked_at >= limits.records) {
+            if main != first && is_next && (reader.is_full || reader.looked_at >= limits.records) {
                 return Ok(Some(reader.end(main)));
             }
-            looked_at += 1;
+            reader.looked_at += 1;
             found.clear();
             matching(
                 &records.bytes()[head.key_at.into()..head.value_at()],
@@ -127,6 +130,7 @@ struct Reader<'r> {
     limits: &'r PassLimits,
     compact: Option<Revision>,
     given: Vec<Given>,
+    looked_at: usize,
     /// Events of all, and their bytes.
     count: usize,
     bytes: usize,
@@ -180,6 +184,7 @@ impl Reader<'_> {
         };
         Pass {
             events: self.given.into_iter().map(below).collect(),
+            records: self.looked_at,
             next,
         }
     }

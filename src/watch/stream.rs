@@ -76,8 +76,9 @@ pub struct WatchStream {
     is_served: bool,
 }
 
-/// Steps of one poll that give nothing.
-const POLL_STEPS: usize = 16;
+/// Records of the log that one poll looks at where that gives nothing, and what a step counts for however few it finds.
+const POLL_RECORDS: usize = 1 << 16;
+const STEP_RECORDS: usize = 1 << 6;
 
 /// How often a filter may panic at a batch.
 const FILTER_PANICS: u8 = 3;
@@ -86,8 +87,8 @@ const FILTER_PANICS: u8 = 3;
 #[derive(Debug)]
 enum Step {
     Given(WatchResponse),
-    /// Nothing, and there may be more.
-    More,
+    /// Nothing of so many records, and there may be more.
+    More { looked_at: usize },
     /// Nothing is there.
     Nothing,
 }
@@ -362,7 +363,7 @@ impl WatchStream {
             match self.step()? {
                 Step::Given(response) => return Ok(Some(response)),
                 Step::Nothing => return Ok(None),
-                Step::More => {}
+                Step::More { .. } => {}
             }
         }
     }
@@ -432,7 +433,7 @@ impl WatchStream {
             None => match self.next() {
                 Next::Response(response) => return Ok(Step::Given(self.given(response))),
                 Next::Filter(unfiltered) => unfiltered,
-                Next::More => return Ok(Step::More),
+                Next::More { looked_at } => return Ok(Step::More { looked_at }),
                 Next::Nothing => return Ok(Step::Nothing),
                 Next::End => return Err(Error::Closed),
             },
@@ -448,10 +449,10 @@ impl WatchStream {
             |unfiltered: &Unfiltered| shared.with(|state| state.is_watched(unfiltered));
         if unfiltered.panics == FILTER_PANICS {
             shared.with(|state| state.end_unfiltered(&shared.registry, &unfiltered));
-            return Step::More;
+            return Step::More { looked_at: 0 };
         }
         if unfiltered.panics > 0 && !is_watched(&unfiltered) {
-            return Step::More;
+            return Step::More { looked_at: 0 };
         }
         // Taken back behind them.
         unfiltered.panics += 1;
@@ -466,7 +467,9 @@ impl WatchStream {
                     update: Update::Events(kept),
                 }))
             }
-            _ => Step::More,
+            _ => Step::More {
+                looked_at: events.len(),
+            },
         }
     }
 
@@ -551,15 +554,19 @@ impl Stream for WatchStream {
     /// As [`WatchStream::recv`].
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<WatchResponse>> {
         let this = self.get_mut();
-        for _ in 0..POLL_STEPS {
+        let mut left = POLL_RECORDS;
+        while left > 0 {
             match this.step() {
                 Ok(Step::Given(response)) => return Poll::Ready(Some(response)),
                 Err(_) => return Poll::Ready(None),
-                Ok(Step::More) => {}
+                Ok(Step::More { looked_at }) => {
+                    left = left.saturating_sub(looked_at.max(STEP_RECORDS));
+                }
                 Ok(Step::Nothing) => {
                     if this.shared().inbox.leave_waker(context.waker()) {
                         return Poll::Pending;
                     }
+                    left = left.saturating_sub(STEP_RECORDS);
                 }
             }
         }

@@ -36,8 +36,10 @@ pub(in crate::watch) enum Next {
     Response(WatchResponse),
     /// A response that its watcher's filters have to see first.
     Filter(Unfiltered),
-    /// Nothing came of a step, and there may be more.
-    More,
+    /// Nothing came of a step, which has looked at so many records, and there may be more.
+    More {
+        looked_at: usize,
+    },
     /// Nothing now.
     Nothing,
     End,

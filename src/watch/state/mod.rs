@@ -70,6 +70,8 @@ pub(super) struct State {
     turn_of_old: bool,
     /// Made and not given yet.
     made: VecDeque<Made>,
+    /// Records that the last step has looked at.
+    looked_at: usize,
     asked: Asked,
     /// First revisions of watchers that began in the future, and how many begin with each.
     future: BTreeMap<Revision, u64>,
@@ -177,6 +179,7 @@ impl State {
             stale: 0,
             turn_of_old: false,
             made: VecDeque::new(),
+            looked_at: 0,
             asked: Asked::default(),
             future: BTreeMap::new(),
             content: content.ends.len(),

@@ -42,7 +42,12 @@ impl State {
         }
         // By what was visible before the step: all of it that a topic in step has been given. It may ask for a look.
         self.answer_progress(registry);
-        let nothing = if stepped { Next::More } else { Next::Nothing };
+        let looked_at = std::mem::take(&mut self.looked_at);
+        let nothing = if stepped {
+            Next::More { looked_at }
+        } else {
+            Next::Nothing
+        };
         self.give(registry).unwrap_or(nothing)
     }
 
@@ -113,6 +118,7 @@ impl State {
             match read_batch(store, &wanted, &limits) {
                 Ok(batch) => {
                     let events = EventBatch::new(batch.events);
+                    self.looked_at += batch.records;
                     if let Some(room) = &mut room {
                         room.take(0, batch.records);
                         if !events.is_empty() && cost(&events) > room.bytes {

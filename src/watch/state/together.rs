@@ -64,6 +64,7 @@ impl State {
             }
             return false;
         };
+        self.looked_at += pass.records;
         for (index, events) in group.into_iter().zip(pass.events) {
             self.move_cursor(index, pass.next);
             self.make_batch(index, EventBatch::new(events), pass.next);

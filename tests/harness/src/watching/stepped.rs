@@ -628,9 +628,15 @@ impl Life {
             let was_asleep = std::mem::take(&mut stream.asleep);
             let woken = stream.woken.0.swap(false, Ordering::SeqCst);
             let waker = Waker::from(Arc::clone(&stream.woken));
-            let (polled, did) = store::receive(panics, || {
-                Pin::new(&mut stream.stream).poll_next(&mut Context::from_waker(&waker))
-            });
+            let poll = || loop {
+                let mut context = Context::from_waker(&waker);
+                let polled = Pin::new(&mut stream.stream).poll_next(&mut context);
+                // One that gives way is polled again at once.
+                if polled.is_ready() || !stream.woken.0.swap(false, Ordering::SeqCst) {
+                    return polled;
+                }
+            };
+            let (polled, did) = store::receive(panics, poll);
             panicked = did.then_some(stream.number);
             stream.asleep = polled.is_pending();
             if was_asleep && !woken && polled.is_ready() {
