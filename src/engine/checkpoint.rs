@@ -275,7 +275,7 @@ impl Engine {
     fn write_index(&self, run: &dyn IndexRun, state: &State) -> Result<Option<Root>> {
         let limit = self.append()?.log.chunk_bytes();
         let mut append_page =
-            |kind: FrameKind, body: &[u8]| self.append_page(kind, body, Room::IndexRun);
+            |kind: FrameKind, body: &[u8]| self.append_page(kind, body, Room::Spare);
         match write_index(run, state.rev.get(), limit, &mut append_page) {
             Ok(root) => Ok(Some(root)),
             Err(_full @ (Error::NoSpace { .. } | Error::StoreFull { .. })) => {
@@ -388,8 +388,10 @@ impl Append {
         // Two chunks that follow each other are longer than one may be.
         let chunks = 2 * tables.max(segments) / self.log.chunk_bytes() as u64;
         let directory = chunks * size_of::<ChunkRefBytes>() as u64;
+        let again = SPINE_BYTES + TABLE_COPIES * segments;
         Pages {
-            bytes: SPINE_BYTES + leaves * PAGE_BYTES_A_LEAF + tables + TABLE_COPIES * segments,
+            bytes: again + leaves * PAGE_BYTES_A_LEAF + tables,
+            again,
             longest: usize::try_from(row.max(directory)).unwrap_or(usize::MAX),
         }
     }

@@ -49,6 +49,7 @@ pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
         Ok(())
     };
     release(&mut done)?;
+    let segment_bytes = store.engine.medium.geometry.segment_bytes();
     let mut copied_bytes_max = u64::MAX;
     let mut damaged = HashSet::new();
     for round in 0..ROUNDS_MAX {
@@ -60,11 +61,11 @@ pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
         });
         release(&mut done)?;
         let gave_up = match cleaned {
-            // There is no room for all copies at once. What is wholly dead makes some, if there is any.
-            Err(Error::NoSpace { .. } | Error::StoreFull { .. })
-                if copied_bytes_max == u64::MAX =>
-            {
-                copied_bytes_max = 0;
+            // There is no room for all copies at once. One segment's is kept for this; then what is wholly dead
+            // makes some, if there is any.
+            Err(Error::NoSpace { .. } | Error::StoreFull { .. }) if copied_bytes_max > 0 => {
+                let less = copied_bytes_max > segment_bytes;
+                copied_bytes_max = if less { segment_bytes } else { 0 };
                 continue;
             }
             cleaned => {
@@ -74,10 +75,8 @@ pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
                 cleaned.given_up_bytes > 0
             }
         };
-        // Then for one segment after the other.
-        if copied_bytes_max == 0 {
-            copied_bytes_max = store.engine.medium.geometry.segment_bytes();
-        }
+        // What has come back is room for more.
+        copied_bytes_max = copied_bytes_max.saturating_mul(4).max(segment_bytes);
         // Once there is room the log goes there, so that what it leaves behind can follow.
         if round == 0 {
             store.engine.move_log_forward()?;
@@ -91,7 +90,7 @@ pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
 
 /// Rounds of one reclaiming at most: what the first leaves, the next moves together and towards the start of the
 /// file.
-const ROUNDS_MAX: usize = 8;
+const ROUNDS_MAX: usize = 16;
 
 /// F: below it a superseded record is needed by nobody. First the compact revision, then the views.
 fn floor(store: &Store) -> Option<Revision> {

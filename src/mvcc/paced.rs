@@ -372,11 +372,13 @@ impl Work<'_> {
                     }
                     shared.has_cleaned(cleaned.given_up_bytes, 0);
                     *futile_bytes = (cleaned.given_up_bytes == 0).then_some(dead);
-                    copied_bytes_max = copied_bytes_max.max(segment_bytes);
+                    let more = copied_bytes_max.saturating_mul(4);
+                    copied_bytes_max = more.clamp(segment_bytes, ROUND_SEGMENTS * segment_bytes);
                 }
-                // What is wholly dead makes room without a copy.
+                // One segment's copy is kept for this, and what is wholly dead makes room without one.
                 Err(Error::NoSpace { .. } | Error::StoreFull { .. }) if copied_bytes_max > 0 => {
-                    copied_bytes_max = 0;
+                    let less = copied_bytes_max > segment_bytes;
+                    copied_bytes_max = if less { segment_bytes } else { 0 };
                 }
                 Err(Error::NoSpace { .. } | Error::StoreFull { .. }) => return Ok(Left::Later),
                 Err(error) => return Err(error),

@@ -286,13 +286,17 @@ impl Log {
         let in_doubt = self.appended.bytes - self.synced[1].bytes + wanted.bytes;
         // Long records leave up to half of a segment empty, so twice as much with what `Space` adds.
         let copy = in_doubt.min(COPY_BYTES_MAX) / 3 * 4;
-        let for_recovery = matches!(room, Room::Changes | Room::IndexRun | Room::Cleaning);
+        let for_recovery = matches!(room, Room::Changes | Room::Spare);
         let copies_long = self.appended.long > self.synced[1].long || wanted.long_units > 0;
         let writes_long = units_for(self.medium.geometry, pages.longest) > 1;
+        let segments = self.space.kept_for_cleaner(room);
+        // A round of cleaning begins with a checkpoint, and keeps two.
+        let round = if segments > 0 { pages.again } else { 0 };
         let kept = Kept {
-            bytes: room.kept(pages.bytes, copy),
+            bytes: room.kept(pages.bytes, copy) + round,
             has_long: writes_long || for_recovery && copies_long,
             for_recovery,
+            segments,
         };
         let storage = &*self.medium.storage;
         let segment_end = Some(self.active.end.0);
@@ -308,6 +312,8 @@ impl Log {
             bytes,
             short: u32::from(units == 1),
             long_units: if units == 1 { 0 } else { units },
+            for_run: true,
+            left: self.wanted(std::iter::empty()).left,
             ..Wanted::default()
         };
         self.reserve(wanted, Room::Cleaning, pages)?;
@@ -335,7 +341,7 @@ impl Log {
             left: self.medium.geometry.segment_bytes() - 4 * BLOCK_BYTES,
             ..Wanted::default()
         };
-        self.reserve(wanted, Room::Cleaning, pages)?;
+        self.reserve(wanted, Room::Spare, pages)?;
         self.close_frame(FrameFlags::default())?;
         self.next_segment(0)
     }

@@ -64,12 +64,16 @@ pub(crate) struct Wanted {
     pub(super) last_is_short: bool,
     /// Bytes that stay empty at the end of the segment in which the last piece lies.
     pub(super) left: u64,
+    /// The segments are for a run: the log stays in its own, of which so much is `left`.
+    pub(super) for_run: bool,
 }
 
 /// What a checkpoint would write.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Pages {
     pub(crate) bytes: u64,
+    /// What another would write behind it, that finds no leaf and no row of a table.
+    pub(crate) again: u64,
     /// The longest of its pieces.
     pub(crate) longest: usize,
 }
@@ -82,6 +86,8 @@ pub(super) struct Kept {
     pub(super) has_long: bool,
     /// A recovery needs them, which goes on in another segment than the log, and has cut the file before.
     pub(super) for_recovery: bool,
+    /// Whole segments besides, for runs of the cleaner.
+    pub(super) segments: u32,
 }
 
 /// Segments put to use.
@@ -98,9 +104,9 @@ pub(super) struct Taken {
 pub(crate) enum Room {
     /// Changes of users: up to the limit that they gave.
     Changes,
-    /// The key index at a close, which can be left out.
-    IndexRun,
-    /// Runs of the cleaner, which can wait.
+    /// What can be left out: the key index at a close, and the log's going on further to the front.
+    Spare,
+    /// Runs of the cleaner: a full store can still be cleaned.
     Cleaning,
     /// Compactions: a full store can still be compacted, and then closed.
     Compaction,
@@ -113,14 +119,19 @@ impl Room {
     /// room for a kill, the recovery behind it, compactions and a close.
     pub(super) fn kept(self, checkpoint: u64, copy: u64) -> u64 {
         match self {
-            Room::Changes | Room::IndexRun | Room::Cleaning => {
-                copy + 2 * checkpoint + COMPACTIONS_BYTES
-            }
+            Room::Changes | Room::Spare => copy + 2 * checkpoint + COMPACTIONS_BYTES,
+            // A recovery that comes before a run is in the tree has its segments back, and behind that those which
+            // it has replaced.
+            Room::Cleaning => 2 * checkpoint,
             Room::Compaction => checkpoint,
             Room::Upkeep => 0,
         }
     }
 }
+
+/// Kept for the cleaner besides, in a store of so many segments: with two it can begin, whatever it finds.
+const CLEANER_SEGMENTS: u32 = 2;
+const CLEANER_FROM_SEGMENTS: u32 = 8;
 
 /// Kept for compactions on a full disk, each a block and what closes a segment.
 const COMPACTIONS_BYTES: u64 = 64 << 10;
@@ -529,19 +540,25 @@ impl Space {
             let furthest = file_end.saturating_sub(wanted.left + self.free_bytes());
             self.check_room(furthest, room)?;
         }
-        let in_rest = kept.bytes <= wanted.left && (stays || wanted.last_is_short);
+        let goes_on = stays || wanted.last_is_short || wanted.for_run;
         // What is left of a segment in the middle cannot be cut off for a recovery.
-        let in_rest = in_rest && (ends_last || !kept.for_recovery);
+        let in_rest = kept.bytes <= wanted.left && goes_on && (ends_last || !kept.for_recovery);
+        // No piece crosses a border: up to a third of a segment stays empty at its end.
+        let pieces = if in_rest {
+            0
+        } else {
+            kept.bytes + kept.bytes / 2
+        };
+        let runs = u64::from(kept.segments) * segment_bytes;
         let mut needed = if ends_last { end + kept.bytes } else { end };
-        if kept.bytes > 0 && !in_rest {
-            // No piece crosses a border: up to a third of a segment stays empty at its end.
-            let mut beyond = kept.bytes + kept.bytes / 2;
-            if !kept.has_long {
-                let count = usize::try_from(beyond.div_ceil(segment_bytes)).unwrap_or(usize::MAX);
-                let backed = self.back(storage, count.saturating_add(reused))? - reused;
-                beyond = beyond.saturating_sub(backed as u64 * segment_bytes);
+        if pieces + runs > 0 {
+            let of_free = runs + if kept.has_long { 0 } else { pieces };
+            let count = usize::try_from(of_free.div_ceil(segment_bytes)).unwrap_or(usize::MAX);
+            let backed = self.back(storage, count.saturating_add(reused))? - reused;
+            let beyond = pieces + runs - of_free.min(backed as u64 * segment_bytes);
+            if beyond > 0 || !in_rest {
+                needed = behind + beyond;
             }
-            needed = behind + beyond;
         }
         self.check_room(needed, Room::Upkeep)?;
         // Between the log's segment in the middle and a fresh one nothing is written.
@@ -556,12 +573,16 @@ impl Space {
         Ok(())
     }
 
+    /// Segments that changes leave to the cleaner.
+    pub(super) fn kept_for_cleaner(&self, room: Room) -> u32 {
+        let is_kept = room == Room::Changes && self.end() >= CLEANER_FROM_SEGMENTS;
+        if is_kept { CLEANER_SEGMENTS } else { 0 }
+    }
+
     fn check_room(&self, end: u64, room: Room) -> Result<()> {
         let max = match room {
             Room::Changes => self.store_bytes_max,
-            Room::IndexRun | Room::Cleaning | Room::Compaction | Room::Upkeep => {
-                self.upkeep_bytes_max
-            }
+            Room::Spare | Room::Cleaning | Room::Compaction | Room::Upkeep => self.upkeep_bytes_max,
         };
         if end > max {
             return Err(Error::StoreFull { needed: end, max });

@@ -88,7 +88,9 @@ const FILTER_PANICS: u8 = 3;
 enum Step {
     Given(WatchResponse),
     /// Nothing of so many records, and there may be more.
-    More { looked_at: usize },
+    More {
+        looked_at: usize,
+    },
     /// Nothing is there.
     Nothing,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use revtree::storage::sim::{Call, FaultPlan, SimDisk, SimOptions};
-use revtree::{Db, Error, Options};
+use revtree::{Cleaner, Db, Durability, Error, Options};
 
 const SEGMENT: u64 = 64 << 10;
 
@@ -97,4 +97,114 @@ fn behind_a_failed_call_everything_is_there() {
             );
         }
     }
+}
+
+/// Where changes have filled the disk hardly a segment is wholly dead: what is kept for the cleaner is enough to begin
+/// with, and what it gives back is enough for all else; also behind a kill, and again and again.
+#[test]
+fn a_full_disk_can_be_cleaned() {
+    for (segment, durability, len) in [
+        (SEGMENT, Durability::Sync, 900),
+        (SEGMENT, Durability::Flushed, 5000),
+        (2 * SEGMENT, Durability::Sync, 2000),
+        (4 * SEGMENT, Durability::Flushed, 900),
+    ] {
+        let capacity = 40 * segment;
+        let options = Options::new().durability(durability);
+        let options = options.segment_bytes(segment).cleaner(Cleaner::Manual);
+        let mut disk = SimDisk::new(SimOptions::default());
+        let open = |disk: &SimDisk| {
+            let options = options.clone().disk(Arc::new(disk.clone()));
+            options.open("store").unwrap()
+        };
+        let mut db = open(&disk);
+        disk.set_capacity(Some(capacity));
+        let (mut newest, mut count) = ([0; 60], 0);
+        for round in 0..5 {
+            let what = format!("{segment} {durability:?} {len}, round {round}");
+            let fresh = count;
+            let full = loop {
+                let key = (count * 31 + count / 60 * 7) % 60;
+                match db.put(format!("{key:03}"), value(count, len)) {
+                    Ok(_) => newest[key] = count,
+                    Err(full) => break full,
+                }
+                count += 1;
+            };
+            assert!(matches!(full, Error::NoSpace { .. }), "{what}: {full}");
+            assert!(count - fresh > 80, "{what}: {fresh} to {count}");
+            if round % 2 == 1 {
+                let killed = disk.kill(disk.operations());
+                killed.set_capacity(Some(capacity));
+                drop(db);
+                db = open(&killed);
+                disk = killed;
+            }
+            db.compact(db.rev()).unwrap();
+            let done = db.reclaim().unwrap();
+            assert!(done.freed_bytes > 8 * segment, "{what}: {done:?}");
+            for (key, n) in newest.iter().enumerate() {
+                let kv = db.get(format!("{key:03}")).unwrap().expect(&what);
+                assert_eq!(kv.value, value(*n, len), "{what}: {key}");
+            }
+            assert!(db.check().unwrap().is_clean(), "{what}");
+        }
+        db.close().unwrap();
+    }
+}
+
+/// A kill anywhere in the cleaning of a full disk: a run that is in no tree yet is given back, and one that is has
+/// replaced more than it takes.
+#[test]
+fn a_kill_inside_the_cleaning_of_a_full_disk() {
+    let options = Options::new()
+        .segment_bytes(SEGMENT)
+        .cleaner(Cleaner::Manual);
+    let disk = SimDisk::new(SimOptions::default());
+    let open = |disk: &SimDisk| {
+        let options = options.clone().disk(Arc::new(disk.clone()));
+        options.open("store").unwrap()
+    };
+    let db = open(&disk);
+    let capacity = 40 * SEGMENT;
+    disk.set_capacity(Some(capacity));
+    let (mut newest, mut count) = ([0; 60], 0);
+    while db
+        .put(format!("{:03}", count * 31 % 60), value(count, 900))
+        .is_ok()
+    {
+        newest[count * 31 % 60] = count;
+        count += 1;
+    }
+    db.compact(db.rev()).unwrap();
+    let before = disk.operations();
+    assert!(db.reclaim().unwrap().freed_bytes > 8 * SEGMENT);
+    let after = disk.operations();
+    assert!(after - before > 30, "{before} to {after}");
+    for operation in before..=after {
+        let what = format!("{operation} of {before} to {after}");
+        let killed = disk.kill(operation);
+        killed.set_capacity(Some(capacity));
+        let db = open(&killed);
+        let check = || {
+            assert!(db.check().unwrap().is_clean(), "{what}");
+            for (key, n) in newest.iter().enumerate() {
+                let kv = db.get(format!("{key:03}")).unwrap().expect(&what);
+                assert_eq!(kv.value, value(*n, 900), "{what}: {key}");
+            }
+        };
+        check();
+        db.reclaim().unwrap();
+        for n in 0..80 {
+            db.put("more", value(n, 900)).expect(&what);
+        }
+        check();
+        db.close().unwrap();
+    }
+}
+
+fn value(n: usize, len: usize) -> Vec<u8> {
+    let mut value = vec![0; len];
+    value[..8].copy_from_slice(&n.to_le_bytes());
+    value
 }

@@ -214,6 +214,46 @@ fn what_is_kept_has_blocks() {
     }
 }
 
+/// Segments for the cleaner are whole ones: free ones with blocks, or such as come behind the last; never what is left of
+/// the log's. What is kept besides may lie there, also while one of them is taken for a run (C-6).
+#[test]
+fn what_is_kept_for_the_cleaner_is_whole_segments() {
+    for (table, segments, fresh) in [
+        ("L", 2, 2),
+        ("L-", 2, 1),
+        ("L---", 2, 0),
+        ("L-L", 2, 1),
+        ("L", 0, 0),
+    ] {
+        for (for_run, short) in [(false, 0), (true, 1)] {
+            let units = table.len() as u64;
+            let what = format!("{table} {segments} {for_run}");
+            let (_disk, file) = disk(SEGMENT / 2);
+            file.set_len(units * SEGMENT).expect("a hole");
+            let mut space = space(table, &*file, (0, NO_LIMIT.1));
+            let wanted = Wanted {
+                short,
+                for_run,
+                left: SEGMENT / 2,
+                ..Wanted::default()
+            };
+            let kept = Kept {
+                bytes: 8192,
+                segments,
+                ..Kept::default()
+            };
+            space
+                .reserve(&*file, Some(SEGMENT), wanted, Room::Upkeep, kept)
+                .expect("room");
+            let free = table.matches('-').count() as u64;
+            let behind = (u64::from(segments + short)).saturating_sub(free);
+            assert!(for_run || behind == fresh, "{what}");
+            let len = file.len().expect("known") - units * SEGMENT;
+            assert_eq!(len, behind * SEGMENT, "{what}");
+        }
+    }
+}
+
 /// No free segment is counted on for a piece that is longer than one, nor what is left of a segment that cannot be cut
 /// off for a recovery. One that has blocks is counted on though another cannot have them (C-6).
 #[test]
@@ -222,6 +262,7 @@ fn what_is_kept_lies_where_it_can_be_used() {
         bytes: 8192,
         has_long,
         for_recovery,
+        segments: 0,
     };
     // The table, with the log in the middle of its first segment; how many free ones have blocks; what is kept; how many
     // bytes behind the last segment it takes.

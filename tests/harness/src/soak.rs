@@ -20,7 +20,7 @@ const COMPACTED_EVERY: u64 = 100_000;
 /// Bytes of a value.
 const VALUE_BYTES: usize = 512;
 /// What the file may have beyond a multiple of what is live: the reserve of K-12, at segments of 4 MiB.
-const RESERVE_BYTES: u64 = 20 * (4 << 20);
+const RESERVE_BYTES: u64 = 22 * (4 << 20);
 
 /// What a life was like.
 #[derive(Clone, Copy, PartialEq, Debug)]
