@@ -63,16 +63,38 @@ impl Passes {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// Commits are asked to wait now and then.
-    is_behind: AtomicBool,
-    /// A compaction has been passed that nothing has been counted of; and how much log there was when it was last
-    /// counted.
-    is_uncounted: AtomicBool,
-    appended: AtomicU64,
+    /// With so many bytes of log commits begin to wait, while something is to be cleaned.
+    limit: Limit,
+    /// One is waiting.
+    is_waited_for: AtomicBool,
     /// Told when commits may go on.
     caught_up: Condvar,
     /// Told when a pass is over.
     passed: Condvar,
+}
+
+/// So many bytes of log, or none.
+#[derive(Debug)]
+struct Limit(AtomicU64);
+
+impl Default for Limit {
+    fn default() -> Limit {
+        Limit(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Limit {
+    fn set(&self, bytes: Option<u64>) {
+        self.0.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < u64::MAX
+    }
+
+    fn is_reached(&self, bytes: u64) -> bool {
+        bytes >= self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +131,6 @@ impl PacedCleaner {
         // Nobody waits for what nobody does.
         if thread.is_some() {
             lock(&self.shared.state).due = true;
-            self.shared.is_uncounted.store(true, Ordering::Relaxed);
             self.shared.wake.notify_all();
         }
     }
@@ -125,33 +146,23 @@ impl PacedCleaner {
         is_worth(self.options, bytes, segment_bytes)
     }
 
-    /// Whether garbage comes faster than it can be cleaned (K-12). `appended`: bytes of log until now.
-    pub(super) fn is_behind(&self, appended: impl FnOnce() -> u64, segment_bytes: u64) -> bool {
+    /// Waits, but not for long, where garbage comes faster than it can be cleaned (K-12). `appended`: bytes of log
+    /// until now. `waits` is called before.
+    pub(super) fn wait_for_it(&self, appended: impl FnOnce() -> u64, waits: impl FnOnce()) {
         let shared = &*self.shared;
-        if shared.is_behind.load(Ordering::Relaxed) {
-            return true;
+        if !shared.limit.is_there() {
+            return;
         }
-        if !shared.is_uncounted.load(Ordering::Relaxed) {
-            return false;
+        let appended = appended();
+        if !shared.limit.is_reached(appended) {
+            return;
         }
-        let since = appended().saturating_sub(shared.appended.load(Ordering::Relaxed));
-        let is_behind = since >= SLACK_SEGMENTS * segment_bytes;
-        if is_behind {
-            shared.is_behind.store(true, Ordering::Relaxed);
-        }
-        is_behind
-    }
-
-    /// Waits until it has caught up, but not for long.
-    pub(super) fn wait_for_it(&self) {
-        let shared = &*self.shared;
-        let behind = |state: &mut State| {
-            let is_behind = shared.is_behind.load(Ordering::Relaxed);
-            is_behind && !state.ended
-        };
+        waits();
+        let is_behind = |state: &mut State| shared.limit.is_reached(appended) && !state.ended;
         let state = lock(&shared.state);
+        shared.is_waited_for.store(true, Ordering::Relaxed);
         shared.wake.notify_all();
-        let _state = wait_while_for(&shared.caught_up, state, WAIT_MAX, behind);
+        let _state = wait_while_for(&shared.caught_up, state, WAIT_MAX, is_behind);
     }
 
     /// Ends the thread and waits for it; none is made any more.
@@ -208,8 +219,7 @@ fn run(store: &Weak<Store>, options: CleanerOptions, shared: &Shared) {
         // A panic under the checkpoint lock has poisoned the store; any other has lost a copy that nothing names.
         let left = catch_unwind(AssertUnwindSafe(|| work.clean(&store)));
         // Whatever is left, nothing is gained by waiting for it.
-        shared.has_counted(None);
-        shared.set_behind(false);
+        shared.set_limit(None);
         if !store.engine.is_retired() {
             shared.has_passed(compact);
         }
@@ -226,14 +236,6 @@ fn run(store: &Weak<Store>, options: CleanerOptions, shared: &Shared) {
 }
 
 impl Shared {
-    /// What compactions have passed is counted; `appended`: bytes of log when that began.
-    fn has_counted(&self, appended: Option<u64>) {
-        if let Some(appended) = appended {
-            self.appended.store(appended, Ordering::Relaxed);
-        }
-        self.is_uncounted.store(false, Ordering::Relaxed);
-    }
-
     /// A pass is over that began with this compact revision. A failed one is, too: the next compaction tries again.
     fn has_passed(&self, compact: Option<Revision>) {
         let mut state = lock(&self.state);
@@ -250,13 +252,13 @@ impl Shared {
         state.all_bytes = state.done_bytes + dead;
     }
 
-    fn set_behind(&self, is_behind: bool) {
+    /// Lets the log grow so far; `None`: as far as it will. Whoever waits looks again.
+    fn set_limit(&self, bytes: Option<u64>) {
         let state = lock(&self.state);
-        self.is_behind.store(is_behind, Ordering::Relaxed);
+        self.limit.set(bytes);
+        self.is_waited_for.store(false, Ordering::Relaxed);
         drop(state);
-        if !is_behind {
-            self.caught_up.notify_all();
-        }
+        self.caught_up.notify_all();
     }
 
     /// Waits until there is something to do, or `again` is over; `false` when the thread is to end.
@@ -302,8 +304,8 @@ impl Pace<'_> {
         if !self.hurries.load(Ordering::Relaxed) {
             let time = Duration::from_micros(unpaid * 1_000_000 / self.bytes_per_second);
             let nobody_waits = |state: &mut State| {
-                let is_behind = self.shared.is_behind.load(Ordering::Relaxed);
-                !state.ended && !is_behind
+                let is_waited_for = self.shared.is_waited_for.load(Ordering::Relaxed);
+                !state.ended && !is_waited_for
             };
             state = wait_while_for(&self.shared.wake, state, time, nobody_waits);
         }
@@ -335,6 +337,7 @@ impl Work<'_> {
         } = self;
         let shared = pace.shared;
         let goes_on = |bytes| pace.goes_on(bytes);
+        let mut allowed = 0;
         loop {
             if engine.is_retired() {
                 return Ok(Left::Nothing);
@@ -342,11 +345,19 @@ impl Work<'_> {
             engine.check_writable()?;
             let _alone = lock(&store.cleaning);
             let appended = engine.appended()?;
+            let (used_before, dead_before) = engine.used_bytes()?;
+            if allowed == 0 {
+                // What the compaction that begins this has made dead was live until then.
+                allowed = allowed_beside(used_before.saturating_sub(dead_before), segment_bytes);
+                shared.set_limit(Some(appended + allowed.saturating_sub(used_before)));
+            }
             let cleaning = Cleaning::begin(store, &goes_on)?;
             let held_bytes = cleaning.release(0)?.1;
             let (used, dead) = engine.used_bytes()?;
-            shared.has_counted(Some(appended));
-            shared.set_behind(dead > used / 3 + SLACK_SEGMENTS * segment_bytes);
+            // Of what was there before the count all that is dead has been counted.
+            let live = used_before.saturating_sub(dead);
+            allowed = allowed.max(allowed_beside(live, segment_bytes));
+            shared.set_limit(Some(appended + allowed.saturating_sub(used_before)));
             *futile_bytes = futile_bytes.map(|futile: u64| futile.min(dead));
             let is_futile = futile_bytes.is_some_and(|futile| dead < futile + 2 * segment_bytes);
             if is_futile || !is_worth(*options, (used, dead), segment_bytes) {
@@ -358,7 +369,8 @@ impl Work<'_> {
                 });
             }
             shared.has_cleaned(0, dead);
-            pace.hurries.store(dead * 3 > used, Ordering::Relaxed);
+            pace.hurries
+                .store(used > allowed / 8 * 7, Ordering::Relaxed);
             let cleaned = cleaning.clean(Round {
                 cleaned: cleaning.cleaned(),
                 copied_bytes_max,
@@ -393,8 +405,12 @@ fn is_worth(options: CleanerOptions, (used, dead): (u64, u64), segment_bytes: u6
     dead >= 2 * segment_bytes && dead >= used / 100 * u64::from(options.dead_percent)
 }
 
-/// How much garbage may be there beyond a half of what is live before commits wait, and how much log may be written
-/// beside a compaction that has not been counted, in segments.
+/// How large segments in use may be beside so much that is live, before commits wait.
+fn allowed_beside(live: u64, segment_bytes: u64) -> u64 {
+    live / 2 * 3 + SLACK_SEGMENTS * segment_bytes
+}
+
+/// See [`allowed_beside`].
 const SLACK_SEGMENTS: u64 = 4;
 
 /// How long one commit waits at most.

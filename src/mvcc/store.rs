@@ -735,12 +735,11 @@ impl Store {
     /// Where garbage comes faster than it is cleaned, whoever makes it waits a little.
     fn wait_for_cleaner(&self) {
         let appended = || self.engine.appended().unwrap_or_default();
-        let segment_bytes = self.engine.medium.geometry.segment_bytes();
-        if let Some(paced) = &self.paced
-            && paced.is_behind(appended, segment_bytes)
-        {
-            self.engine.counters.delayed.fetch_add(1, Ordering::Relaxed);
-            paced.wait_for_it();
+        let delayed = &self.engine.counters.delayed;
+        if let Some(paced) = &self.paced {
+            paced.wait_for_it(appended, || {
+                delayed.fetch_add(1, Ordering::Relaxed);
+            });
         }
     }
 

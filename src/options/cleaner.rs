@@ -64,8 +64,8 @@ impl CleanerOptions {
         }
     }
 
-    /// How many bytes of records it reads and writes in a second, at least 1 MiB. Where more than a third of the
-    /// segments' bytes are dead it goes as fast as it can. Default: 64 MiB.
+    /// How many bytes of records it reads and writes in a second, at least 1 MiB. Where commits are
+    /// about to wait for it, it goes as fast as it can. Default: 64 MiB.
     ///
     /// ```
     /// use revtree::{Cleaner, CleanerOptions, Options};

@@ -12,6 +12,7 @@ use revtree::{Db, Durability, Options, Outcome};
 
 use crate::Result;
 use crate::engines::{BATCH_AGE, BATCH_OPS, Compacted, Engine, Source, SyncRule};
+use crate::measure::FileSizes;
 
 pub(crate) struct Revtree {
     db: Db,
@@ -159,9 +160,10 @@ impl Engine for Revtree {
         })
     }
 
-    /// Space comes back in the background, behind `compact`.
-    fn reclaim(&mut self, _: &Path, _: &Path) -> Result<Option<u64>> {
-        Ok(None)
+    /// Space comes back in the background, behind `compact`; this moves what is left together and cuts the file.
+    fn reclaim(&mut self, dir: &Path, _: &Path) -> Result<Option<u64>> {
+        self.db.reclaim()?;
+        Ok(Some(FileSizes::of(dir)?.allocated))
     }
 
     fn close(self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! F: four of five revisions compacted away beside a writer and a reader of 1000 a second each.
+//! F: four of five revisions compacted away beside a writer of 1000 a second and a reader at full speed.
 //!
 //! Peers delete the superseded revisions in chunks between the puts that are due, so their `wall`
 //! ends when the last is deleted. revtree's `wall` is the call to `compact`, after which reads
@@ -26,7 +26,7 @@ pub(super) fn run<E: Engine>(context: &Context<'_>) -> Result<()> {
     let size = || FileSizes::of(&dir).map(|sizes| megabytes(sizes.allocated));
 
     let mut idle = Puts::paced(context.data, 0xf0, PACE, Some(context.scale.idle));
-    let reader = |stop: &_| random_gets(context.data, &engine, Some(PACE), stop);
+    let reader = |stop: &_| random_gets(context.data, &engine, stop);
     let (_, idle_gets) = beside(|| engine.write(1, &mut idle), reader)?;
     context.report("F", "idle_put_p99", idle.latencies.quantile_us(990), "us");
     context.report("F", "idle_get_p999", idle_gets.quantile_us(999), "us");
@@ -38,7 +38,7 @@ pub(super) fn run<E: Engine>(context: &Context<'_>) -> Result<()> {
         compacted = Some(engine.compact(&mut puts)?);
         Ok(())
     };
-    let reader = |stop: &_| random_gets(context.data, &engine, Some(PACE), stop);
+    let reader = |stop: &_| random_gets(context.data, &engine, stop);
     let (_, gets) = beside(compact, reader)?;
     let compacted = compacted.ok_or("the compaction did not run")?;
     context.report("F", "wall", compacted.call.as_secs_f64(), "s");

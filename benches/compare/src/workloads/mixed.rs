@@ -9,7 +9,7 @@ use crate::data::{Data, Random, key};
 use crate::engines::Engine;
 use crate::measure::{Histogram, per_second};
 use crate::workloads::Context;
-use crate::workloads::puts::{Puts, wait_until};
+use crate::workloads::puts::Puts;
 
 pub(super) fn run<E: Engine>(context: &Context<'_>, engine: &E) -> Result<()> {
     if !context.wants("D") {
@@ -22,7 +22,7 @@ pub(super) fn run<E: Engine>(context: &Context<'_>, engine: &E) -> Result<()> {
 fn beside_gets<E: Engine>(context: &Context<'_>, engine: &E) -> Result<()> {
     let mut puts = Puts::random_for(context.data, 0xd1, context.scale.mixed);
     let start = Instant::now();
-    let reader = |stop: &AtomicBool| random_gets(context.data, engine, None, stop);
+    let reader = |stop: &AtomicBool| random_gets(context.data, engine, stop);
     let (wrote, gets) = beside(|| engine.write(1, &mut puts), reader)?;
     context.report(
         "D",
@@ -94,17 +94,11 @@ pub(super) fn beside<T: Send>(
 pub(super) fn random_gets<E: Engine>(
     data: &Data,
     engine: &E,
-    pace: Option<Duration>,
     stop: &AtomicBool,
 ) -> Result<Histogram> {
     let mut latencies = Histogram::new();
     let mut random = Random::new(0xd);
-    let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        if let Some(pace) = pace {
-            wait_until(due);
-            due += pace;
-        }
         let id = random.below(data.key_count());
         let key = key(id);
         let begin = Instant::now();

@@ -3,7 +3,7 @@
 //! `load` fills a store and closes it (A, I); `work` opens it in a fresh process, so that the cost
 //! and the memory of opening are its own (G), and runs what reads or goes on writing (B, B2, C, E,
 //! A2, A3, D); `compact` fills a second store (F), so that every engine compacts the same
-//! revisions whatever it wrote in D. Nothing here knows which engine it drives.
+//! revisions whatever it wrote in D. F1, F2 and H are of revtree alone. Nothing here knows which engine it drives.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use crate::data::{Data, key};
 use crate::engines::{Engine, SyncRule};
 use crate::measure::figure;
 
+#[cfg(feature = "revtree")]
+mod clean;
 mod compact;
 mod durable;
 mod hash;
@@ -27,8 +29,8 @@ pub(crate) mod watch;
 
 /// The workloads, in the order of the table's rows.
 pub(crate) const WORKLOADS: &[&str] = &[
-    "A", "A2", "A3", "B", "B2", "C", "D", "E", "F", "G", "H0", "H1", "H2", "H3", "H4", "HI", "HM",
-    "I",
+    "A", "A2", "A3", "B", "B2", "C", "D", "E", "F", "F1", "F2", "G", "H0", "H1", "H2", "H3", "H4",
+    "HI", "HM", "I",
 ];
 
 /// Those of watchers, which only revtree has.
@@ -85,6 +87,7 @@ pub(crate) enum Stage {
     Load,
     Work,
     Compact,
+    Clean,
     Watch,
     Memory,
     Raw,
@@ -105,6 +108,9 @@ impl Stage {
         if wants(&["F"]) {
             stages.push(Stage::Compact);
         }
+        if wants(&["F1", "F2"]) {
+            stages.push(Stage::Clean);
+        }
         if WATCHING
             .iter()
             .any(|name| only.contains(*name) && !WATCHERS_MEMORY.contains(name))
@@ -122,7 +128,7 @@ impl Stage {
     pub(crate) fn is_of(self, engine: &str) -> bool {
         match self {
             Stage::Raw => engine == "raw",
-            Stage::Watch | Stage::Memory => engine == "revtree",
+            Stage::Clean | Stage::Watch | Stage::Memory => engine == "revtree",
             Stage::Load | Stage::Work | Stage::Compact => engine != "raw",
         }
     }
@@ -169,11 +175,13 @@ pub(crate) fn run<E: Engine>(stage: Stage, context: &Context<'_>) -> Result<()> 
         Stage::Work => work::<E>(context),
         Stage::Compact => compact::run::<E>(context),
         #[cfg(feature = "revtree")]
+        Stage::Clean => clean::run(context),
+        #[cfg(feature = "revtree")]
         Stage::Watch => watch::run(context, |name| !WATCHERS_MEMORY.contains(&name)),
         #[cfg(feature = "revtree")]
         Stage::Memory => watch::run(context, |name| WATCHERS_MEMORY.contains(&name)),
         #[cfg(not(feature = "revtree"))]
-        Stage::Watch | Stage::Memory => Err("only revtree has watchers".into()),
+        Stage::Clean | Stage::Watch | Stage::Memory => Err("only revtree has these".into()),
         Stage::Raw => Err("the raw limits are not an engine".into()),
     }
 }

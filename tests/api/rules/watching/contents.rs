@@ -27,6 +27,35 @@ fn failed_at(response: &WatchResponse) -> u64 {
     response.revision.get()
 }
 
+/// Who has joined others, and begins at the compact revision itself, has lost nothing where they have.
+#[test]
+fn who_begins_at_the_compact_revision_goes_on_where_others_end() {
+    let db = memory();
+    let mut stream = db.watch("a", Start::Now).unwrap();
+    let later = [4, 5].map(|rev| stream.watch("a", Start::At(rev.into())).unwrap());
+    // More than a compaction copies for them.
+    db.put("a", vec![0; 5 << 20]).unwrap();
+    put_up_to(&db, "a", 5);
+    db.compact(4).unwrap();
+    let (mut ended, mut given) = (vec![], vec![]);
+    for response in received(&mut stream) {
+        match response.update {
+            Update::Events(events) => {
+                given.extend(
+                    events
+                        .iter()
+                        .map(|event| (response.id, event.id.main.get())),
+                );
+            }
+            Update::Compacted { compact_revision } => ended.push((response.id, compact_revision)),
+            other => panic!("{other:?}"),
+        }
+    }
+    given.sort_unstable();
+    assert_eq!(ended, [(WatchId(0), Revision::new(4))]);
+    assert_eq!(given, [(later[0], 4), (later[0], 5), (later[1], 5)]);
+}
+
 /// A damaged record ends the watchers that need it, behind everything that is whole before it, and says where
 /// one goes on behind it; other keys are watched on, and what is new.
 #[test]
