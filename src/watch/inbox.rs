@@ -78,6 +78,8 @@ pub(super) struct Inbox<T> {
     sleeping: AtomicBool,
     /// The newest revision for which the stream is on the writer's list.
     listed: AtomicU64,
+    /// The lowest revision for which it is among those that wait; `u64::MAX`: none. Used with the lock of these.
+    awaited: AtomicU64,
     queue: Mutex<Queue<T>>,
     woken: Condvar,
 }
@@ -131,12 +133,32 @@ impl Marks {
     }
 }
 
-impl<T: Marked> Inbox<T> {
+impl<T> Inbox<T> {
+    /// Waits for this revision too; `true`: it has not waited for as low a one.
+    pub(super) fn waits_less(&self, rev: Revision) -> bool {
+        self.awaited.fetch_min(rev.get(), Ordering::Relaxed) > rev.get()
+    }
+
+    /// Whether this is the lowest that it waits for.
+    pub(super) fn waits_for(&self, rev: Revision) -> bool {
+        self.awaited.load(Ordering::Relaxed) == rev.get()
+    }
+
+    /// The revision is visible; `true`: it was the lowest that it waited for.
+    pub(super) fn waits_no_more(&self, rev: Revision) -> bool {
+        let waits = self.waits_for(rev);
+        if waits {
+            self.awaited.store(u64::MAX, Ordering::Relaxed);
+        }
+        waits
+    }
+
     pub(super) fn new() -> Inbox<T> {
         Inbox {
             stirred: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             listed: AtomicU64::new(0),
+            awaited: AtomicU64::new(u64::MAX),
             queue: Mutex::new(Queue {
                 due: Vec::new(),
                 waker: None,
@@ -144,7 +166,9 @@ impl<T: Marked> Inbox<T> {
             woken: Condvar::new(),
         }
     }
+}
 
+impl<T: Marked> Inbox<T> {
     /// A key of `topic` changes at `rev`, which is not visible yet.
     pub(super) fn mark(&self, topic: &Arc<T>, rev: Revision) -> Mark {
         let marks = topic.marks();

@@ -9,7 +9,7 @@
 //! | `state` | what a receiver knows: of watchers, topics, what has been made, progress, the content |
 //! | `topic` | watchers of a stream that want the same keys in the same way |
 //! | `members`, `places` | who belongs to a topic; topics by number |
-//! | `inbox`, `due` | the hand-over from writer to receiver; who is stirred when a revision is visible |
+//! | `inbox`, `due`, `waiting` | the hand-over from writer to receiver; who is stirred when a revision is visible |
 //! | `pace` | how receivers wait |
 //! | `table`, `ranges` | which topics a key belongs to |
 //! | `registry` | all streams of a handle, and what the writer tells them |
@@ -31,6 +31,7 @@ mod table;
 #[cfg(all(test, not(miri)))]
 mod tests;
 mod topic;
+mod waiting;
 
 pub use request::{Filter, Start, WatchId, WatchRequest};
 pub use response::{EventBatch, Update, WatchResponse};

@@ -22,6 +22,7 @@ use super::state::Room;
 use super::stream::Shared;
 use super::table::Table;
 use super::topic::Topic;
+use super::waiting::Waiting;
 use crate::engine::Audience;
 use crate::error::{Error, Result};
 use crate::metrics::WatchMetrics;
@@ -36,9 +37,7 @@ pub(crate) struct Registry {
     table: Mutex<Table>,
     content: Apart<Mutex<Content>>,
     streams: Mutex<Streams>,
-    /// The lowest revision that streams wait for of which no mark tells them: with an answer of progress, or since
-    /// it was accepted before they came.
-    awaited: AtomicU64,
+    waiting: Waiting<Topic>,
     pub(super) pace: Apart<Pace>,
     pub(super) counts: Apart<Counts>,
 }
@@ -144,7 +143,7 @@ impl Registry {
                 ends: Arc::default(),
             })),
             streams: Mutex::default(),
-            awaited: AtomicU64::new(u64::MAX),
+            waiting: Waiting::new(),
             pace: Apart(Pace::new()),
             counts: Apart(Counts::new()),
         });
@@ -276,20 +275,16 @@ impl Registry {
     }
 
     /// A stream is to be stirred when this revision is visible, whatever it changes. `false`: it is already.
-    pub(super) fn wait_for(&self, rev: Revision) -> bool {
-        self.awaited.fetch_min(rev.get(), Ordering::Relaxed);
-        // Who publishes fences between that and its look (`stir_waiting`): one of us sees the other.
-        fence(Ordering::SeqCst);
+    pub(super) fn wait_for(&self, inbox: &Arc<Inbox<Topic>>, rev: Revision) -> bool {
+        self.waiting.list(inbox, rev);
         self.rev() < rev
     }
 
-    /// Stirs all streams if one waits for what has just become visible; each says again, when it looks, what it
+    /// Stirs the streams that wait for what has just become visible; each says again, when it looks, what it
     /// waits for. The caller has fenced behind what has become visible.
     fn stir_waiting(&self, visible: Revision) {
-        if self.awaited.load(Ordering::Relaxed) <= visible.get() {
-            self.awaited.store(u64::MAX, Ordering::Relaxed);
-            self.each_stream(|stream| stream.inbox().stir());
-        }
+        let waiting = self.waiting.take(visible);
+        waiting.iter().for_each(|inbox| inbox.stir_fenced());
     }
 
     fn each_stream(&self, mut visit: impl FnMut(&Shared)) {

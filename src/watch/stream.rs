@@ -116,10 +116,6 @@ pub struct WatchControl {
 }
 
 impl Shared {
-    pub(super) fn inbox(&self) -> &Inbox<Topic> {
-        &self.inbox
-    }
-
     pub(super) fn slow(&self) -> u64 {
         self.with(|state| state.slow())
     }

@@ -9,7 +9,7 @@ use std::thread;
 use futures_core::Stream as _;
 use revtree::storage::sim::{SimDisk, SimOptions};
 use revtree::{
-    Db, Options, Revision, Start, Update, WatchId, WatchRequest, WatchResponse, WatchStream,
+    Db, Options, Prev, Revision, Start, Update, WatchId, WatchRequest, WatchResponse, WatchStream,
 };
 
 use super::gate::PATIENCE;
@@ -562,4 +562,115 @@ fn the_same_revision_of_another_content_wakes() {
     db.put("a", "2").unwrap();
     assert!(woken.was_called());
     assert_eq!(told(&woken.poll(&mut stream).unwrap()), (1, vec![2]));
+}
+
+/// In step, and not given yet what a compaction passes: of its own revision, too, all changes were there.
+#[test]
+fn a_compaction_takes_nothing_of_the_revision_that_is_due() {
+    for keys in [revtree::KeyRange::single("a"), revtree::KeyRange::all()] {
+        let db = in_memory();
+        let mut stream = db.watch_stream().unwrap();
+        let request = WatchRequest::new(keys, Start::Now).prev_kv();
+        stream.watch_with(request).unwrap();
+        db.put("a", "0").unwrap();
+        assert!(stream.try_recv().unwrap().is_some());
+        let mut txn = db.write().unwrap();
+        txn.put("a", "1").unwrap();
+        txn.put("a", "2").unwrap();
+        let rev = txn.commit().unwrap().revision;
+        db.compact(rev).unwrap();
+        let Update::Events(events) = stream.try_recv().unwrap().unwrap().update else {
+            panic!("no events");
+        };
+        let given = events.iter().map(|event| {
+            let Prev::Value(prev) = &event.prev else {
+                panic!("{event:?}");
+            };
+            (prev.value.to_vec(), event.kv.value.to_vec())
+        });
+        let step = |to: &str| (b"0".to_vec(), to.into());
+        assert_eq!(Vec::from_iter(given), [step("1"), step("2")]);
+    }
+}
+
+/// An answer for all was made, and waited behind another; then a watcher of the past came, which had not been given
+/// what the answer said.
+#[test]
+fn an_answer_for_all_is_also_for_who_has_come_before_it_is_given() {
+    let db = in_memory();
+    let mut stream = db.watch("b", Start::Now).unwrap();
+    for _ in 0..3 {
+        db.put("a", "").unwrap();
+    }
+    stream.request_progress(WatchId(0)).unwrap();
+    for _ in 0..2 {
+        stream.request_progress_all().unwrap();
+    }
+    let answer = stream.try_recv().unwrap().unwrap();
+    assert_eq!((answer.id, answer.revision.get()), (WatchId(0), 4));
+    let late = stream.watch("a", Start::Oldest).unwrap();
+    let mut ids = vec![];
+    while let Some(response) = stream.try_recv().unwrap() {
+        ids.push(response.id);
+    }
+    assert_eq!(ids, [late, WatchId::ALL, WatchId::ALL]);
+}
+
+/// One stream that waits for revisions of which no mark tells it woke all the others with each: who waits for the
+/// future, who came beside a commit, and who joined others behind a restore of what is older.
+#[test]
+fn only_who_waits_is_woken() {
+    let asleep = |db: &Db, count: u32| {
+        let woken = Arc::<Woken>::default();
+        let streams = (0..count).map(|_| {
+            let mut stream = db.watch("nobody", Start::Now).unwrap();
+            assert!(woken.poll(&mut stream).is_none());
+            stream
+        });
+        let streams = Vec::from_iter(streams);
+        assert!(!woken.was_called());
+        (streams, woken)
+    };
+    let db = in_memory();
+    let (_others, others) = asleep(&db, 20);
+    let (mut stream, own) = (db.watch_stream().unwrap(), Arc::<Woken>::default());
+    for first in 3..40 {
+        let id = stream.watch("a", Start::At(Revision::new(first)));
+        stream.request_progress(id.unwrap()).unwrap();
+    }
+    let mut answers = 0;
+    for _ in 0..50 {
+        while own.poll(&mut stream).is_some() {
+            answers += 1;
+        }
+        db.put("b", "").unwrap();
+    }
+    assert_eq!(answers, 37);
+    let mut watchers = vec![];
+    for n in 0..50 {
+        submit(&db, "b");
+        watchers.push(db.watch(format!("k{n}"), Start::Now).unwrap());
+        db.sync().unwrap();
+    }
+    assert!(!others.was_called());
+
+    let folder = tempfile::tempdir().unwrap();
+    let older = folder.path().join("older");
+    in_memory().snapshot().unwrap().save(&older).unwrap();
+    let db = in_memory();
+    for _ in 0..1000 {
+        db.put("b", "").unwrap();
+    }
+    let mut stream = db.watch("a", Start::Now).unwrap();
+    db.restore(&older).unwrap();
+    assert!(own.poll(&mut stream).is_none());
+    stream.watch("a", Start::Now).unwrap();
+    while own.poll(&mut stream).is_some() {}
+    let (_others, others) = asleep(&db, 20);
+    // By its verb.
+    assert!(own.was_called());
+    for _ in 0..100 {
+        db.put("b", "").unwrap();
+    }
+    assert!(!own.was_called() && !others.was_called());
 }

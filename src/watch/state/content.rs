@@ -7,7 +7,7 @@ use std::sync::Arc;
 use revtree_format::Revision;
 
 use super::made::BATCH_COST;
-use super::{Made, Stage, State, TopicState};
+use super::{Made, NOBODY, Stage, State, TopicState};
 use crate::error::{Error, Result};
 use crate::mvcc::Store;
 use crate::watch::inbox::Marked;
@@ -104,7 +104,10 @@ impl State {
             self.content = content.ends.len();
         }
         match end {
-            Some(_) => self.asked.looked_anew(now),
+            Some(_) => {
+                self.put_ahead();
+                self.asked.looked_anew(now);
+            }
             None => self.asked.looked(now),
         }
         while let Some(Reverse((cursor, index))) = self.beyond.peek().copied()
@@ -132,6 +135,8 @@ impl State {
     fn change_content(&mut self, end: Revision) {
         self.beyond.clear();
         self.ready.clear();
+        self.alone = NOBODY;
+        self.unlisted = Revision::default();
         let visible = self.visible;
         for (index, topic) in self.topics.numbered() {
             match topic.stage {
@@ -164,7 +169,7 @@ impl State {
         };
         let may_lose = |state: &mut State, index: u32| {
             let topic = state.topic(index);
-            topic.is_some_and(|topic| topic.stage == Stage::Due && topic.cursor < compact)
+            topic.is_some_and(|topic| topic.stage == Stage::Due && topic.cursor <= compact)
         };
         let mut behind = VecDeque::new();
         for _ in 0..self.ready.len() {

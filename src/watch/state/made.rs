@@ -26,8 +26,8 @@ pub(super) enum Made {
     },
     /// The last response of a watcher, which has ended: its id, with which it is taken for the same one.
     Last(Member, WatchResponse),
-    Progress(Member, Revision),
-    ProgressOfAll(Revision),
+    /// So many answers for a watcher, or for all of the stream.
+    Progress(Option<Member>, Revision, u64),
 }
 
 /// What a receiver gets of a look.
@@ -120,17 +120,22 @@ impl State {
                         }),
                     });
                 }
-                Made::Progress(member, revision) => {
+                Made::Progress(member, revision, left) => {
                     let (member, revision) = (*member, *revision);
-                    self.made.pop_front();
-                    if self.is_member(member) {
-                        return Some(Next::Response(progress(WatchId(member.0), revision)));
+                    *left -= 1;
+                    let left = *left;
+                    // Somebody has come behind an answer for all who has not been given that much.
+                    let is_late = member.is_none() && !self.catching_up.is_empty() && !self.ended;
+                    let is_gone = member.is_some_and(|member| !self.is_member(member));
+                    if left == 0 || is_late || is_gone {
+                        self.made.pop_front();
                     }
-                }
-                Made::ProgressOfAll(revision) => {
-                    let revision = *revision;
-                    self.made.pop_front();
-                    return Some(Next::Response(progress(WatchId::ALL, revision)));
+                    if is_late {
+                        self.asked.ask_again(left + 1);
+                    } else if !is_gone {
+                        let id = member.map_or(WatchId::ALL, |member| WatchId(member.0));
+                        return Some(Next::Response(progress(id, revision)));
+                    }
                 }
                 Made::Last(..) => {
                     if let Some(Made::Last(member, response)) = self.made.pop_front()
@@ -180,7 +185,7 @@ impl Made {
     pub(super) fn kept(&self) -> usize {
         match self {
             Made::Batch { kept, .. } => *kept,
-            Made::Last(..) | Made::Progress(..) | Made::ProgressOfAll(_) => 0,
+            Made::Last(..) | Made::Progress(..) => 0,
         }
     }
 

@@ -15,6 +15,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use revtree_format::Revision;
@@ -64,6 +65,8 @@ pub(super) struct State {
     unlisted: Revision,
     /// Topics of watchers that began in the past, round and round.
     catching_up: VecDeque<u32>,
+    /// A pass has given up here: who stands here is read alone.
+    alone: RangeInclusive<Revision>,
     /// So many of the places in the two, at most, are of topics that are gone.
     stale: usize,
     /// Whose turn it is: of one that catches up.
@@ -87,6 +90,9 @@ pub(super) struct State {
     /// Kept for its memory.
     due: Vec<(Arc<Topic>, Revision)>,
 }
+
+/// Where no topic stands.
+const NOBODY: RangeInclusive<Revision> = Revision::new(0)..=Revision::new(0);
 
 type ById<T> = HashMap<i64, T, BuildHasherDefault<DefaultHasher>>;
 
@@ -176,6 +182,7 @@ impl State {
             beyond: BinaryHeap::new(),
             unlisted: Revision::default(),
             catching_up: VecDeque::new(),
+            alone: NOBODY,
             stale: 0,
             turn_of_old: false,
             made: VecDeque::new(),

@@ -21,6 +21,11 @@ pub(super) struct Asked {
     by_id: BTreeMap<i64, (u32, Requests)>,
     /// Of whom the next look says what they need.
     new: Vec<i64>,
+    /// Of whom a look has said it, and that have not been looked at since.
+    fresh: Vec<i64>,
+    /// Of those that have not begun, with their first revisions: nobody looks at them before it is there. All of their
+    /// requests are of `later`.
+    ahead: BTreeMap<(Revision, i64), (u32, Requests)>,
     of_all: Requests,
     /// Steps until it is looked again who can be answered: as many as that looks at, so that a step costs the same
     /// however many ask.
@@ -54,7 +59,12 @@ impl Requests {
 
 impl Asked {
     fn is_empty(&self) -> bool {
-        self.by_id.is_empty() && self.of_all.are_answered()
+        self.by_id.is_empty() && self.ahead.is_empty() && self.of_all.are_answered()
+    }
+
+    /// Answers for all were made, and are not given.
+    pub(super) fn ask_again(&mut self, count: u64) {
+        self.of_all.later += count;
     }
 
     /// A watcher is gone.
@@ -62,12 +72,30 @@ impl Asked {
         self.by_id.remove(&id);
     }
 
+    /// A watcher waits no more for its first revision, which is there, or with which it is gone.
+    pub(super) fn begins(&mut self, id: i64, first: Revision) {
+        if let Some(requests) = self.ahead.remove(&(first, id)) {
+            self.by_id.insert(id, requests);
+            self.new.push(id);
+        }
+    }
+
+    fn begin(&mut self, visible: Revision) {
+        while let Some(((first, id), _)) = self.ahead.first_key_value()
+            && *first <= visible
+        {
+            self.begins(*id, *first);
+        }
+    }
+
     /// A look has found this visible.
     pub(super) fn looked(&mut self, visible: Revision) {
         self.of_all.looked(visible);
+        self.begin(visible);
         for id in self.new.drain(..) {
             if let Some((_, requests)) = self.by_id.get_mut(&id) {
                 requests.looked(visible);
+                self.fresh.push(id);
             }
         }
     }
@@ -75,12 +103,14 @@ impl Asked {
     /// A look has found this visible in another content, or for the last time: whoever has asked is answered by
     /// that, whatever was needed before.
     pub(super) fn looked_anew(&mut self, visible: Revision) {
+        self.begin(visible);
         let all = self.by_id.values_mut().map(|(_, requests)| requests);
         for requests in all.chain([&mut self.of_all]) {
             requests.count += std::mem::take(&mut requests.later);
             requests.need = visible;
         }
         self.new.clear();
+        self.fresh = self.by_id.keys().copied().collect();
     }
 }
 
@@ -91,11 +121,15 @@ impl State {
             return Err(Error::Canceled(id));
         }
         let watcher = self.watchers.get(&id.0).ok_or(Error::WatcherNotExist(id))?;
-        let (serial, requests) = self.asked.by_id.entry(id.0).or_default();
+        let asked = &mut self.asked;
+        let (serial, requests) = match watcher.begins().filter(|first| *first > self.visible) {
+            Some(first) => asked.ahead.entry((first, id.0)).or_default(),
+            None => asked.by_id.entry(id.0).or_insert_with(|| {
+                asked.new.push(id.0);
+                Default::default()
+            }),
+        };
         *serial = watcher.serial;
-        if requests.are_answered() {
-            self.asked.new.push(id.0);
-        }
         requests.later += 1;
         Ok(())
     }
@@ -111,50 +145,77 @@ impl State {
         if self.asked.is_empty() {
             return;
         }
+        for id in std::mem::take(&mut self.asked.fresh) {
+            self.answer(id);
+        }
         let is_read = self.ready.is_empty() && self.catching_up.is_empty();
-        let asked = self.asked.by_id.len();
-        self.asked.pause = self.asked.pause.min(asked);
-        if !is_read && self.asked.pause > 0 {
+        if self.asked.pause > 0 && !is_read {
             self.asked.pause -= 1;
             return;
         }
-        self.asked.pause = asked;
-        let mut by_id = std::mem::take(&mut self.asked.by_id);
-        by_id.retain(|id, (serial, requests)| {
-            let rev = self.given_up_to(*id).filter(|rev| *rev >= requests.need);
-            let Some(rev) = rev.filter(|_| requests.count > 0) else {
-                return true;
-            };
-            for _ in 0..std::mem::take(&mut requests.count) {
-                self.made.push_back(Made::Progress((*id, *serial), rev));
-            }
-            if requests.later > 0 {
-                self.asked.new.push(*id);
-            }
-            requests.later > 0
-        });
-        self.asked.by_id = by_id;
-        if is_read && self.all_have_begun() {
-            for _ in 0..std::mem::take(&mut self.asked.of_all.count) {
-                self.made.push_back(Made::ProgressOfAll(self.visible));
-            }
+        self.asked.pause = self.asked.by_id.len();
+        let ids: Vec<i64> = self.asked.by_id.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.answer(id));
+        let of_all = &mut self.asked.of_all;
+        if is_read && of_all.count > 0 && self.all_have_begun() {
+            let count = std::mem::take(&mut self.asked.of_all.count);
+            self.made
+                .push_back(Made::Progress(None, self.visible, count));
         }
         self.wait_for_beginnings(registry);
+    }
+
+    /// A restore may have taken beginnings away: who has asked waits for them again.
+    pub(super) fn put_ahead(&mut self) {
+        let watchers = &self.watchers;
+        let ahead = |(id, _): &(i64, _)| {
+            let first = watchers.get(id)?.begins()?;
+            (first > self.visible).then_some(first)
+        };
+        for mut asked in std::mem::take(&mut self.asked.by_id) {
+            if let Some(first) = ahead(&asked) {
+                // What they need is said when that is there.
+                let (_, requests) = &mut asked.1;
+                requests.later += std::mem::take(&mut requests.count);
+                self.asked.ahead.insert((first, asked.0), asked.1);
+            } else {
+                self.asked.by_id.insert(asked.0, asked.1);
+            }
+        }
+    }
+
+    /// Answers a watcher that has asked, if it can be.
+    fn answer(&mut self, id: i64) {
+        let Some((serial, requests)) = self.asked.by_id.get(&id) else {
+            return;
+        };
+        let (member, need) = ((id, *serial), requests.need);
+        if requests.count == 0 {
+            return;
+        }
+        let Some(rev) = self.given_up_to(id).filter(|rev| *rev >= need) else {
+            return;
+        };
+        if let Some((_, requests)) = self.asked.by_id.get_mut(&id) {
+            let count = std::mem::take(&mut requests.count);
+            self.made
+                .push_back(Made::Progress(Some(member), rev, count));
+            if requests.later > 0 {
+                self.asked.new.push(id);
+            } else {
+                self.asked.by_id.remove(&id);
+            }
+        }
     }
 
     /// Who waits for the future and has asked for progress is answered when its first revision is visible, which
     /// may change none of its keys: then nothing else stirs the stream.
     fn wait_for_beginnings(&self, registry: &Registry) {
-        let began = self
-            .asked
-            .by_id
-            .keys()
-            .filter_map(|id| self.watchers.get(id)?.begins());
-        let ahead = began.filter(|from| *from > self.visible);
+        let one = self.asked.ahead.keys().next().map(|(first, _)| *first);
         let all = self.future.range(self.visible.next()..).next();
         let all = all.filter(|_| !self.asked.of_all.are_answered());
-        if let Some(first) = ahead.chain(all.map(|(from, _)| *from)).min()
-            && !registry.wait_for(first)
+        if let Some(first) = one.into_iter().chain(all.map(|(first, _)| *first)).min()
+            && !registry.wait_for(&self.inbox, first)
         {
             self.inbox.stir_later();
         }

@@ -39,6 +39,7 @@ impl State {
         if self.ready.is_empty() && self.catching_up.is_empty() {
             self.ready.shrink_to(MEMORY_KEPT);
             self.catching_up.shrink_to(MEMORY_KEPT);
+            self.made.shrink_to(MEMORY_KEPT);
         }
         // By what was visible before the step: all of it that a topic in step has been given. It may ask for a look.
         self.answer_progress(registry);

@@ -32,6 +32,11 @@ impl State {
         store: &Arc<Store>,
         index: u32,
     ) -> bool {
+        let compact = store.engine.compact_rev();
+        let topic = self.topics.get(index);
+        if topic.is_none_or(|topic| Some(topic.cursor) < compact) {
+            return false;
+        }
         let group = self.gather(index);
         let mut ranges = Ranges::default();
         let (mut parts, mut places) = (Vec::new(), HashMap::new());
@@ -58,7 +63,13 @@ impl State {
         };
         let pass = (group.len() > 1).then(|| read_pass(store, &parts, &limits, matching));
         let Some(Ok(Some(pass))) = pass else {
-            // All but the one are read later.
+            // All but the one are read later, and alone: what is too much or damaged is so for each of them.
+            let from = || parts.iter().map(|part| part.from);
+            if let (Some(first), Some(last)) = (from().min(), from().max())
+                && parts.len() > 1
+            {
+                self.alone = first..=last;
+            }
             for other in group.into_iter().skip(1).rev() {
                 self.queue_of(other).push_front(other);
             }
@@ -81,8 +92,9 @@ impl State {
             return group;
         };
         let (stage, from) = (topic.stage, topic.cursor);
+        let bytes = topic.shared.shape().bytes_max;
         let to = self.visible;
-        if stage == Stage::Idle || from > to {
+        if stage == Stage::Idle || from > to || self.alone.contains(&from) {
             return group;
         }
         let mut queue = std::mem::take(self.queue_of(index));
@@ -97,7 +109,8 @@ impl State {
             let is_near = self.topics.get(other).is_some_and(|topic| {
                 let cursor = topic.cursor;
                 let near = from <= cursor && cursor.get() - from.get() < NEAR;
-                topic.stage == stage && is_range(topic) && near && cursor <= to
+                let alike = topic.shared.shape().bytes_max == bytes;
+                topic.stage == stage && is_range(topic) && near && cursor <= to && alike
             });
             // Its place may be there twice.
             if !is_near {

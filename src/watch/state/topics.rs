@@ -132,20 +132,18 @@ impl State {
 
     /// What was accepted before a topic was in the table is on nobody's list: a stream with a topic that is due from
     /// there asks to be stirred. It asks again with each look, since who stirs for one revision forgets the others.
-    pub(super) fn wait_for_unlisted(&self, registry: &Registry) {
-        let first = self.beyond.peek();
-        if first.is_none_or(|Reverse((first, _))| *first > self.unlisted) {
-            return;
-        }
-        let is_unlisted = |(cursor, index): &(Revision, u32)| {
-            let topic = self.topics.get(*index);
-            topic.is_some_and(|topic| topic.cursor == *cursor && *cursor <= self.unlisted)
-        };
-        let beyond = self.beyond.iter().map(|Reverse(beyond)| *beyond);
-        if let Some((first, _)) = beyond.filter(is_unlisted).min()
-            && !registry.wait_for(first)
+    pub(super) fn wait_for_unlisted(&mut self, registry: &Registry) {
+        while let Some(Reverse((first, index))) = self.beyond.peek().copied()
+            && first <= self.unlisted
         {
-            self.inbox.stir_later();
+            let is_due = |topic: &TopicState| topic.stage == Stage::Due && topic.cursor == first;
+            if self.topics.get(index).is_some_and(is_due) {
+                if !registry.wait_for(&self.inbox, first) {
+                    self.inbox.stir_later();
+                }
+                return;
+            }
+            self.beyond.pop();
         }
     }
 

@@ -125,7 +125,7 @@ impl State {
         let (topic, place) = (std::mem::replace(&mut watcher.topic, ENDED), watcher.place);
         let (began, from) = (watcher.began, watcher.from);
         if began == Began::Future {
-            self.no_longer_awaits(from);
+            self.no_longer_awaits(id, from);
         }
         let topic = self.topic(topic);
         let moved = topic.and_then(|topic| {
@@ -150,7 +150,7 @@ impl State {
         let before = std::mem::replace(&mut watcher.from, to);
         // Its topic has come further than its first revision: that was there, though a restore may have taken it.
         if std::mem::replace(&mut watcher.began, Began::Past) == Began::Future {
-            self.no_longer_awaits(before);
+            self.no_longer_awaits(id, before);
         }
     }
 
@@ -171,7 +171,8 @@ impl State {
         self.gone.extend(filters.into_values());
     }
 
-    fn no_longer_awaits(&mut self, rev: Revision) {
+    fn no_longer_awaits(&mut self, id: i64, rev: Revision) {
+        self.asked.begins(id, rev);
         if let Some(count) = self.future.get_mut(&rev) {
             *count -= 1;
             if *count == 0 {

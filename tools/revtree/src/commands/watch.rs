@@ -2,6 +2,8 @@
 //!
 //! The store is opened to read, what is new is taken, and it is closed again before anything is printed: so
 //! the writer is never kept from its space by who reads our output. Where one open ended the next goes on.
+//! A file that takes the store's place is followed from where that stood, as watchers are behind a restore; where it
+//! stands further back a line on stderr says so.
 //! Between them the file is only looked at: every write is a `pwrite`, which the system notes in its times. An open
 //! reads the log that no checkpoint has saved yet, which may be much: so it is left alone for as long as the last open
 //! took, and at most half of a core is used beside a writer that goes on.
@@ -38,7 +40,7 @@ pub(crate) struct Watch {
     once: bool,
 }
 
-/// Bytes of keys and values that are taken at once, and a revision more.
+/// Bytes of events that are taken at once, with their keys and values, and a revision more.
 const CHUNK_BYTES: usize = 8 << 20;
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -51,11 +53,20 @@ impl Watch {
     pub(crate) fn run(&self, keys: KeyFormat, output: &mut Output) -> Result {
         let wanted = self.wanted(keys)?;
         let mut next = self.rev.filter(|rev| *rev > 0).map(Revision::new);
+        let mut before = None;
         loop {
             let seen = Seen::of(&self.store)?;
+            let is_another = before.replace(seen.stamp.file()) != Some(seen.stamp.file());
             let began = Instant::now();
             let chunk = Chunk::take(&self.store, &wanted, next)?;
             let took = began.elapsed();
+            if let Some(next) = next
+                && is_another
+                && chunk.rev.next() < next
+            {
+                let (store, rev) = (self.store.display(), chunk.rev);
+                eprintln!("{store}: stands at revision {rev}; waiting for revision {next}");
+            }
             next = Some(chunk.next);
             output.events(chunk.events)?;
             if chunk.more {
@@ -84,6 +95,8 @@ impl Watch {
 struct Chunk {
     /// Events, and records that cannot be read.
     events: Vec<revtree::Result<Event>>,
+    /// The store's revision.
+    rev: Revision,
     /// Where the next one begins.
     next: Revision,
     /// Whether there is more already.
@@ -97,6 +110,7 @@ impl Chunk {
         let view = store.view(None)?;
         let mut chunk = Chunk {
             events: Vec::new(),
+            rev: view.rev(),
             next: from.unwrap_or(view.rev().next()),
             more: false,
         };
@@ -135,7 +149,7 @@ impl Chunk {
                 if !is_wanted(event) {
                     continue;
                 }
-                bytes += event.kv.key.len() + event.kv.value.len();
+                bytes += event.kv.key.len() + event.kv.value.len() + size_of::<Event>();
             }
             chunk.events.push(event);
         }
@@ -181,6 +195,11 @@ impl Seen {
 }
 
 impl Stamp {
+    /// Which file it is.
+    fn file(&self) -> (u64, u64) {
+        (self.device, self.file)
+    }
+
     fn of(path: &Path) -> Result<Stamp> {
         let told = |error| Failure::file(path, &error);
         let file = std::fs::metadata(path).map_err(told)?;

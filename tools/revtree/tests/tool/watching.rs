@@ -268,6 +268,28 @@ fn a_store_that_is_restored() {
     assert_eq!(watching.line(), "10\tPUT\tbehind\tv");
 }
 
+/// Goal: where another store stands further back, it says that it waits.
+#[test]
+fn a_store_that_stands_further_back() {
+    let bench = Bench::small();
+    let mut watching = Watching::start(&bench, &["--rev", "6"]);
+    assert_eq!(watching.line(), "6\tPUT\tsize\tsmall");
+    let other = bench.path("other");
+    let db = Db::open(&other).expect("a store");
+    db.put("other", "2").expect("a put");
+    db.close().expect("it closes");
+    std::fs::rename(&other, bench.store()).expect("it is replaced");
+    let stderr = watching.child.stderr.take().expect("piped");
+    let told = BufReader::new(stderr).lines().next().expect("a line");
+    let told = told.expect("text");
+    assert!(
+        told.ends_with(": stands at revision 2; waiting for revision 7"),
+        "{told}"
+    );
+    while put(&bench, "new") < 7 {}
+    assert_eq!(watching.line(), "7\tPUT\tnew\tv");
+}
+
 /// Goal: an interrupt ends it, a reader who has gone too, though there is nothing more to be printed, and what was there
 /// had been printed. `| head -1` did not end before a later event was printed.
 #[test]
