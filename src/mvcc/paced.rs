@@ -348,7 +348,8 @@ impl Work<'_> {
             let (used_before, dead_before) = engine.used_bytes()?;
             if allowed == 0 {
                 // What the compaction that begins this has made dead was live until then.
-                allowed = allowed_beside(used_before.saturating_sub(dead_before), segment_bytes);
+                let live_before = used_before.saturating_sub(dead_before);
+                allowed = live_before / 4 * 5 + SLACK_SEGMENTS * segment_bytes;
                 shared.set_limit(Some(appended + allowed.saturating_sub(used_before)));
             }
             let cleaning = Cleaning::begin(store, &goes_on)?;
@@ -356,7 +357,7 @@ impl Work<'_> {
             let (used, dead) = engine.used_bytes()?;
             // Of what was there before the count all that is dead has been counted.
             let live = used_before.saturating_sub(dead);
-            allowed = allowed.max(allowed_beside(live, segment_bytes));
+            allowed = allowed.max(live / 2 * 3 + SLACK_SEGMENTS * segment_bytes);
             shared.set_limit(Some(appended + allowed.saturating_sub(used_before)));
             *futile_bytes = futile_bytes.map(|futile: u64| futile.min(dead));
             let is_futile = futile_bytes.is_some_and(|futile| dead < futile + 2 * segment_bytes);
@@ -405,12 +406,7 @@ fn is_worth(options: CleanerOptions, (used, dead): (u64, u64), segment_bytes: u6
     dead >= 2 * segment_bytes && dead >= used / 100 * u64::from(options.dead_percent)
 }
 
-/// How large segments in use may be beside so much that is live, before commits wait.
-fn allowed_beside(live: u64, segment_bytes: u64) -> u64 {
-    live / 2 * 3 + SLACK_SEGMENTS * segment_bytes
-}
-
-/// See [`allowed_beside`].
+/// How far segments in use may go beyond their share before commits wait.
 const SLACK_SEGMENTS: u64 = 4;
 
 /// How long one commit waits at most.
