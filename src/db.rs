@@ -145,13 +145,16 @@ impl Db {
         trace::span!("open", path = %path.display(), read_only = options.read_only);
         start_threads().map_err(Error::on("starting threads"))?;
         let (store, found) = open_store(&disk, path, path, &options)?;
+        let turn = Arc::default();
+        store.attach_turn(&turn);
         store.attach_leases()?;
+        let watchers = Registry::new(&store);
         store.resume_cleaning()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
-            watchers: Registry::new(&store),
+            watchers,
             store: ArcSwap::new(store),
-            turn: Arc::default(),
+            turn,
             options,
             disk,
             files,
@@ -496,9 +499,8 @@ impl Db {
     pub fn compact(&self, rev: impl Into<Revision>) -> Result<Compaction> {
         let rev = rev.into();
         let turn = self.take_turn()?;
-        let save = || self.shared.watchers.save_from_compaction(rev);
         let store = self.store();
-        store.compact(turn, rev, save)?;
+        store.compact(turn, rev)?;
         Ok(Compaction::of(Some(rev), store.passes()))
     }
 
@@ -642,6 +644,7 @@ impl Db {
         let arrived = Arrived::of(shared, path.as_ref())?;
         let (store, found) = open_store(&shared.disk, &arrived.path, &shared.path, &options)?;
         store.leased(|_, _| {})?;
+        store.attach_turn(&shared.turn);
         // 2. The name is the store's: from here on an open finds the new content, which we have locked.
         let in_doubt = NameInDoubt(Some(shared.store.load_full()));
         let taken = arrived.take_name(&shared.path);
@@ -737,6 +740,9 @@ impl Db {
     /// little is live are copied together, and are used again for what is written next, or cut off where they lie at
     /// the end of the file. What can be read stays the same.
     ///
+    /// With a policy of [`Options::retain`] it is asked first, and what it does not want is compacted: that waits for
+    /// the write transaction in flight.
+    ///
     /// ```
     /// let db = revtree::Options::new().segment_bytes(64 << 10).open_in_memory()?;
     /// for _ in 0..400 {
@@ -756,6 +762,15 @@ impl Db {
     /// [`Error::Closed`], [`Error::Io`]. Damaged records are in what is returned, not an error.
     pub fn reclaim(&self) -> Result<Reclaimed> {
         Store::check_callback()?;
+        self.store().engine.check_writable()?;
+        if let Some(rev) = self.store().retention_target() {
+            let turn = self.take_turn()?;
+            match self.store().compact(turn, rev) {
+                // Somebody else has compacted or restored since.
+                Ok(()) | Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         reclaim(&self.store()).map(Reclaimed::of)
     }
 

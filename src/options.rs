@@ -1,6 +1,7 @@
 //! How a store is opened, and the small public types of durability and position.
 
 mod cleaner;
+mod retain;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::lessor::Lessor;
 use crate::sys::{Disk, MemoryDisk, RealDisk};
 
 pub use cleaner::{Cleaner, CleanerOptions};
+pub use retain::Retain;
 
 /// What survives when `commit` returns.
 ///
@@ -178,6 +180,7 @@ pub struct Options {
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     pub(crate) cleaner: Cleaner,
+    pub(crate) retain: Retain,
     /// Whether the store may start threads: for the timer of `Batched`, and for the cleaner.
     pub(crate) threads: bool,
 }
@@ -213,6 +216,7 @@ impl Options {
             progress: None,
             disk: None,
             cleaner: Cleaner::default(),
+            retain: Retain::default(),
             threads: true,
         }
     }
@@ -386,6 +390,22 @@ impl Options {
         self
     }
 
+    /// Which history is kept, by compactions that the store makes of its own accord. Default: [`Retain::All`].
+    ///
+    /// ```
+    /// use revtree::{Options, Retain};
+    /// let db = Options::new().retain(Retain::Revisions(10_000)).open_in_memory()?;
+    /// let old = db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(db.read_at(old)?.get("a")?.unwrap().value(), b"1"); // one of the last 10,000
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    #[must_use]
+    pub fn retain(mut self, policy: Retain) -> Self {
+        self.retain = policy;
+        self
+    }
+
     /// Fails with [`Error::RolledBack`] when the store is older than this, before its file is changed, or
     /// created. Default: any revision.
     ///
@@ -539,6 +559,7 @@ impl std::fmt::Debug for Options {
             .field("read_mode", &self.read_mode)
             .field("segment_bytes", &self.segment_bytes)
             .field("store_bytes_max", &self.store_bytes_max)
+            .field("retain", &self.retain)
             .finish_non_exhaustive()
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn open_store(
         lessor: options.lessor.clone(),
         threads: options.threads,
         cleaner: options.cleaner,
+        retain: options.retain.clone(),
     };
     Ok((Store::new(parts), opened.found))
 }

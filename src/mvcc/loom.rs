@@ -78,6 +78,43 @@ fn a_turn_given_is_not_free() {
     });
 }
 
+/// Who does not want the turn any more leaves the line, or passes on what it has been given just then: nobody waits
+/// for ever, and the turn is free at the end.
+#[test]
+fn who_gives_up_the_turn_passes_it_on() {
+    model(3, || {
+        let (turn, counter) = (Arc::new(Turn::default()), Arc::new(AtomicU64::new(0)));
+        let ended = Arc::new(AtomicU64::new(0));
+        let held = turn.take();
+        let fickle = {
+            let (turn, ended) = (Arc::clone(&turn), Arc::clone(&ended));
+            let counter = Arc::clone(&counter);
+            thread::spawn(move || {
+                let wanted = || ended.load(Ordering::Acquire) == 0;
+                if let Some(_held) = turn.take_while(wanted) {
+                    count_alone(&counter);
+                    return 1;
+                }
+                0
+            })
+        };
+        let patient = {
+            let (turn, counter) = (Arc::clone(&turn), Arc::clone(&counter));
+            thread::spawn(move || {
+                let _held = turn.take();
+                count_alone(&counter);
+            })
+        };
+        ended.store(1, Ordering::Release);
+        fickle.thread().unpark();
+        drop(held);
+        patient.join().expect("no assertion in it");
+        let taken = fickle.join().expect("no assertion in it");
+        assert_eq!(counter.load(Ordering::Relaxed), 1 + taken);
+        drop(turn.try_take().expect("nobody has it"));
+    });
+}
+
 /// Pins of which the first slots are made: loom does not see what a `OnceLock` hands over.
 fn pins() -> Arc<Pins> {
     let pins = Arc::new(Pins::new(OpenViews));

@@ -20,6 +20,7 @@ mod paced;
 mod pins;
 mod range;
 mod record;
+mod retention;
 mod retired;
 mod since;
 mod snapshot;

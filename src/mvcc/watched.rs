@@ -12,6 +12,9 @@ pub(crate) trait Watched: Audience {
     /// This key changes at `rev`, which nobody sees yet: under the append lock.
     fn mark(&self, rev: Revision, key: &[u8]);
 
+    /// There will be a compaction at `rev`: what has not been given yet can be saved from it. Without a lock.
+    fn save_from_compaction(&self, rev: Revision);
+
     /// `rev`, of which all keys have been marked, is accepted: without a lock. Readers see up to what `visible` answers.
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision);
 }

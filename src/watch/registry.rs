@@ -238,7 +238,7 @@ impl Registry {
     }
 
     /// Called before a compaction: see [`State::save_from_compaction`](super::state::State).
-    pub(crate) fn save_from_compaction(&self, compact: Revision) {
+    fn save_from_compaction(&self, compact: Revision) {
         self.each_stream(|stream| stream.save_from_compaction(compact));
     }
 
@@ -335,6 +335,10 @@ impl Watched for Announcer {
             topic.inbox().put_aside(&topic, rev);
             self.registry.topics.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    fn save_from_compaction(&self, rev: Revision) {
+        self.registry.save_from_compaction(rev);
     }
 
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {

@@ -10,6 +10,7 @@ mod permissions;
 mod plain_data;
 mod reclaim;
 mod restore;
+mod retention;
 mod rules;
 mod snapshot;
 mod stats;
