@@ -292,7 +292,7 @@ impl Db {
     /// # Errors
     /// [`Error::Closed`].
     pub fn read(&self) -> Result<ReadView> {
-        ReadView::current(&self.store())
+        ReadView::open(&self.store())
     }
 
     /// A view at a revision; 0 is the current one, as in etcd's `RangeOptions`.

@@ -181,6 +181,8 @@ pub struct Options {
     pub(crate) disk: Option<Arc<dyn Disk>>,
     pub(crate) cleaner: Cleaner,
     pub(crate) retain: Retain,
+    /// `None`: views do not end.
+    pub(crate) view_limit: Option<u64>,
     /// Whether the store may start threads: for the timer of `Batched`, and for the cleaner.
     pub(crate) threads: bool,
 }
@@ -217,6 +219,7 @@ impl Options {
             disk: None,
             cleaner: Cleaner::default(),
             retain: Retain::default(),
+            view_limit: None,
             threads: true,
         }
     }
@@ -403,6 +406,32 @@ impl Options {
     #[must_use]
     pub fn retain(mut self, policy: Retain) -> Self {
         self.retain = policy;
+        self
+    }
+
+    /// How far the store may go on beyond a view, in revisions: a [`ReadView`](crate::ReadView) reads as long as no more
+    /// revisions than this have been made since it was opened, whatever revision it reads. Then each of its reads ends
+    /// with [`Error::ViewExpired`], and what only it needed can be cleaned away; bytes that it has lent stay as they
+    /// are. Default: none, a view that is forgotten keeps the space of all that was live when it was opened.
+    ///
+    /// Side tables of a view can be read for ever. Transactions, snapshots, watchers, hashes and checks do not end by
+    /// this.
+    ///
+    /// ```
+    /// use revtree::{Error, Options};
+    /// let db = Options::new().view_limit(1).open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let view = db.read()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(view.get("a")?.unwrap().value(), b"1");
+    /// db.put("a", "3")?;
+    /// assert!(matches!(view.get("a"), Err(Error::ViewExpired { revision }) if revision == view.rev()));
+    /// assert_eq!(db.read_at(view.rev())?.get("a")?.unwrap().value(), b"1"); // history is still there
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    #[must_use]
+    pub fn view_limit(mut self, revisions: u64) -> Self {
+        self.view_limit = Some(revisions);
         self
     }
 

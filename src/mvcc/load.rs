@@ -63,6 +63,7 @@ pub(crate) fn open_store(
         threads: options.threads,
         cleaner: options.cleaner,
         retain: options.retain.clone(),
+        view_limit: options.view_limit,
     };
     Ok((Store::new(parts), opened.found))
 }

@@ -61,6 +61,8 @@ pub(crate) struct Store {
     pub(super) retention: Retention,
     /// The turn of those who write to it.
     turn: OnceLock<Arc<Turn>>,
+    /// How many revisions the store may go on beyond a view.
+    pub(super) view_limit: Option<u64>,
     watched: OnceLock<Arc<dyn Watched>>,
     /// The thread that syncs for `Batched` and for futures.
     background: Background,
@@ -76,6 +78,7 @@ pub(crate) struct StoreParts {
     pub(crate) threads: bool,
     pub(crate) cleaner: Cleaner,
     pub(crate) retain: Retain,
+    pub(crate) view_limit: Option<u64>,
 }
 
 impl Keep for Engine {}
@@ -120,6 +123,7 @@ impl Store {
             threads,
             cleaner,
             retain,
+            view_limit,
         } = parts;
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
@@ -148,6 +152,7 @@ impl Store {
             paced,
             retention: Retention::new(retain),
             turn: OnceLock::new(),
+            view_limit,
             watched: OnceLock::new(),
             background: Background::default(),
             threads,

@@ -61,7 +61,10 @@ impl Turn {
                 if !wanted() && self.give_up(&waiter) {
                     return None;
                 }
-                thread::park();
+                // Looked at again behind a lock: under loom a thread that waits for one loses who unparks it.
+                if !waiter.granted.load(Ordering::Acquire) {
+                    thread::park();
+                }
             }
         } else {
             state.taken = true;

@@ -16,3 +16,4 @@ mod snapshot;
 mod stats;
 #[cfg(feature = "tracing")]
 mod tracing;
+mod view_limit;
