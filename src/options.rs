@@ -179,6 +179,8 @@ pub struct Options {
     pub(crate) expect_at_least: Revision,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
+    /// The id that a store gets which is created, and how often it counts as opened; `None`: an id of its own.
+    pub(crate) identity: Option<([u8; 16], u32)>,
     pub(crate) cleaner: Cleaner,
     pub(crate) retain: Retain,
     /// `None`: views do not end.
@@ -217,6 +219,7 @@ impl Options {
             expect_at_least: Revision::default(),
             progress: None,
             disk: None,
+            identity: None,
             cleaner: Cleaner::default(),
             retain: Retain::default(),
             view_limit: None,

@@ -45,6 +45,7 @@ pub(crate) fn open_store(
         store_bytes_max: options.store_bytes_max,
         checkpoint_bytes: options.checkpoint_bytes,
         expect_at_least: options.expect_at_least,
+        identity: options.identity,
     };
     let opened = Engine::open(&config, &|told| {
         if let Some(progress) = &options.progress {

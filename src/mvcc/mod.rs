@@ -10,6 +10,7 @@ mod events;
 mod given;
 mod hash;
 mod image;
+mod increment;
 mod keys;
 mod load;
 #[cfg(all(test, loom))]
@@ -50,6 +51,8 @@ pub(crate) use check::check_records;
 pub(crate) use cleaner::{Reclaim, reclaim};
 pub(crate) use events::AskedPrev;
 pub(crate) use hash::{hash_all, hash_by_rev};
+pub(crate) use image::Held;
+pub(crate) use increment::BaseSum;
 pub(crate) use load::open_store;
 pub(crate) use paced::Passes;
 pub(crate) use since::{BatchLimits, Wanted, read_batch};

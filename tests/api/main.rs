@@ -2,6 +2,7 @@
 
 mod basic;
 mod damage;
+mod increments;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
