@@ -8,6 +8,7 @@
 #[cfg(all(test, not(miri)))]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -15,7 +16,7 @@ use revtree_format::Revision;
 
 use crate::engine::{Brought, bring, lock};
 use crate::error::{Error, Result};
-use crate::import::{ImportReport, Importer, Sealed, import_etcd};
+use crate::import::{ImportReport, Importer, Sealed, add_increment, import_etcd};
 use crate::mvcc::{
     Deleted, Hash, HashKv, IgnoreKey, KeepOpen, KeyRange, KeyValue, ReadView, Snapshot, Store,
     Turn, TurnHeld, WriteTxn, hash_all, hash_by_rev, open_store, reclaim,
@@ -145,13 +146,16 @@ impl Db {
         trace::span!("open", path = %path.display(), read_only = options.read_only);
         start_threads().map_err(Error::on("starting threads"))?;
         let (store, found) = open_store(&disk, path, path, &options)?;
+        let turn = Arc::default();
+        store.attach_turn(&turn);
         store.attach_leases()?;
+        let watchers = Registry::new(&store);
         store.resume_cleaning()?;
         let recovery = Recovery::of(&found, store.engine.rev());
         let shared = Arc::new(Shared {
-            watchers: Registry::new(&store),
+            watchers,
             store: ArcSwap::new(store),
-            turn: Arc::default(),
+            turn,
             options,
             disk,
             files,
@@ -289,7 +293,7 @@ impl Db {
     /// # Errors
     /// [`Error::Closed`].
     pub fn read(&self) -> Result<ReadView> {
-        ReadView::current(&self.store())
+        ReadView::open(&self.store())
     }
 
     /// A view at a revision; 0 is the current one, as in etcd's `RangeOptions`.
@@ -498,12 +502,10 @@ impl Db {
         let rev = rev.into();
         Store::check_callback()?;
         self.store().engine.check_writable()?;
-        let watchers = &self.shared.watchers;
-        let saved = watchers.save_from_compaction(rev);
+        let saved = self.store().save_for_watchers(rev);
         let turn = self.take_turn()?;
-        let save = || watchers.save_again(rev, saved);
         let store = self.store();
-        store.compact(turn, rev, save)?;
+        store.compact(turn, rev, saved)?;
         Ok(Compaction::of(Some(rev), store.passes()))
     }
 
@@ -637,6 +639,65 @@ impl Db {
         let shared = &*self.shared;
         trace::span!("restore", path = %path.as_ref().display());
         let turn = self.take_turn()?;
+        let arrived = Arrived::of(shared, path.as_ref())?;
+        self.take_over(turn, arrived)
+    }
+
+    /// Adds an increment that [`Snapshot::write_since`] has written, whose earlier revision is this store's current one,
+    /// and gives the revision that the store is at then. All of it or nothing: also a crash leaves the store as it was, or
+    /// with all of the increment.
+    ///
+    /// It makes a new file beside the store's, of what stays of the store and of the increment, and puts it in place as
+    /// [`Db::restore`] does: so it takes the time and the space of a copy of the store, views stay on the old content,
+    /// watchers are given the changes of the increment, and the lessor is told of each live key with a lease. Compact
+    /// revision, consistent index and side tables are the increment's.
+    ///
+    /// ```
+    /// let db = revtree::Options::new().open_in_memory()?;
+    /// let earlier = db.rev();
+    /// let dir = tempfile::tempdir().unwrap();
+    /// db.snapshot()?.save(dir.path().join("standby"))?;
+    /// let standby = revtree::Db::open(dir.path().join("standby"))?;
+    /// db.put("a", "1")?;
+    /// let mut increment = Vec::new();
+    /// db.snapshot()?.write_since(earlier, &mut increment)?;
+    /// assert_eq!(standby.apply_increment(&increment[..])?, db.rev());
+    /// assert_eq!(standby.get("a")?.unwrap().value, "1");
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Import`] with the offset of what is damaged or cut off, or that says how it does not fit: it is of another
+    /// store, goes on from another revision or from other changes of this one, or the store has been compacted
+    /// further. [`Error::Io`] with what the reader said; [`Error::NoSpace`], [`Error::StoreFull`]; and as [`Db::restore`].
+    ///
+    /// # Panics
+    /// As [`Db::restore`].
+    pub fn apply_increment(&self, from: impl io::Read) -> Result<Revision> {
+        let shared = &*self.shared;
+        trace::span!("apply_increment");
+        let turn = self.take_turn()?;
+        let store = self.store();
+        // What is accepted is what the increment has to fit.
+        store.engine.show_accepted()?;
+        let random = shared.disk.entropy().map_err(Error::on("draw a name"))?;
+        let mut name = shared.path.as_os_str().to_owned();
+        name.push(format!(".{:08x}.next", crc32c::crc32c(&random)));
+        let options = Options {
+            disk: Some(Arc::clone(&shared.disk)),
+            identity: Some((store.engine.medium.store_id, store.engine.opens)),
+            segment_bytes: store.engine.medium.geometry.segment_bytes(),
+            ..shared.options.clone()
+        };
+        let (sealed, rev) = add_increment(&store, from, Path::new(&name), options)?;
+        drop(store);
+        self.take_over(turn, Arrived::made(shared, sealed.path))?;
+        Ok(rev)
+    }
+
+    /// Puts a file in place of the content.
+    fn take_over(&self, turn: TurnHeld, arrived: Arrived<'_>) -> Result<Recovery> {
+        let shared = &*self.shared;
         // 1. Open, check and lock it where it is. What goes wrong up to the rename leaves all as it was.
         let options = Options {
             create: Create::Never,
@@ -644,9 +705,9 @@ impl Db {
             expect_at_least: Revision::default(),
             ..shared.options.clone()
         };
-        let arrived = Arrived::of(shared, path.as_ref())?;
         let (store, found) = open_store(&shared.disk, &arrived.path, &shared.path, &options)?;
         store.leased(|_, _| {})?;
+        store.attach_turn(&shared.turn);
         // 2. The name is the store's: from here on an open finds the new content, which we have locked.
         let in_doubt = NameInDoubt(Some(shared.store.load_full()));
         let taken = arrived.take_name(&shared.path);
@@ -742,6 +803,9 @@ impl Db {
     /// little is live are copied together, and are used again for what is written next, or cut off where they lie at
     /// the end of the file. What can be read stays the same.
     ///
+    /// With a policy of [`Options::retain`] it is asked first, and what it does not want is compacted: that waits for
+    /// the write transaction in flight.
+    ///
     /// ```
     /// let db = revtree::Options::new().segment_bytes(64 << 10).open_in_memory()?;
     /// for _ in 0..400 {
@@ -761,6 +825,16 @@ impl Db {
     /// [`Error::Closed`], [`Error::Io`]. Damaged records are in what is returned, not an error.
     pub fn reclaim(&self) -> Result<Reclaimed> {
         Store::check_callback()?;
+        self.store().engine.check_writable()?;
+        if let Some(rev) = self.store().retention_target() {
+            let saved = self.store().save_for_watchers(rev);
+            let turn = self.take_turn()?;
+            match self.store().compact(turn, rev, saved) {
+                // Somebody else has compacted or restored since.
+                Ok(()) | Err(Error::Compacted { .. } | Error::FutureRevision { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         reclaim(&self.store()).map(Reclaimed::of)
     }
 
@@ -927,6 +1001,8 @@ struct Arrived<'s> {
     path: PathBuf,
     /// What it is a copy of, when it came from another disk.
     brought: Option<Brought>,
+    /// Nobody else wants it.
+    is_ours: bool,
     renamed: bool,
 }
 
@@ -964,9 +1040,21 @@ impl<'s> Arrived<'s> {
         Ok(Arrived {
             disk,
             path,
+            is_ours: brought.is_some(),
             brought,
             renamed: false,
         })
+    }
+
+    /// A file that was made for it.
+    fn made(shared: &'s Shared, path: PathBuf) -> Arrived<'s> {
+        Arrived {
+            disk: &*shared.disk,
+            path,
+            brought: None,
+            is_ours: true,
+            renamed: false,
+        }
     }
 
     /// Gives it the store's name; a file that it is a copy of is removed first, while nothing has changed.
@@ -985,7 +1073,7 @@ impl<'s> Arrived<'s> {
 impl Drop for Arrived<'_> {
     fn drop(&mut self) {
         // A copy that was given up.
-        if self.brought.is_some() && !self.renamed {
+        if self.is_ours && !self.renamed {
             let _ = self.disk.remove(&self.path);
         }
     }

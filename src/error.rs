@@ -41,6 +41,12 @@ pub enum Error {
         /// The compact revision.
         compacted: Revision,
     },
+    /// The view has ended: the store is further beyond it than [`Options::view_limit`](crate::Options::view_limit)
+    /// allows.
+    ViewExpired {
+        /// The view's revision.
+        revision: Revision,
+    },
     /// The revision has not been made yet.
     FutureRevision {
         /// The revision asked for.
@@ -241,6 +247,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Compacted { .. }
+            | Error::ViewExpired { .. }
             | Error::FutureRevision { .. }
             | Error::RevisionNotFound(_)
             | Error::LimitReached { .. }
@@ -294,6 +301,12 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "revision {requested} was compacted: history starts at {compacted}"
+                )
+            }
+            Error::ViewExpired { revision } => {
+                write!(
+                    f,
+                    "the view at revision {revision} has ended: the store has gone on for too long"
                 )
             }
             Error::FutureRevision { requested, current } => {

@@ -139,7 +139,7 @@ pub use mvcc::{
     Savepoint, Snapshot, Submitted, Table, TableIter, TableMut, View, WriteTxn,
 };
 pub use options::{
-    Applied, Cleaner, CleanerOptions, Create, Durability, Options, Progress, ReadMode,
+    Applied, Cleaner, CleanerOptions, Create, Durability, Options, Progress, ReadMode, Retain,
 };
 pub use revtree_format::{ChangeId, LeaseId, Revision};
 pub use stats::{CheckReport, Compaction, Outcome, Reclaimed, Recovery, Stats};

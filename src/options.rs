@@ -1,6 +1,7 @@
 //! How a store is opened, and the small public types of durability and position.
 
 mod cleaner;
+mod retain;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::lessor::Lessor;
 use crate::sys::{Disk, MemoryDisk, RealDisk};
 
 pub use cleaner::{Cleaner, CleanerOptions};
+pub use retain::Retain;
 
 /// What survives when `commit` returns.
 ///
@@ -177,7 +179,12 @@ pub struct Options {
     pub(crate) expect_at_least: Revision,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) disk: Option<Arc<dyn Disk>>,
+    /// The id that a store gets which is created, and how often it counts as opened; `None`: an id of its own.
+    pub(crate) identity: Option<([u8; 16], u32)>,
     pub(crate) cleaner: Cleaner,
+    pub(crate) retain: Retain,
+    /// `None`: views do not end.
+    pub(crate) view_limit: Option<u64>,
     /// Whether the store may start threads: for the timer of `Batched`, and for the cleaner.
     pub(crate) threads: bool,
 }
@@ -212,7 +219,10 @@ impl Options {
             expect_at_least: Revision::default(),
             progress: None,
             disk: None,
+            identity: None,
             cleaner: Cleaner::default(),
+            retain: Retain::default(),
+            view_limit: None,
             threads: true,
         }
     }
@@ -386,6 +396,48 @@ impl Options {
         self
     }
 
+    /// Which history is kept, by compactions that the store makes of its own accord. Default: [`Retain::All`].
+    ///
+    /// ```
+    /// use revtree::{Options, Retain};
+    /// let db = Options::new().retain(Retain::Revisions(10_000)).open_in_memory()?;
+    /// let old = db.put("a", "1")?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(db.read_at(old)?.get("a")?.unwrap().value(), b"1"); // one of the last 10,000
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    #[must_use]
+    pub fn retain(mut self, policy: Retain) -> Self {
+        self.retain = policy;
+        self
+    }
+
+    /// How far the store may go on beyond a view, in revisions: a [`ReadView`](crate::ReadView) reads as long as no more
+    /// revisions than this have been made since it was opened, whatever revision it reads. Then each of its reads ends
+    /// with [`Error::ViewExpired`], and what only it needed can be cleaned away; bytes that it has lent stay as they
+    /// are. Default: none, a view that is forgotten keeps the space of all that was live when it was opened.
+    ///
+    /// Side tables of a view can be read for ever. Transactions, snapshots, watchers, hashes and checks do not end by
+    /// this.
+    ///
+    /// ```
+    /// use revtree::{Error, Options};
+    /// let db = Options::new().view_limit(1).open_in_memory()?;
+    /// db.put("a", "1")?;
+    /// let view = db.read()?;
+    /// db.put("a", "2")?;
+    /// assert_eq!(view.get("a")?.unwrap().value(), b"1");
+    /// db.put("a", "3")?;
+    /// assert!(matches!(view.get("a"), Err(Error::ViewExpired { revision }) if revision == view.rev()));
+    /// assert_eq!(db.read_at(view.rev())?.get("a")?.unwrap().value(), b"1"); // history is still there
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    #[must_use]
+    pub fn view_limit(mut self, revisions: u64) -> Self {
+        self.view_limit = Some(revisions);
+        self
+    }
+
     /// Fails with [`Error::RolledBack`] when the store is older than this, before its file is changed, or
     /// created. Default: any revision.
     ///
@@ -539,6 +591,7 @@ impl std::fmt::Debug for Options {
             .field("read_mode", &self.read_mode)
             .field("segment_bytes", &self.segment_bytes)
             .field("store_bytes_max", &self.store_bytes_max)
+            .field("retain", &self.retain)
             .finish_non_exhaustive()
     }
 }

@@ -54,7 +54,10 @@ pub struct Stats {
     pub pinned_bytes: u64,
     /// Views, transactions and iterators that pin a revision.
     pub open_views: u64,
-    /// The oldest revision that one of them pins.
+    /// Those of them that have ended by [`Options::view_limit`](crate::Options::view_limit), and have not been dropped:
+    /// they pin no revision, but memory and what is in `held_bytes`.
+    pub expired_views: u64,
+    /// The oldest revision that one of the others pins.
     pub oldest_view: Option<Revision>,
     /// Byte handles into the file that `share`, events and `into_range` gave out and that are still held.
     pub shared_handles: u64,
@@ -105,7 +108,8 @@ impl Stats {
         let engine = &store.engine;
         let counters = &engine.counters;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (open_views, oldest_view) = store.pins.oldest();
+        let pinned = store.pins.look(engine.rev());
+        let oldest_view = pinned.oldest;
         let (compact, _pin) = store.pin_compact();
         let space = record_space(store, compact);
         let mut sizes_unknown = space.is_err();
@@ -136,7 +140,8 @@ impl Stats {
             free_bytes,
             held_bytes: engine.held_bytes(),
             pinned_bytes,
-            open_views,
+            open_views: pinned.pins,
+            expired_views: pinned.ended,
             oldest_view,
             shared_handles: store.shared_handles(),
             index_bytes: store.index.memory_bytes(),

@@ -5,7 +5,7 @@
 //! pieces lie in a file: [`Superblock`] slots at its start, then segments ([`Geometry`],
 //! [`SegmentHeader`]) full of frames ([`FrameHeader`]), whose bodies are records ([`parse_record`])
 //! and control items ([`Controls`]), branch pages ([`BranchPage`]) or chunks of blobs ([`Directory`],
-//! [`parse_segments`], [`IndexLeaf`]).
+//! [`parse_segments`], [`IndexLeaf`]). Beside the store file: increments of backups ([`IncrementBlock`]).
 
 mod blob;
 mod branch;
@@ -14,6 +14,7 @@ mod error;
 pub mod etcd;
 mod frame;
 mod ids;
+mod increment;
 pub mod limits;
 mod place;
 mod record;
@@ -38,6 +39,11 @@ pub use frame::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FrameFlags, FrameHeader, FrameHeaderBytes, FrameKind,
 };
 pub use ids::{ChangeId, LeaseId, Position, Revision};
+pub use increment::{
+    INCREMENT_BLOCK_BYTES, INCREMENT_MAGIC, INCREMENT_VERSION, IncrementBlock, IncrementBlockBytes,
+    IncrementEnd, IncrementEndBytes, IncrementHead, IncrementHeadBytes, IncrementKeptBytes,
+    IncrementKind, IncrementRecord, IncrementRecordBytes, encode_kept, parse_kept,
+};
 pub use place::{Place, StoreSeed};
 pub use record::{
     Link, NewRecord, RECORD_HEAD_BYTES, RECORD_HEAD_BYTES_MAX, RecordHead, RecordHeadBytes,

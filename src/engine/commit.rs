@@ -52,6 +52,8 @@ pub(crate) struct Ticket {
     pub(crate) settled: bool,
     /// So much log has been written that a checkpoint is due.
     pub(crate) checkpoint_due: bool,
+    /// Bytes of log, with this commit.
+    pub(crate) appended: u64,
 }
 
 impl Ticket {
@@ -156,6 +158,7 @@ impl Engine {
             rev: append.accepted.rev,
             settled: !hidden && durability != Durability::Sync,
             checkpoint_due: false,
+            appended: append.log.appended(),
         })
     }
 
@@ -339,13 +342,15 @@ impl Appender<'_> {
         if settled {
             self.engine.publish_accepted(&mut self.append);
         }
-        let written = self.append.log.appended() - self.append.checkpointed;
+        let appended = self.append.log.appended();
+        let written = appended - self.append.checkpointed;
         let checkpoint_due = written >= self.engine.checkpoint_bytes;
         Ok(Ticket {
             sequence,
             rev,
             settled,
             checkpoint_due,
+            appended,
         })
     }
 

@@ -98,7 +98,7 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) metrics: Metrics,
-    checkpoint_bytes: u64,
+    pub(crate) checkpoint_bytes: u64,
     /// What the writing end knows to be dead, as it shows it to readers.
     dead: Option<Arc<ShownDead>>,
     /// Bytes of the segments in no use, as a reader has found them.

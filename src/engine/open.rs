@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) checkpoint_bytes: u64,
     /// The oldest revision that is taken.
     pub(crate) expect_at_least: Revision,
+    /// The id that a store gets which is created, and how often it counts as opened; `None`: an id of its own.
+    pub(crate) identity: Option<([u8; 16], u32)>,
 }
 
 /// An open engine, and what the layer above needs to build its index.
@@ -168,8 +170,13 @@ fn ensure_file(config: &Config) -> Result<bool> {
         (_, false) => {
             // No store is older than a new one: none is left behind where another was expected.
             check_age(config, FIRST_REVISION)?;
-            let created = create(&*config.disk, &config.path, config.segment_bytes)
-                .map_err(|error| on_read_only_medium(&error).unwrap_or(error))?;
+            let created = create(
+                &*config.disk,
+                &config.path,
+                config.segment_bytes,
+                config.identity,
+            )
+            .map_err(|error| on_read_only_medium(&error).unwrap_or(error))?;
             if !created && config.create == Create::New {
                 return Err(taken());
             }

@@ -7,6 +7,7 @@
 mod completed;
 mod etcd;
 mod importer;
+mod increment;
 mod report;
 mod source;
 mod target;
@@ -18,3 +19,4 @@ pub use report::ImportReport;
 
 pub(crate) use etcd::import_etcd;
 pub(crate) use importer::Sealed;
+pub(crate) use increment::add_increment;

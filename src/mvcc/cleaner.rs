@@ -92,11 +92,11 @@ pub(crate) fn reclaim(store: &Arc<Store>) -> Result<Reclaim> {
 /// file.
 const ROUNDS_MAX: usize = 16;
 
-/// F: below it a superseded record is needed by nobody. First the compact revision, then the views.
+/// F: below it a superseded record is needed by nobody. First the compact revision, then the views, of which some have ended.
 fn floor(store: &Store) -> Option<Revision> {
     let compact = store.engine.compact_rev()?;
-    let (_, oldest) = store.pins.oldest();
-    Some(oldest.map_or(compact, |oldest| oldest.min(compact)))
+    let pinned = store.pins.look(store.engine.rev());
+    Some(pinned.oldest.map_or(compact, |oldest| oldest.min(compact)))
 }
 
 /// One cleaning, as the engine asks of it.

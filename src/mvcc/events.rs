@@ -153,6 +153,8 @@ pub struct Events<'v> {
     /// The compact revision when this was asked for: what it leaves stays, since it is pinned.
     compact: Option<Revision>,
     of: EventsOf,
+    /// The view has, and it was said.
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -216,6 +218,7 @@ impl<'v> Events<'v> {
             _pinned: Some(pinned),
             compact,
             of: EventsOf::Key(positions),
+            has_ended: false,
         })
     }
 
@@ -233,6 +236,7 @@ impl<'v> Events<'v> {
                 _pinned: None,
                 compact: None,
                 of: EventsOf::Nothing,
+                has_ended: false,
             });
         }
         let compact = store.engine.compact_rev();
@@ -252,6 +256,7 @@ impl<'v> Events<'v> {
             _pinned: Some(pinned),
             compact,
             of: EventsOf::Changes(Box::new(changes)),
+            has_ended: false,
         })
     }
 
@@ -284,7 +289,8 @@ impl<'v> Events<'v> {
                 found.map(|found| found.map(|(position, _)| position))
             }
         };
-        position.map(|position| event_at(store, position?, self.compact))
+        let event = position.map(|position| event_at(store, position?, self.compact));
+        self.view.next_whole(event, &mut self.has_ended)
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn open_store(
         store_bytes_max: options.store_bytes_max,
         checkpoint_bytes: options.checkpoint_bytes,
         expect_at_least: options.expect_at_least,
+        identity: options.identity,
     };
     let opened = Engine::open(&config, &|told| {
         if let Some(progress) = &options.progress {
@@ -62,6 +63,8 @@ pub(crate) fn open_store(
         lessor: options.lessor.clone(),
         threads: options.threads,
         cleaner: options.cleaner,
+        retain: options.retain.clone(),
+        view_limit: options.view_limit,
     };
     Ok((Store::new(parts), opened.found))
 }

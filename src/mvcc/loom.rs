@@ -9,10 +9,10 @@ use std::sync::Arc;
 use revtree_format::{ChangeId, Geometry, LeafRun, Position, Revision};
 
 use super::marks::RecordMarks;
-use super::pins::Pins;
+use super::pins::{Pinned, Pins};
 use super::turn::Turn;
 use crate::metrics::OpenViews;
-use crate::sync::{AtomicU64, Ordering, model, thread};
+use crate::sync::{AtomicU64, Ordering, fence, model, thread};
 
 /// One more, as only who is alone and sees what the last one did may do it.
 fn count_alone(counter: &AtomicU64) {
@@ -78,6 +78,43 @@ fn a_turn_given_is_not_free() {
     });
 }
 
+/// Who does not want the turn any more leaves the line, or passes on what it has been given just then: nobody waits
+/// for ever, and the turn is free at the end.
+#[test]
+fn who_gives_up_the_turn_passes_it_on() {
+    model(3, || {
+        let (turn, counter) = (Arc::new(Turn::default()), Arc::new(AtomicU64::new(0)));
+        let ended = Arc::new(AtomicU64::new(0));
+        let held = turn.take();
+        let fickle = {
+            let (turn, ended) = (Arc::clone(&turn), Arc::clone(&ended));
+            let counter = Arc::clone(&counter);
+            thread::spawn(move || {
+                let wanted = || ended.load(Ordering::Acquire) == 0;
+                if let Some(_held) = turn.take_while(wanted) {
+                    count_alone(&counter);
+                    return 1;
+                }
+                0
+            })
+        };
+        let patient = {
+            let (turn, counter) = (Arc::clone(&turn), Arc::clone(&counter));
+            thread::spawn(move || {
+                let _held = turn.take();
+                count_alone(&counter);
+            })
+        };
+        ended.store(1, Ordering::Release);
+        fickle.thread().unpark();
+        drop(held);
+        patient.join().expect("no assertion in it");
+        let taken = fickle.join().expect("no assertion in it");
+        assert_eq!(counter.load(Ordering::Relaxed), 1 + taken);
+        drop(turn.try_take().expect("nobody has it"));
+    });
+}
+
 /// Pins of which the first slots are made: loom does not see what a `OnceLock` hands over.
 fn pins() -> Arc<Pins> {
     let pins = Arc::new(Pins::new(OpenViews));
@@ -100,11 +137,11 @@ fn a_pin_or_the_compact_revision_is_seen() {
             })
         };
         compact.store(5, Ordering::Relaxed);
-        let (_, oldest) = pins.oldest();
+        let oldest = pins.look(Revision::new(5)).oldest;
         let (pin, refused) = view.join().expect("no assertion in it");
         assert!(refused || oldest == Some(Revision::new(3)));
         drop(pin);
-        assert_eq!(pins.oldest(), (0, None));
+        assert_eq!(pins.look(Revision::new(9)), Pinned::default());
     });
 }
 
@@ -120,20 +157,20 @@ fn pins_end_one_by_one() {
             thread::spawn(move || {
                 let pin = pins.pin(Revision::new(3));
                 reading.store(1, Ordering::Release);
-                let (count, oldest) = pins.oldest();
-                assert!((1..=2).contains(&count));
-                assert_eq!(oldest, Some(Revision::new(3)));
+                let pinned = pins.look(Revision::new(9));
+                assert!((1..=2).contains(&pinned.pins));
+                assert_eq!(pinned.oldest, Some(Revision::new(3)));
                 reading.store(2, Ordering::Relaxed);
                 drop(pin);
             })
         };
         drop(first);
         let begun = reading.load(Ordering::Acquire) > 0;
-        if begun && pins.oldest() == (0, None) {
+        if begun && pins.look(Revision::new(9)) == Pinned::default() {
             assert_eq!(reading.load(Ordering::Relaxed), 2);
         }
         reader.join().expect("the reader's assertions hold");
-        assert_eq!(pins.oldest(), (0, None));
+        assert_eq!(pins.look(Revision::new(9)), Pinned::default());
     });
 }
 
@@ -196,5 +233,40 @@ fn no_way_leads_to_what_is_used_again() {
         }
         reader.join().expect("no assertion in it failed");
         assert!(pins.are_since(era));
+    });
+}
+
+/// who frees what only an ended view needs, and that view: either it reads what was there, or it is refused, or it
+/// sees behind the read that it has ended. Its place was that of a view that had ended before.
+#[test]
+fn an_ended_view_knows_it_behind_its_read() {
+    model(3, || {
+        let pins = Arc::new(Pins::new(OpenViews));
+        let before = pins.pin(Revision::new(1));
+        before.end_behind(Revision::new(1));
+        drop(before);
+        let (current, compact) = (Arc::new(AtomicU64::new(3)), Arc::new(AtomicU64::new(0)));
+        // 1: what the view needs is gone.
+        let gone = Arc::new(AtomicU64::new(0));
+        let reader = {
+            let (pins, gone) = (Arc::clone(&pins), Arc::clone(&gone));
+            let (current, compact) = (Arc::clone(&current), Arc::clone(&compact));
+            thread::spawn(move || {
+                let pin = pins.pin(Revision::new(3));
+                let refused = compact.load(Ordering::Relaxed) > 3;
+                pin.end_behind(Revision::new(4));
+                let found = gone.load(Ordering::Relaxed) == 0;
+                fence(Ordering::Acquire);
+                let ended = current.load(Ordering::Relaxed) > 4;
+                assert!(found || refused || ended);
+            })
+        };
+        compact.store(4, Ordering::Relaxed);
+        current.store(5, Ordering::Relaxed);
+        let pinned = pins.look(Revision::new(current.load(Ordering::Relaxed)));
+        if pinned.oldest.is_none() {
+            gone.store(1, Ordering::Relaxed);
+        }
+        reader.join().expect("no assertion in it failed");
     });
 }

@@ -23,7 +23,7 @@ use super::store::Store;
 use crate::engine::{Round, lock};
 use crate::error::{Error, Result};
 use crate::options::CleanerOptions;
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread::{self, JoinHandle, ThreadId};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, wait, wait_while_for};
 use crate::trace;
 
@@ -41,10 +41,11 @@ pub(crate) struct Passes(Arc<Shared>);
 
 impl Passes {
     /// Waits until the thread has done all that it could for the compaction at a revision; `false`: it has ended
-    /// before.
+    /// before, or it is the thread that asks.
     pub(crate) fn wait_for(&self, rev: Revision) -> bool {
         let mut state = lock(&self.0.state);
-        while state.passed < Some(rev) && !state.ended {
+        let is_it = state.thread == Some(thread::current().id());
+        while state.passed < Some(rev) && !state.ended && !is_it {
             state = wait(&self.0.passed, state);
         }
         state.passed >= Some(rev)
@@ -100,7 +101,10 @@ impl Limit {
 #[derive(Debug, Default)]
 struct State {
     due: bool,
+    /// The policy of retention is to be asked.
+    asks: bool,
     ended: bool,
+    thread: Option<ThreadId>,
     /// The compact revision with which the last pass began.
     passed: Option<Revision>,
     /// Bytes of this pass: cleaned, and in all.
@@ -117,9 +121,8 @@ impl PacedCleaner {
         }
     }
 
-    /// Something may be dead that was not. The thread is made when it is missing; without one nothing is cleaned,
-    /// and nothing is lost.
-    pub(super) fn wake(&self, store: &Arc<Store>) {
+    /// Makes the thread when it is missing; without one nothing is cleaned, and nothing is lost.
+    pub(super) fn begin(&self, store: &Arc<Store>) {
         let mut thread = lock(&self.thread);
         // `end` says so before it takes the lock, so it ends whatever is made here.
         if thread.is_none() && !lock(&self.shared.state).ended {
@@ -128,11 +131,24 @@ impl PacedCleaner {
             let made = thread::Builder::new().name("revtree-clean".into());
             *thread = made.spawn(move || run(&store, options, &shared)).ok();
         }
+    }
+
+    /// Something may be dead that was not.
+    pub(super) fn wake(&self, store: &Arc<Store>) {
+        self.begin(store);
         // Nobody waits for what nobody does.
-        if thread.is_some() {
+        if let Some(thread) = &*lock(&self.thread) {
             lock(&self.shared.state).due = true;
             self.shared.wake.notify_all();
+            // It may wait for the writer's turn, whose holder may wait for this pass.
+            thread.thread().unpark();
         }
+    }
+
+    /// The policy of retention is to be asked. Without a thread nobody does.
+    pub(super) fn ask(&self) {
+        lock(&self.shared.state).asks = true;
+        self.shared.wake.notify_all();
     }
 
     /// How far the thread is; `None`: there is none, and nothing to wait for.
@@ -175,6 +191,8 @@ impl PacedCleaner {
         if let Some(thread) = thread {
             // The last handle of a store can be dropped by this very thread.
             if thread.thread().id() != thread::current().id() {
+                // It may wait for the writer's turn, which may be ours.
+                thread.thread().unpark();
                 let _ = thread.join();
             }
         }
@@ -185,6 +203,13 @@ impl Drop for PacedCleaner {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What there is to do.
+struct Due {
+    cleans: bool,
+    /// The policy of retention is to be asked.
+    asks: bool,
 }
 
 /// What of the work is left.
@@ -210,11 +235,32 @@ fn run(store: &Weak<Store>, options: CleanerOptions, shared: &Shared) {
         damaged: HashSet::new(),
         futile_bytes: None,
     };
+    lock(&shared.state).thread = Some(thread::current().id());
     let mut again: Option<Duration> = None;
-    while shared.sleep(&mut again) {
+    // Where history is to end by the policy that was asked last.
+    let mut target: Option<Revision> = None;
+    while let Some(due) = shared.sleep(&mut again, target.is_some()) {
         let Some(store) = store.upgrade() else {
             return;
         };
+        if due.asks {
+            target = store.retention_target();
+        }
+        if !due.cleans {
+            if let Some(rev) = target.take() {
+                let wanted = || !shared.is_wanted();
+                // A panic under one of the engine's locks has poisoned the store.
+                match catch_unwind(AssertUnwindSafe(|| store.retain(rev, wanted))) {
+                    Ok(Ok(true)) | Err(_) => {}
+                    // First what it is wanted for.
+                    Ok(Ok(false)) => target = Some(rev),
+                    Ok(Err(_error)) => {
+                        trace::event!(WARN, error = %_error, "history not given up");
+                    }
+                }
+            }
+            continue;
+        }
         let compact = store.engine.compact_rev();
         // A panic under the checkpoint lock has poisoned the store; any other has lost a copy that nothing names.
         let left = catch_unwind(AssertUnwindSafe(|| work.clean(&store)));
@@ -261,10 +307,18 @@ impl Shared {
         self.caught_up.notify_all();
     }
 
-    /// Waits until there is something to do, or `again` is over; `false` when the thread is to end.
-    fn sleep(&self, again: &mut Option<Duration>) -> bool {
+    /// Whether there is something to clean, or the thread is to end.
+    fn is_wanted(&self) -> bool {
+        let state = lock(&self.state);
+        state.due || state.ended
+    }
+
+    /// Waits until there is something to do, or `again` is over; `None` when the thread is to end. `has_target`: there
+    /// is something to do in any case.
+    fn sleep(&self, again: &mut Option<Duration>, has_target: bool) -> Option<Due> {
         let mut state = lock(&self.state);
-        let idle = |state: &mut State| !state.due && !state.ended;
+        let idle = |state: &mut State| !state.due && !state.asks && !state.ended && !has_target;
+        let was_idle = idle(&mut state);
         if let Some(time) = *again {
             state = wait_while_for(&self.wake, state, time, idle);
         } else {
@@ -272,10 +326,17 @@ impl Shared {
                 state = wait(&self.wake, state);
             }
         }
-        if std::mem::take(&mut state.due) {
+        let asks = std::mem::take(&mut state.asks);
+        let is_over = was_idle && again.is_some() && !asks && !state.due;
+        let is_due = std::mem::take(&mut state.due);
+        if is_due {
             *again = None;
         }
-        !state.ended
+        let due = Due {
+            cleans: is_due || is_over,
+            asks,
+        };
+        (!state.ended).then_some(due)
     }
 }
 

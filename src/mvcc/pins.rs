@@ -17,6 +17,12 @@
 //! has the number of the era in which it was made, or of an older one: the number is read before the pin can be
 //! seen. So once no pin of an older era is left, no view knows a position there. A pin that is not seen when the
 //! cleaner looks was stored behind its fence, and finds the new ways as it would find a new compact revision.
+//!
+//! # Ends
+//! A pin may end by itself, when the store is beyond a revision: its revision is not kept from then on, the
+//! memory of its era is until it is dropped. It says so once it is made, so who looks sees it without an end or with
+//! its own. Who sees that of an earlier pin in this place has fenced before this pin did, and what it does is known
+//! to this pin, as if it had not seen it.
 
 use std::sync::Arc;
 
@@ -45,6 +51,18 @@ struct Slot {
     /// The era in which it was made, or one before. Who looks between the mark and this meets that of an earlier pin
     /// in this place, whatever that is: its fence comes before this pin's, which so finds the new ways only.
     era: AtomicU64,
+    /// It has ended when the store is above this revision.
+    until: AtomicU64,
+}
+
+/// What is pinned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Pinned {
+    /// Number of pins, and of those that have ended.
+    pub(crate) pins: u64,
+    pub(crate) ended: u64,
+    /// The oldest revision of those that have not.
+    pub(crate) oldest: Option<Revision>,
 }
 
 /// A pinned revision, until dropped.
@@ -80,6 +98,7 @@ impl Pins {
                     .is_ok()
             {
                 place.era.store(era, Ordering::Relaxed);
+                place.until.store(u64::MAX, Ordering::Relaxed);
                 break;
             }
             slot += 1;
@@ -113,23 +132,37 @@ impl Pins {
             })
     }
 
-    /// Number of pins and the oldest pinned revision.
-    pub(crate) fn oldest(&self) -> (u64, Option<Revision>) {
-        // Pairs with that of `pin`.
+    /// What is pinned in a store that is at `current`, which has been read before.
+    pub(crate) fn look(&self, current: Revision) -> Pinned {
+        // Pairs with that of `pin`; and with that of a reader, who so sees no lower revision than `current` when it
+        // meets what is done behind this.
         fence(Ordering::SeqCst);
         let used = self.used.load(Ordering::Relaxed);
-        let marks = (0..used)
-            .filter_map(|slot| self.slots.get(slot))
+        let mut pinned = Pinned::default();
+        for slot in (0..used).filter_map(|slot| self.slots.get(slot)) {
             // Acquire: pairs with the Release of a pin's end, so what its view has read is behind us.
-            .map(|slot| slot.mark.load(Ordering::Acquire))
-            .filter(|mark| *mark > 0);
-        marks.fold((0, None), |(count, oldest), mark| {
+            let mark = slot.mark.load(Ordering::Acquire);
+            if mark == 0 {
+                continue;
+            }
+            pinned.pins += 1;
+            if current.get() > slot.until.load(Ordering::Relaxed) {
+                pinned.ended += 1;
+                continue;
+            }
             let rev = Revision::new(mark - 1);
-            (
-                count + 1,
-                Some(oldest.map_or(rev, |oldest: Revision| oldest.min(rev))),
-            )
-        })
+            pinned.oldest = Some(pinned.oldest.map_or(rev, |oldest| oldest.min(rev)));
+        }
+        pinned
+    }
+}
+
+impl Pin {
+    /// It ends when the store is above this revision. Once, and who reads by it asks for that behind each read.
+    pub(crate) fn end_behind(&self, until: Revision) {
+        if let Some(slot) = self.pins.slots.get(self.slot) {
+            slot.until.store(until.get(), Ordering::Relaxed);
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use revtree_format::{ChangeId, Position, RecordHead, RecordKind, Revision};
@@ -121,7 +120,7 @@ impl<'v> Range<'v> {
     /// # Errors
     /// [`Error::FutureRevision`](crate::Error::FutureRevision) above the view's
     /// [`store_rev`](ReadView::store_rev), [`Error::Compacted`](crate::Error::Compacted) below the store's
-    /// compact revision of now.
+    /// compact revision of now, [`Error::ViewExpired`](crate::Error::ViewExpired).
     pub fn at(mut self, rev: impl Into<Revision>) -> Result<Range<'v>> {
         let rev = rev.into();
         self.at = None;
@@ -132,6 +131,7 @@ impl<'v> Range<'v> {
         };
         if rev.get() != 0 && !own {
             let view = self.view();
+            view.check_limit()?;
             let compact = view.store().engine.compact_rev();
             check_revision(rev, self.store_rev(), compact)?;
             self.at = Some(view.also_at(rev)?);
@@ -229,7 +229,8 @@ impl<'v> Range<'v> {
         self.view().store().engine.metrics.read();
         let of = match self.source() {
             Source::View(rev) => RecordsOf::View {
-                store: self.view().store(),
+                view: self.view(),
+                _at: self.at.clone(),
                 scan: Scan::new(&self.keys, rev, self.reverse),
             },
             Source::Txn(txn) => RecordsOf::Txn {
@@ -242,6 +243,7 @@ impl<'v> Range<'v> {
             left: self.limit,
             with_values: self.with_values,
             held: None,
+            has_ended: false,
         }
     }
 
@@ -260,7 +262,8 @@ impl<'v> Range<'v> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io).
+    /// [`Error::ViewExpired`](crate::Error::ViewExpired), [`Error::Corrupt`](crate::Error::Corrupt),
+    /// [`Error::Io`](crate::Error::Io).
     pub fn count(&self) -> Result<u64> {
         self.view().store().engine.metrics.read();
         self.total()
@@ -268,7 +271,10 @@ impl<'v> Range<'v> {
 
     fn total(&self) -> Result<u64> {
         match self.source() {
-            Source::View(rev) => count_at(self.view().store(), &self.keys, rev),
+            Source::View(rev) => {
+                let count = count_at(self.view().store(), &self.keys, rev);
+                self.view().whole(count)
+            }
             Source::Txn(txn) => txn.count(&self.keys),
         }
     }
@@ -286,7 +292,7 @@ impl<'v> Range<'v> {
     ///
     /// # Errors
     /// The first error of a record, [`Error::Corrupt`](crate::Error::Corrupt) or
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::Io`](crate::Error::Io); [`Error::ViewExpired`](crate::Error::ViewExpired).
     pub fn collect(&self) -> Result<RangeResult> {
         let mut kvs = Vec::new();
         for record in self.iter() {
@@ -346,12 +352,16 @@ pub struct Records<'v> {
     with_values: bool,
     /// With a limit and reading from the back: the records up to the limit.
     held: Option<VecDeque<Result<Record<'v>>>>,
+    /// The view has, and it was said.
+    has_ended: bool,
 }
 
 #[derive(Debug)]
 enum RecordsOf<'v> {
     View {
-        store: &'v Arc<Store>,
+        view: &'v ReadView,
+        /// Pins the revision that is read, where it is not the view's.
+        _at: Option<ReadView>,
         scan: Scan,
     },
     Txn {
@@ -364,12 +374,14 @@ impl<'v> Records<'v> {
     fn read(&mut self, back: bool) -> Option<Result<Record<'v>>> {
         let with_values = self.with_values;
         match &mut self.of {
-            RecordsOf::View { store, scan } => {
-                let store: &'v Arc<Store> = store;
-                let found = scan.next(store, back)?;
-                Some(found.and_then(|(position, head)| {
+            RecordsOf::View { view, scan, .. } => {
+                let view: &'v ReadView = view;
+                let store = view.store();
+                let found = scan.next(store, back).map(|found| {
+                    let (position, head) = found?;
                     Record::read(&store.lender, position, head, with_values)
-                }))
+                });
+                view.next_whole(found, &mut self.has_ended)
             }
             RecordsOf::Txn { txn, overlay } => {
                 let txn: &'v WriteTxn = txn;
@@ -427,21 +439,28 @@ impl FusedIterator for Records<'_> {}
 pub struct OwnedRecords {
     view: ReadView,
     scan: Scan,
+    /// The view has, and it was said.
+    has_ended: bool,
 }
 
 impl OwnedRecords {
     pub(crate) fn new(view: ReadView, keys: KeyRange) -> OwnedRecords {
         view.store().engine.metrics.read();
         let scan = Scan::new(&keys, view.rev(), false);
-        OwnedRecords { view, scan }
+        OwnedRecords {
+            view,
+            scan,
+            has_ended: false,
+        }
     }
 
     fn read(&mut self, back: bool) -> Option<Result<KeyValue>> {
         let store = self.view.store();
-        let found = self.scan.next(store, back)?;
-        Some(found.and_then(|(position, head)| {
+        let found = self.scan.next(store, back).map(|found| {
+            let (position, head) = found?;
             Record::read(&store.lender, position, head, true).map(|record| record.share())
-        }))
+        });
+        self.view.next_whole(found, &mut self.has_ended)
     }
 }
 

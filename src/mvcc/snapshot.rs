@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use revtree_format::Revision;
 
 use super::image::Image;
+use super::increment::write_increment;
 use super::pins::Pin;
 use super::store::Store;
 use crate::engine::{State, WriterLock, lock};
@@ -183,6 +184,34 @@ impl Snapshot {
         to.flush().map_err(failed)?;
         self.inner.store.engine.metrics.snapshot(&time);
         Ok(len)
+    }
+
+    /// Writes what a store that stands at an earlier revision lacks to become this one, for
+    /// [`Db::apply_increment`](crate::Db::apply_increment), and gives its length in bytes. `to` is flushed.
+    ///
+    /// It holds the changes above `earlier` and all side tables. Where the store has been compacted beyond `earlier`, it
+    /// also names each change that stays of what was before, with 12 bytes. The heads of all records are read for it.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir().unwrap();
+    /// let db = revtree::Db::open(dir.path().join("store"))?;
+    /// let earlier = db.put("a", "1")?;
+    /// db.snapshot()?.save(dir.path().join("backup"))?;
+    /// db.put("a", "2")?;
+    /// let mut increment = Vec::new();
+    /// db.snapshot()?.write_since(earlier, &mut increment)?;
+    /// let backup = revtree::Db::open(dir.path().join("backup"))?;
+    /// backup.apply_increment(&increment[..])?;
+    /// assert_eq!(backup.get("a")?.unwrap().value, "2");
+    /// assert_eq!(backup.hash_by_rev(0)?, db.hash_by_rev(0)?);
+    /// # Ok::<(), revtree::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::FutureRevision`] when `earlier` is above [`Snapshot::revision`]; [`Error::Corrupt`] and [`Error::Io`] when
+    /// a record that belongs into it cannot be read; [`Error::Io`] with what the writer said.
+    pub fn write_since(&self, earlier: Revision, to: impl Write) -> Result<u64> {
+        write_increment(&self.inner.store, &self.inner.state, earlier, to)
     }
 
     /// Saves it as the file `path`, and gives its length in bytes: a file of the machine, also when the store is in

@@ -21,10 +21,11 @@ use super::hash::CompactionHashes;
 use super::paced::{PacedCleaner, Passes};
 use super::pins::{Pin, Pins};
 use super::record::{Keep, KeyValue, Lender, Record, SharedHandles};
+use super::retention::Retention;
 use super::retired::Retired;
 use super::space::CountedSpace;
 use super::submitted::Submitted;
-use super::turn::TurnHeld;
+use super::turn::{Turn, TurnHeld};
 use super::txn::{Commit, Op, TableOp, WriteTxn, check_lengths};
 use super::versions::{RecordKeys, Version, find_newest, live_at, next_skip};
 use super::watched::Watched;
@@ -35,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::index::{IndexWriter, KeyId, KeyIndex, LeafImage, NewKey, pin};
 use crate::lessor::{Lessor, NoLessor};
 use crate::metrics::Calls;
-use crate::options::{Cleaner, Durability};
+use crate::options::{Cleaner, Durability, Retain};
 use crate::sync::{Mutex, Ordering, thread_local};
 use crate::sys::Stopwatch;
 use crate::trace;
@@ -57,6 +58,11 @@ pub(crate) struct Store {
     pub(super) cleaning: Mutex<()>,
     /// `None`: nothing is cleaned but when it is asked for.
     paced: Option<PacedCleaner>,
+    pub(super) retention: Retention,
+    /// The turn of those who write to it.
+    turn: OnceLock<Arc<Turn>>,
+    /// How many revisions the store may go on beyond a view.
+    pub(super) view_limit: Option<u64>,
     watched: OnceLock<Arc<dyn Watched>>,
     /// The thread that syncs for `Batched` and for futures.
     background: Background,
@@ -71,6 +77,8 @@ pub(crate) struct StoreParts {
     pub(crate) lessor: Option<Arc<dyn Lessor>>,
     pub(crate) threads: bool,
     pub(crate) cleaner: Cleaner,
+    pub(crate) retain: Retain,
+    pub(crate) view_limit: Option<u64>,
 }
 
 impl Keep for Engine {}
@@ -114,6 +122,8 @@ impl Store {
             lessor,
             threads,
             cleaner,
+            retain,
+            view_limit,
         } = parts;
         let lender = Lender {
             medium: Arc::clone(&engine.medium),
@@ -140,10 +150,18 @@ impl Store {
             retired: Retired::default(),
             cleaning: Mutex::default(),
             paced,
+            retention: Retention::new(retain),
+            turn: OnceLock::new(),
+            view_limit,
             watched: OnceLock::new(),
             background: Background::default(),
             threads,
         })
+    }
+
+    /// Compactions of its own accord take this turn.
+    pub(crate) fn attach_turn(&self, turn: &Arc<Turn>) {
+        let _ = self.turn.set(Arc::clone(turn));
     }
 
     /// Tells who watches of every change from now on.
@@ -519,6 +537,7 @@ impl Store {
             keys.for_each(|key| watched.mark(rev, key));
         }
         let ticket = appender.accept(state, changes, durability)?;
+        self.ask_retention(ticket.appended);
         if let Some(watched) = watched {
             watched.accepted(rev, &|| self.engine.rev());
         }
@@ -656,13 +675,21 @@ impl Store {
         Ok(())
     }
 
-    /// The compact revision is raised by one small durable commit. `before` is called, without a lock but the
-    /// writer's turn, unless the revision is refused.
+    /// Watchers keep what a compaction at `rev` would take from them: before the writer's turn is taken, since much may
+    /// be copied.
+    pub(crate) fn save_for_watchers(&self, rev: Revision) -> Option<usize> {
+        self.watched
+            .get()
+            .and_then(|watched| watched.save_from_compaction(rev))
+    }
+
+    /// The compact revision is raised by one small durable commit.
+    /// `saved`: what [`Store::save_for_watchers`] has given before the turn was taken.
     pub(crate) fn compact(
         self: &Arc<Store>,
         turn: TurnHeld,
         rev: Revision,
-        before: impl FnOnce(),
+        saved: Option<usize>,
     ) -> Result<()> {
         trace::span!("compact", revision = rev.get());
         let time = Stopwatch::start();
@@ -686,7 +713,10 @@ impl Store {
                 compacted,
             });
         }
-        before();
+        // Without a lock but the writer's turn.
+        if let Some(watched) = self.watched.get() {
+            watched.save_again(rev, saved);
+        }
         let ticket = {
             let mut appender = self
                 .engine
@@ -707,6 +737,46 @@ impl Store {
         Ok(())
     }
 
+    /// The revision at which the policy of retention wants a compaction now.
+    pub(crate) fn retention_target(&self) -> Option<Revision> {
+        self.retention.target(self)
+    }
+
+    /// Compacts where the policy wanted it, unless that has happened meanwhile, and as long as it is `wanted` to wait
+    /// for the writer's turn; `false`: it is not any more.
+    pub(super) fn retain(
+        self: &Arc<Store>,
+        rev: Revision,
+        wanted: impl Fn() -> bool,
+    ) -> Result<bool> {
+        let Some(turn) = self.turn.get() else {
+            return Ok(true);
+        };
+        let saved = self.save_for_watchers(rev);
+        let Some(turn) = turn.take_while(&wanted) else {
+            return Ok(false);
+        };
+        if !wanted() {
+            return Ok(false);
+        }
+        match self.compact(turn, rev, saved) {
+            Err(Error::Compacted { .. }) => Ok(true),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// So much log has been written.
+    fn ask_retention(&self, appended: u64) {
+        let Some(paced) = &self.paced else {
+            return;
+        };
+        let segment_bytes = self.engine.medium.geometry.segment_bytes();
+        let bytes = self.engine.checkpoint_bytes.max(segment_bytes);
+        if self.retention.is_due(appended, bytes) {
+            paced.ask();
+        }
+    }
+
     /// How far the cleaner's thread is, if there is one.
     pub(crate) fn passes(&self) -> Option<Passes> {
         self.paced.as_ref().and_then(PacedCleaner::passes)
@@ -719,6 +789,10 @@ impl Store {
         };
         let is_counted = Some(self.engine.counted_dead()?) >= self.engine.compact_rev();
         let segment_bytes = self.engine.medium.geometry.segment_bytes();
+        if self.retention.is_any() {
+            paced.begin(self);
+            paced.ask();
+        }
         if !is_counted || paced.is_worth(self.engine.used_bytes()?, segment_bytes) {
             paced.wake(self);
         }

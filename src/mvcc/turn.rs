@@ -39,6 +39,14 @@ pub(crate) struct TurnHeld {
 impl Turn {
     /// Waits for the turn.
     pub(crate) fn take(self: &Arc<Turn>) -> TurnHeld {
+        match self.take_while(|| true) {
+            Some(held) => held,
+            None => unreachable!("it is wanted for ever"),
+        }
+    }
+
+    /// Waits for the turn as long as it is wanted, which is asked again when the thread is unparked.
+    pub(crate) fn take_while(self: &Arc<Turn>, wanted: impl Fn() -> bool) -> Option<TurnHeld> {
         let mut state = lock(&self.state);
         if state.taken {
             let granted = AtomicBool::new(false);
@@ -49,14 +57,29 @@ impl Turn {
             state.waiting.push_back(Arc::clone(&waiter));
             drop(state);
             while !waiter.granted.load(Ordering::Acquire) {
-                thread::park();
+                // Who is not in the queue any more is given it in this moment, and has to take it.
+                if !wanted() && self.give_up(&waiter) {
+                    return None;
+                }
+                // Looked at again behind a lock: under loom a thread that waits for one loses who unparks it.
+                if !waiter.granted.load(Ordering::Acquire) {
+                    thread::park();
+                }
             }
         } else {
             state.taken = true;
         }
-        TurnHeld {
+        Some(TurnHeld {
             turn: Arc::clone(self),
-        }
+        })
+    }
+
+    /// Leaves the queue; `false`: the turn has been given.
+    fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut state = lock(&self.state);
+        let before = state.waiting.len();
+        state.waiting.retain(|other| !Arc::ptr_eq(other, waiter));
+        state.waiting.len() < before
     }
 
     /// Takes the turn if nobody has it.

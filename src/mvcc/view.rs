@@ -15,11 +15,15 @@ use super::table::Table;
 use super::versions::live_at;
 use crate::engine::State;
 use crate::error::{Error, Result};
+use crate::sync::{Ordering, fence};
 
 /// The store at one revision, exact until dropped, also across a compaction. Dropping it is etcd's `End`.
 ///
 /// It pins what is live at its revision, not the history before it: [`Range::at`],
 /// [`ReadView::history`] and [`ReadView::changes`] look at the store's compact revision when called.
+///
+/// With [`Options::view_limit`](crate::Options::view_limit) every read ends with [`Error::ViewExpired`] once the store
+/// is so far beyond it, also in the middle of an iteration, of which that is the last item then.
 ///
 /// ```
 /// let db = revtree::Options::new().open_in_memory()?;
@@ -39,7 +43,9 @@ struct Inner {
     rev: Revision,
     store_rev: Revision,
     state: Arc<State>,
-    _pin: Pin,
+    /// It has ended when the store is above this revision (SPEC.md, X-9).
+    until: Option<Revision>,
+    pin: Pin,
     // Last: the pin goes before the store does.
     store: Arc<Store>,
 }
@@ -75,7 +81,12 @@ pub trait View {
 }
 
 impl ReadView {
-    /// A view at the current revision.
+    /// A view at the current revision, which ends where the options say.
+    pub(crate) fn open(store: &Arc<Store>) -> Result<ReadView> {
+        Ok(ReadView::current(store)?.limited())
+    }
+
+    /// A view at the current revision, which does not end.
     pub(crate) fn current(store: &Arc<Store>) -> Result<ReadView> {
         store.check_open()?;
         let (rev, _) = store.engine.published();
@@ -99,16 +110,16 @@ impl ReadView {
         }
     }
 
-    /// A view at `rev`; 0 is the current revision.
+    /// A view at `rev`, which ends where the options say; 0 is the current revision.
     pub(crate) fn at(store: &Arc<Store>, rev: Revision) -> Result<ReadView> {
         if rev.get() == 0 {
-            return ReadView::current(store);
+            return ReadView::open(store);
         }
         store.check_open()?;
         let pin = store.pins.pin(rev);
         let (current, state) = store.engine.published();
         check_revision(rev, current, state.compact)?;
-        Ok(ReadView::new(store, rev, current, state, pin))
+        Ok(ReadView::new(store, rev, current, state, pin).limited())
     }
 
     /// Another revision for who holds this view: up to the store's when it was opened (which the writer's
@@ -118,7 +129,8 @@ impl ReadView {
         let pin = store.pins.pin(rev);
         check_revision(rev, self.store_rev(), store.engine.compact_rev())?;
         let state = Arc::clone(&self.inner.state);
-        Ok(ReadView::new(store, rev, self.store_rev(), state, pin))
+        let view = ReadView::new(store, rev, self.store_rev(), state, pin);
+        Ok(view.until(self.inner.until))
     }
 
     /// A view of an accepted state that may not be published yet, for the writer.
@@ -141,9 +153,69 @@ impl ReadView {
                 rev,
                 store_rev,
                 state,
-                _pin: pin,
+                until: None,
+                pin,
                 store,
             }),
+        }
+    }
+
+    /// Ends where the options say.
+    fn limited(self) -> ReadView {
+        let limit = self.store().view_limit;
+        let until = limit.map(|limit| Revision::new(self.store_rev().get().saturating_add(limit)));
+        self.until(until)
+    }
+
+    /// Ends when the store is above this revision; for one that has just been made.
+    fn until(mut self, until: Option<Revision>) -> ReadView {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.until = until;
+            if let Some(until) = until {
+                inner.pin.end_behind(until);
+            }
+        }
+        self
+    }
+
+    /// Whether the view has not ended. What was read before this call is right where it has not: whoever cleans away
+    /// what only ended views need has seen a revision by which they have, and who meets that sees it behind the fence
+    /// (X-9).
+    pub(crate) fn check_limit(&self) -> Result<()> {
+        let Some(until) = self.inner.until else {
+            return Ok(());
+        };
+        fence(Ordering::Acquire);
+        if self.store().engine.rev() > until {
+            return Err(Error::ViewExpired {
+                revision: self.rev(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What has been read, unless the view has ended: then it may be anything.
+    pub(crate) fn whole<T>(&self, read: Result<T>) -> Result<T> {
+        self.check_limit()?;
+        read
+    }
+
+    /// The same for the next item of an iteration, whose end would be wrong too: where the view has ended, it is said
+    /// once.
+    pub(crate) fn next_whole<T>(
+        &self,
+        item: Option<Result<T>>,
+        has_ended: &mut bool,
+    ) -> Option<Result<T>> {
+        if *has_ended {
+            return None;
+        }
+        match self.check_limit() {
+            Ok(()) => item,
+            Err(expired) => {
+                *has_ended = true;
+                Some(Err(expired))
+            }
         }
     }
 
@@ -213,10 +285,10 @@ impl ReadView {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the record is damaged, [`Error::Io`].
+    /// [`Error::Corrupt`] when the record is damaged, [`Error::Io`], [`Error::ViewExpired`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record<'_>>> {
         self.inner.store.engine.metrics.read();
-        self.get_at(key.as_ref(), self.rev())
+        self.whole(self.get_at(key.as_ref(), self.rev()))
     }
 
     pub(crate) fn get_at(&self, key: &[u8], rev: Revision) -> Result<Option<Record<'_>>> {
@@ -282,9 +354,9 @@ impl ReadView {
     ///
     /// # Errors
     /// [`Error::Compacted`] when the store has been compacted beyond this view's revision,
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::ViewExpired`], [`Error::Corrupt`], [`Error::Io`].
     pub fn history(&self, key: impl AsRef<[u8]>) -> Result<Events<'_>> {
-        Events::of_key(self, key.as_ref())
+        self.whole(Events::of_key(self, key.as_ref()))
     }
 
     /// Every change of these keys at revisions from the first to the last, in order.
@@ -303,13 +375,13 @@ impl ReadView {
     ///
     /// # Errors
     /// [`Error::FutureRevision`] when the last is above [`ReadView::store_rev`], [`Error::Compacted`] when
-    /// the first is below the store's compact revision, [`Error::Corrupt`], [`Error::Io`].
+    /// the first is below the store's compact revision, [`Error::ViewExpired`], [`Error::Corrupt`], [`Error::Io`].
     pub fn changes(
         &self,
         keys: impl Into<KeyRange>,
         revs: RangeInclusive<Revision>,
     ) -> Result<Events<'_>> {
-        Events::of_range(self, keys.into(), revs)
+        self.whole(Events::of_range(self, keys.into(), revs))
     }
 
     /// The change with this id.
@@ -329,9 +401,9 @@ impl ReadView {
     ///
     /// # Errors
     /// [`Error::RevisionNotFound`] when nothing was written there (or it is compacted away),
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::ViewExpired`], [`Error::Corrupt`], [`Error::Io`].
     pub fn change(&self, id: ChangeId) -> Result<Event> {
-        Events::of_change(self, id)
+        self.whole(Events::of_change(self, id))
     }
 
     /// A side table as it was when the view was opened: they have no versions. A table that does not

@@ -12,6 +12,13 @@ pub(crate) trait Watched: Audience {
     /// This key changes at `rev`, which nobody sees yet: under the append lock.
     fn mark(&self, rev: Revision, key: &[u8]);
 
+    /// There may be a compaction at `rev`: what has not been given yet can be saved from it. Without a lock, nor the
+    /// writer's turn, since much may be copied. Gives in which content that was done.
+    fn save_from_compaction(&self, rev: Revision) -> Option<usize>;
+
+    /// Nothing can refuse the compaction any more, and this is what was given before the turn was taken.
+    fn save_again(&self, rev: Revision, saved: Option<usize>);
+
     /// `rev`, of which all keys have been marked, is accepted: without a lock. Readers see up to what `visible` answers.
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision);
 }

@@ -226,13 +226,22 @@ fn next_edition(newest: &Superblock, ages: &[Option<Age>; SUPERBLOCK_SLOTS]) -> 
 type Age = (u32, u64, u32);
 
 /// Makes the file of an empty store at `path`: under another name first, synced, then renamed, so that
-/// a crash leaves a store or nothing (C-1). `false` when somebody else was first.
-pub(crate) fn create(disk: &dyn Disk, path: &Path, segment_bytes: u32) -> Result<bool> {
-    let store_id = disk.entropy().map_err(Error::on("draw the store's id"))?;
-    let superblock = of_empty_store(store_id, segment_bytes);
+/// a crash leaves a store or nothing (C-1). Its id is drawn, unless it is given. `false` when somebody else was first.
+pub(crate) fn create(
+    disk: &dyn Disk,
+    path: &Path,
+    segment_bytes: u32,
+    identity: Option<([u8; 16], u32)>,
+) -> Result<bool> {
+    let random = disk.entropy().map_err(Error::on("draw the store's id"))?;
+    let (store_id, opens) = identity.unwrap_or((random, 0));
+    let superblock = Superblock {
+        opens,
+        ..of_empty_store(store_id, segment_bytes)
+    };
     // A name that no other creator uses: two of them must not write into one file.
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{:08x}.new", crc32c::crc32c(&store_id)));
+    name.push(format!(".{:08x}.new", crc32c::crc32c(&random)));
     let temporary = Path::new(&name);
     let file = disk
         .create_new(temporary)

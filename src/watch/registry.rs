@@ -241,7 +241,7 @@ impl Registry {
 
     /// Called before a compaction, without the writer's turn, since much may be copied: see
     /// [`State::save_from_compaction`](super::state::State). Gives in which content that was done.
-    pub(crate) fn save_from_compaction(&self, compact: Revision) -> Option<usize> {
+    fn save_from_compaction(&self, compact: Revision) -> Option<usize> {
         let content = self.content();
         let number = content.ends.len();
         let engine = &content.store?.engine;
@@ -256,7 +256,7 @@ impl Registry {
 
     /// Called in the writer's turn, when nothing can refuse the compaction any more. What has been written since the
     /// first call lies above `compact`; but another content may have been put in place.
-    pub(crate) fn save_again(&self, compact: Revision, saved: Option<usize>) {
+    fn save_again(&self, compact: Revision, saved: Option<usize>) {
         if saved != Some(self.content().ends.len()) {
             self.save(compact);
         }
@@ -363,6 +363,14 @@ impl Watched for Announcer {
             topic.inbox().put_aside(&topic, rev);
             self.registry.topics.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    fn save_from_compaction(&self, rev: Revision) -> Option<usize> {
+        self.registry.save_from_compaction(rev)
+    }
+
+    fn save_again(&self, rev: Revision, saved: Option<usize>) {
+        self.registry.save_again(rev, saved);
     }
 
     fn accepted(&self, rev: Revision, visible: &dyn Fn() -> Revision) {

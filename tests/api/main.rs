@@ -2,6 +2,7 @@
 
 mod basic;
 mod damage;
+mod increments;
 mod links;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -10,8 +11,10 @@ mod permissions;
 mod plain_data;
 mod reclaim;
 mod restore;
+mod retention;
 mod rules;
 mod snapshot;
 mod stats;
 #[cfg(feature = "tracing")]
 mod tracing;
+mod view_limit;

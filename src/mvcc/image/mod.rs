@@ -23,11 +23,11 @@ mod retained;
 use std::sync::Arc;
 
 use revtree_format::limits::{BLOCK_BYTES, SEGMENTS_START};
-use revtree_format::{ChangeId, LeafRun, Position, Revision, SUPERBLOCK_BYTES};
+use revtree_format::{ChangeId, LeafRun, Position, RecordHead, Revision, SUPERBLOCK_BYTES};
 
 use self::index::IndexFrom;
 use self::pages::Pages;
-use self::records::{Records, RecordsFrom};
+use self::records::{Records, RecordsFrom, Source};
 use self::retained::Retained;
 use super::store::Store;
 use super::superseded::Seen;
@@ -82,6 +82,48 @@ struct Made {
 struct Collected {
     leaves: Vec<LeafRun>,
     index: BlobWriter,
+}
+
+/// The records that an image would hold, as they lie in the store. A pin keeps them there.
+pub(crate) struct Held {
+    tree: Tree,
+    retained: Retained,
+    compact: Option<Revision>,
+}
+
+impl Held {
+    /// Those of an image of `store` at `rev` with this compact revision, which is not below the store's.
+    pub(crate) fn choose(store: &Store, rev: Revision, compact: Option<Revision>) -> Result<Held> {
+        let seen = Seen::now(store);
+        let retained = Retained::choose(store, &seen, rev, compact)?;
+        Ok(Held {
+            tree: seen.tree,
+            retained,
+            compact,
+        })
+    }
+
+    /// Shows them in order of revisions, from the first to the last.
+    pub(crate) fn each(
+        &self,
+        store: &Store,
+        from: ChangeId,
+        to: Revision,
+        visit: &mut dyn FnMut(Position, &RecordHead) -> Result<()>,
+    ) -> Result<()> {
+        let records = Records {
+            store,
+            tree: &self.tree,
+            retained: &self.retained,
+            rev: to,
+            compact: self.compact,
+        };
+        let mut source = Source::begin(&records, from)?;
+        while let Some((position, head)) = source.next()? {
+            visit(position, &head)?;
+        }
+        Ok(())
+    }
 }
 
 impl Image {

@@ -199,7 +199,7 @@ impl Records<'_> {
 }
 
 /// The retained records in revision order.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     records: Records<'a>,
     cursor: LeafCursor<'a>,
     leaf: Option<LeafRecords<'a>>,
@@ -209,7 +209,7 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn begin(records: &Records<'a>, from: ChangeId) -> Result<Source<'a>> {
+    pub(super) fn begin(records: &Records<'a>, from: ChangeId) -> Result<Source<'a>> {
         Ok(Source {
             records: *records,
             cursor: LeafCursor::seek(records.tree, from, Direction::Forward)?,
@@ -220,7 +220,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    fn next(&mut self) -> Result<Option<Version>> {
+    pub(super) fn next(&mut self) -> Result<Option<Version>> {
         if let Some(peeked) = self.peeked.take() {
             return Ok(Some(peeked));
         }

@@ -1,5 +1,7 @@
 //! The commands, each in a file of its own: what it takes, and what it does.
 
+mod apply;
+mod backup;
 mod check;
 mod compact;
 mod delete;
@@ -55,6 +57,10 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     /// Give up the history below a revision.
     Compact(compact::Compact),
+    /// Write all of a store into a new file, or what an earlier backup lacks.
+    Backup(backup::Backup),
+    /// Add increments to a backup: all of one or nothing.
+    Apply(apply::Apply),
     /// Give back the space that nothing needs any more.
     Reclaim(reclaim::Reclaim),
     /// Print the side tables, or the rows of one.
@@ -81,6 +87,8 @@ impl Command {
             Command::Put(command) => command.run(keys, output),
             Command::Delete(command) => command.run(keys, output),
             Command::Compact(command) => command.run(output),
+            Command::Backup(command) => command.run(output),
+            Command::Apply(command) => command.run(output),
             Command::Reclaim(command) => command.run(output),
             Command::Tables(command) => command.run(output),
             Command::Dump(command) => command.run(output),
