@@ -160,7 +160,7 @@ pub(super) fn show(index: &KeyIndex, mut visit: impl FnMut(LeafImage)) {
         return;
     }
     // Slots know hash and id, leaves only the id: turn the table round. Every id of this version
-    // has a slot; later ones are not in its leaves.
+    // has a slot, since no key is removed while a store is closed; later ones are not in its leaves.
     let mut hashes: Vec<u32> = Vec::new();
     index.map.each(&guard, |hash, id| {
         let at = id.0 as usize;

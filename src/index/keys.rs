@@ -30,8 +30,8 @@ pub(crate) trait Keys {
 pub(super) struct Reader<'a, K> {
     pub(super) heads: &'a Heads,
     pub(super) keys: &'a K,
-    /// The first id that has no record yet, and the keys of the ids from there on.
-    pub(super) new: (u32, &'a [NewKey<'a>]),
+    /// The ids that have no record yet, ascending, and the key of each.
+    pub(super) new: (&'a [KeyId], &'a [NewKey<'a>]),
 }
 
 /// A key to be placed, and whether its newest record will be a put.
@@ -46,9 +46,9 @@ impl<K: Keys> Reader<'_, K> {
     }
 
     fn new_key(&self, id: KeyId) -> Option<&[u8]> {
-        let (first, new) = self.new;
-        let number = id.0.checked_sub(first)?;
-        new.get(number as usize).map(|(key, _)| *key)
+        let (ids, new) = self.new;
+        let number = ids.binary_search(&id).ok()?;
+        new.get(number).map(|(key, _)| *key)
     }
 
     /// How the key of `id` compares with `key`.

@@ -92,6 +92,21 @@ impl Leaf {
         }
     }
 
+    /// A copy without entry `at`. The prefix stays, since it is that of the others too.
+    pub(super) fn without(&self, at: usize) -> Leaf {
+        let (mut chunks, mut ids) = (self.chunks.to_vec(), self.ids.to_vec());
+        chunks.remove(at);
+        ids.remove(at);
+        let bits = u128::from(self.live);
+        let bits = bits & below(at) | (bits >> 1) & !below(at);
+        Leaf {
+            prefix: self.prefix.clone(),
+            chunks: chunks.into(),
+            ids: ids.into(),
+            live: low_bits(bits),
+        }
+    }
+
     /// How many entries have a key below `key`, or at most `key` if `through`. Those that cannot be
     /// read, and that the others do not tell the side of, are where `unread` says; why one of them cannot
     /// is left in `doubt`.

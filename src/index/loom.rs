@@ -136,3 +136,33 @@ fn relocation_beside_a_put() {
         assert_eq!(index.head(id), Position(10));
     });
 }
+
+/// A key leaves and another may take its id, under a walk that still has it and a probe behind its slot. The walk meets
+/// the old key or none in its place, and the key that stays is found.
+#[test]
+fn removal_under_a_walk() {
+    model(2, |index, mut writer| {
+        insert(&mut writer, 1);
+        insert(&mut writer, 2);
+        writer.publish(Revision::new(2));
+        let Ok(Some((id, _))) = index.find(&[1], &Records) else {
+            panic!("just inserted")
+        };
+        let reader = {
+            let index = Arc::clone(&index);
+            loom::thread::spawn(move || {
+                let mut out = Vec::new();
+                let all = Bound::Unbounded;
+                index.chunk(all, all, false, 9, &Records, &mut out);
+                let positions: Vec<_> = out.iter().map(|entry| entry.position.0 / 8).collect();
+                assert!(positions == [1, 2] || positions == [2]);
+                assert_eq!(find(&index, 2), Some(Position(16)));
+            })
+        };
+        writer.remove(&[(&[1], id)]);
+        insert(&mut writer, 3);
+        reader.join().expect("the reader's assertions hold");
+        assert_eq!(find(&index, 1), None);
+        assert_eq!(find(&index, 3), Some(Position(24)));
+    });
+}

@@ -11,10 +11,11 @@
 //! [`MapWriter`] for a map, made together with it.
 //!
 //! *Invariants*
-//! 1. A slot is 0 or `hash << 32 | id + 1`, and never changes once it is not 0.
+//! 1. A slot is 0, or `hash << 32 | id + 1`, or [`GONE`], and changes in this order only. A probe ends at 0 and goes
+//!    on over `GONE`: other entries lie behind it. Marks are left behind when the table is replaced.
 //! 2. Every table keeps at least a quarter of its slots empty, so that a probe ends.
 //! 3. While `current.previous` is not null, the previous table is complete up to the moment growth
-//!    began and frozen; every later entry is in `current`.
+//!    began and frozen but for marks; every later entry is in `current`.
 //! 4. `previous` becomes null only after all that the previous table held is in `current`.
 //! 5. A table is freed by epoch after it has become unreachable; `current` and its `previous` are
 //!    reachable.
@@ -40,7 +41,10 @@ pub(super) struct Map {
 /// The writer's side: knows how full the table is, and how far growth has come.
 pub(super) struct MapWriter {
     map: Arc<Map>,
+    /// Slots of the current table that are not empty, or will not be when all has been copied: entries and marks.
     used: usize,
+    /// Entries.
+    held: usize,
     /// Slots of the previous table that have been copied, if there is one.
     moved: usize,
 }
@@ -71,6 +75,7 @@ impl Map {
             MapWriter {
                 map,
                 used: 0,
+                held: 0,
                 moved: 0,
             },
         )
@@ -133,6 +138,26 @@ impl MapWriter {
         }
         self.map.tables(&guard).0.insert(hash, id);
         self.used += 1;
+        self.held += 1;
+    }
+
+    /// Takes an id out. Who looked for it before may still find it, as long as his pin lasts.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    pub(super) fn remove(&mut self, hash: u32, id: KeyId) {
+        let guard = pin();
+        let (current, previous) = self.map.tables(&guard);
+        // In both: a slot of the previous table would lead to whoever has the id next, or be copied.
+        let was_in_previous = previous.is_some_and(|table| table.remove(hash, id));
+        let was_in_current = current.remove(hash, id);
+        assert!(was_in_current || was_in_previous, "an id is in the map");
+        self.held -= 1;
+        if !was_in_current {
+            // It will not be copied, so it leaves no mark there.
+            self.used -= 1;
+        }
     }
 
     /// Fills a map that was made with enough room; `insert` may be called from many threads.
@@ -145,23 +170,35 @@ impl MapWriter {
         );
         fill(&|hash, id| current.insert(hash, id));
         self.used += entries;
+        self.held += entries;
     }
 
-    /// Begins to grow: from here on entries go to a table of twice the size, while readers look
-    /// into both.
+    /// Begins to grow: from here on entries go to another table, while readers look into both.
+    ///
+    /// It is larger, as large or smaller, by the entries without the marks. While `n` slots are copied, eight by
+    /// eight, `n / 8` entries come; in each case what there is and what comes is less than the room.
     fn grow(&mut self, guard: &Guard) {
         self.advance(usize::MAX, guard);
         let old = self.map.current.load(Ordering::Relaxed);
         // SAFETY: the current table, which only this writer replaces.
         let bits = unsafe { &*old }.bits;
+        let slots = 1_usize << bits;
+        let bits = if self.held > slots / 8 * 3 {
+            (bits + 1).min(BITS_MAX)
+        } else if self.held > slots / 16 * 3 {
+            bits
+        } else {
+            (bits - 1).max(FIRST_BITS)
+        };
         assert!(
-            bits < BITS_MAX,
+            self.held < room(bits),
             "the writer refuses keys before the largest table is full"
         );
-        let new = Table::allocate(bits + 1, old, &self.map.meter);
+        let new = Table::allocate(bits, old, &self.map.meter);
         // Release: pairs with the Acquire in `Map::tables`.
         self.map.current.store(new, Ordering::Release);
         self.moved = 0;
+        self.used = self.held;
     }
 
     /// Copies up to `slots` more slots of the previous table, and lets go of it after the last.
@@ -225,10 +262,12 @@ impl Table {
         let mut bucket = self.bucket(hash);
         loop {
             // Acquire: pairs with the exchange in `Table::insert`; the id's head is visible.
-            let Some((stored, id)) = unpack(self.slots[bucket].load(Ordering::Acquire)) else {
+            let slot = self.slots[bucket].load(Ordering::Acquire);
+            if slot == 0 {
                 return Ok(None);
-            };
-            if stored == hash
+            }
+            if let Some((stored, id)) = unpack(slot)
+                && stored == hash
                 && let Some(found) = matches(id)?
             {
                 return Ok(Some(found));
@@ -237,9 +276,25 @@ impl Table {
         }
     }
 
+    /// Marks the slot of an entry. False if it is not there.
+    fn remove(&self, hash: u32, id: KeyId) -> bool {
+        let mut bucket = self.bucket(hash);
+        loop {
+            match self.slots[bucket].load(Ordering::Relaxed) {
+                0 => return false,
+                slot if slot == packed(hash, id) => {
+                    // Release: pairs with the Acquire in `Table::probe`; who skips the mark sees what was before it.
+                    self.slots[bucket].store(GONE, Ordering::Release);
+                    return true;
+                }
+                _ => bucket = (bucket + 1) & (self.slots.len() - 1),
+            }
+        }
+    }
+
     /// Takes the first empty slot. By exchange, because a map is filled by many threads at first.
     fn insert(&self, hash: u32, id: KeyId) {
-        let slot = u64::from(hash) << 32 | u64::from(id.0 + 1);
+        let slot = packed(hash, id);
         let mut bucket = self.bucket(hash);
         loop {
             let word = &self.slots[bucket];
@@ -285,7 +340,15 @@ impl Retired {
     }
 }
 
+fn packed(hash: u32, id: KeyId) -> u64 {
+    u64::from(hash) << 32 | u64::from(id.0 + 1)
+}
+
+/// The entry of a slot, unless it is empty or a mark.
 fn unpack(slot: u64) -> Option<(u32, KeyId)> {
+    if slot == GONE {
+        return None;
+    }
     let id = (slot & 0xffff_ffff) as u32;
     Some(((slot >> 32) as u32, KeyId(id.checked_sub(1)?)))
 }
@@ -313,6 +376,10 @@ const _: () = assert!(align_of::<u64>() == align_of::<AtomicU64>());
 pub(super) fn zeroed(len: usize) -> Box<[AtomicU64]> {
     (0..len).map(|_| AtomicU64::new(0)).collect()
 }
+
+/// The slot of an entry that has been taken out. No id is as high.
+const GONE: u64 = u64::MAX;
+const _: () = assert!(super::writer::KEYS_MAX < u32::MAX - 1);
 
 const FIRST_BITS: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 6 };
 /// A slot stores 32 bits of the hash; a larger table could not be told where an entry goes.

@@ -19,7 +19,7 @@
 //!
 //! # Invariants
 //!
-//! 1. An id never changes its key. So ids are stable in leaves of any age, and a comparison through
+//! 1. An id never changes its key while a pin is left that may know it. So ids are stable in leaves of any age, and a comparison through
 //!    a head is right whichever record of the key it meets.
 //! 2. A head is stored before the slot that names its id, and both before the leaf does.
 //! 3. What changed in the tree since the last [`IndexWriter::publish`] becomes visible as one root.
@@ -31,10 +31,14 @@
 //!
 //! # Removal
 //!
-//! Keys are never removed yet. Removal will have to take the key out of its leaf, publish, and let
-//! the epoch pass: a walk that began before may still emit the id. Only then may the id, its head
-//! and its slot serve another key. The slot itself cannot just be emptied, because probes of other
-//! keys pass over it: it needs a mark that ends no probe, and growth leaves marks behind.
+//! [`IndexWriter::remove`] takes keys out of their leaves, publishes, marks their slots, and lets the epoch pass:
+//! a walk that began before may still emit the id, and a probe offer it, and both go on to its head, which keeps its
+//! last position until then. Only then may the id and its head serve another key. A slot cannot just be emptied,
+//! because probes of other keys pass over it: a mark ends no probe, and growth leaves marks behind. A leaf without
+//! entries leaves the tree, and so does an inner node without children; leaves are not joined.
+//!
+//! The argument is X-9 of SPEC.md. Nobody calls it yet but tests: what a store has to know of a key before it may
+//! leave is not written down yet.
 
 mod epoch;
 mod meter;
@@ -81,16 +85,9 @@ use meter::Meter;
 use node::Tree;
 use place::Sizes;
 
-/// The number of a key for as long as the index lives; given out in order of appearance.
+/// The number of a key for as long as the index has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct KeyId(u32);
-
-impl KeyId {
-    /// This one and those given out after it.
-    pub(crate) fn and_following(self) -> impl Iterator<Item = KeyId> {
-        (self.0..).map(KeyId)
-    }
-}
 
 /// A key in a range: its id, and the position of its newest record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -265,7 +262,7 @@ impl KeyIndex {
         Reader {
             heads: &self.heads,
             keys,
-            new: (0, &[]),
+            new: (&[], &[]),
         }
     }
 }

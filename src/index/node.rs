@@ -163,7 +163,7 @@ impl Draft {
         self.root.node()
     }
 
-    /// Puts one or more leaves in the place of the one at `path`.
+    /// Puts leaves in the place of the one at `path`: one, several or none.
     pub(super) fn replace(&mut self, path: &Path, mut pieces: Vec<Piece>) {
         let spine = self.spine(path);
         let batch = self.batch;
@@ -198,6 +198,9 @@ impl Draft {
         }
         self.root = match risen {
             Risen::One(child) => child,
+            Risen::Many(children) if children.is_empty() => {
+                Child::new(Body::Leaf(Leaf::empty()), batch, &self.tree.meter)
+            }
             Risen::Many(children) => {
                 let (separators, children) = apart(children);
                 Child::new(
@@ -207,6 +210,13 @@ impl Draft {
                 )
             }
         };
+        // A root of one child is that child.
+        while let Body::Inner(inner) = &self.root.link.node().body
+            && let [child] = *inner.children
+        {
+            gone.push(self.root.link);
+            self.root = child;
+        }
         self.changed = true;
         for node in gone.drain(..) {
             self.release(node);
@@ -301,8 +311,8 @@ impl Draft {
         (copy, Some(node))
     }
 
-    /// The inner node with several children in the place of number `at`; in two if that is too
-    /// many. `last` as in [`Path`]. The node itself is out of the draft then.
+    /// The inner node with several children, or none, in the place of number `at`; in two if that is too
+    /// many, and nothing if none are left. `last` as in [`Path`]. The node itself is out of the draft then.
     fn splice(&self, node: Link, at: usize, new: Vec<(Box<[u8]>, Child)>, last: bool) -> Risen {
         let Body::Inner(inner) = &node.node().body else {
             unreachable!("spine checked it")
@@ -317,8 +327,16 @@ impl Draft {
             children.push((separator, *child));
         }
         let low = std::mem::take(&mut children[at].0);
+        let none_new = new.is_empty();
         children.splice(at..=at, new);
-        children[at].0 = low;
+        if children.is_empty() {
+            return Risen::Many(Vec::new());
+        }
+        // Where one has left, the keys below its low bound's successor belong to the one before it; the first of a
+        // node takes the node's bound.
+        if at == 0 || !none_new {
+            children[at].0 = low;
+        }
         let (batch, meter) = (self.batch, &self.tree.meter);
         let inner = |children| {
             let (separators, children) = apart(children);

@@ -55,6 +55,7 @@ impl Path {
     }
 }
 
-/// Inner nodes above a leaf at most. All but the last ones of a level have at least 32 children,
-/// so seven levels hold every `u32`; under loom, nodes are small and trees too.
+/// Inner nodes above a leaf at most. A node is split after some 32 children have been added to it, those that have left
+/// it again included, and the root is one of its level: so `n` levels need about 32ⁿ insertions, and thirteen are
+/// enough for 2⁶⁴; under loom, nodes are small and trees too.
 pub(super) const HEIGHT_MAX: usize = 16;

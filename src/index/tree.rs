@@ -127,6 +127,16 @@ pub(super) fn set_live(draft: &mut Draft, key: &[u8], id: KeyId, live: bool) {
     }
 }
 
+/// Takes a key out. Reads no record: within its leaf the id is enough.
+pub(super) fn remove(draft: &mut Draft, key: &[u8], id: KeyId) {
+    let (path, leaf) = locate(draft.root(), key);
+    let at = leaf.ids.iter().position(|other| *other == id);
+    let leaf = leaf.without(at.expect("the caller passes the key of the id"));
+    let separator = [].into();
+    let piece = (leaf.len() > 0).then_some(Piece { separator, leaf });
+    draft.replace(&path, piece.into_iter().collect());
+}
+
 /// Live entries and all entries below `key`, or up to it if `through`.
 fn rank<K: Keys>(
     root: &Node,

@@ -3,14 +3,16 @@
 //! Apart from the readers' side because there is exactly one writer, and it owns what only a
 //! writer needs: how full the table is, the next id, the tree's draft.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use revtree_format::{Position, Revision};
 
+use super::epoch::Moment;
 use super::keys::{Keys, NewKey, Reader};
 use super::map::{MapWriter, room};
 use super::node::Draft;
-use super::{KeyId, KeyIndex, tree, upper};
+use super::{KeyId, KeyIndex, pin, tree, upper};
 
 /// The one writer of a [`KeyIndex`]. Dropped with unpublished changes, it leaves a tree without
 /// them, beside the slots of their keys: only for an index that will not be used any more.
@@ -18,7 +20,12 @@ pub(crate) struct IndexWriter {
     index: Arc<KeyIndex>,
     map: MapWriter,
     draft: Draft,
+    /// The first id that has never been given out.
     next: u32,
+    /// Ids of keys that have been removed, and that nobody knows any more.
+    free: Vec<KeyId>,
+    /// Those that somebody may know who began before the moment.
+    leaving: VecDeque<(Moment, Vec<KeyId>)>,
 }
 
 impl IndexWriter {
@@ -28,16 +35,17 @@ impl IndexWriter {
             map,
             draft,
             next,
+            free: Vec::new(),
+            leaving: VecDeque::new(),
         }
     }
 
     /// How many keys can still be added. Far beyond what memory holds, but a limit.
     pub(crate) fn keys_left(&self) -> u64 {
-        u64::from(KEYS_MAX - self.next)
+        u64::from(KEYS_MAX - self.next) + self.free.len() as u64
     }
 
-    /// Finds the places of keys that are absent and differ, and gives the id of the first; the
-    /// others follow it. All that can fail of adding a key is done in here, before its record is
+    /// Finds the places of keys that are absent and differ, and gives the id of each. All that can fail of adding a key is done in here, before its record is
     /// written. Nobody sees the keys yet: each is to be told by [`IndexWriter::name`] before the
     /// next [`IndexWriter::publish`].
     ///
@@ -55,30 +63,82 @@ impl IndexWriter {
         &mut self,
         new: &[NewKey<'_>],
         keys: &K,
-    ) -> Result<KeyId, K::Error> {
+    ) -> Result<Vec<KeyId>, K::Error> {
         assert!(
             new.len() as u64 <= self.keys_left(),
             "the caller asks keys_left"
         );
-        let first = self.next;
+        let ids = self.take_ids(new.len());
         let reader = Reader {
             heads: &self.index.heads,
             keys,
-            new: (first, new),
+            new: (&ids, new),
         };
         // Private until the publish, by when heads and slots are there.
-        for (id, (key, live)) in (first..).zip(new) {
-            let inserted = tree::insert(&mut self.draft, key, KeyId(id), *live, &reader);
+        for (number, (id, (key, live))) in ids.iter().zip(new).enumerate() {
+            let inserted = tree::insert(&mut self.draft, key, *id, *live, &reader);
             if let Err(error) = inserted {
                 // One that fails has changed nothing itself.
-                if id > first {
+                if number > 0 {
                     self.draft.reset();
                 }
+                self.free.extend(ids);
                 return Err(error);
             }
         }
-        self.next += u32::try_from(new.len()).expect("at most keys_left");
-        Ok(KeyId(first))
+        Ok(ids)
+    }
+
+    /// Takes ids that nobody knows, ascending: those of removed keys first.
+    fn take_ids(&mut self, len: usize) -> Vec<KeyId> {
+        while self.free.len() < len
+            && let Some((moment, _)) = self.leaving.front()
+            && moment.is_past()
+        {
+            let (_, ids) = self.leaving.pop_front().expect("seen above");
+            self.free.extend(ids);
+        }
+        let mut ids = self.free.split_off(self.free.len().saturating_sub(len));
+        ids.sort_unstable();
+        // Higher than all that have been given out before.
+        let more = u32::try_from(len - ids.len()).expect("at most keys_left");
+        ids.extend((self.next..self.next + more).map(KeyId));
+        self.next += more;
+        ids
+    }
+
+    /// Takes keys out of the index: of the tree at once, as the state of the same revision, and of the points. Whoever
+    /// looks for one from here on does not find it; who walks or looks at this moment may, and can read its last
+    /// record as before. Nobody is waited for: the ids serve other keys once their readers have gone.
+    ///
+    /// Only when nothing has changed since the last publish. The caller answers for it that no reader who comes
+    /// needs the keys.
+    ///
+    /// # Panics
+    ///
+    /// If an id is not the id of its key.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for finished tombstones; see the module's head")
+    )]
+    pub(crate) fn remove(&mut self, keys: &[(&[u8], KeyId)]) {
+        if keys.is_empty() {
+            return;
+        }
+        for (key, id) in keys {
+            tree::remove(&mut self.draft, key, *id);
+        }
+        let revision = {
+            let guard = pin();
+            self.index.tree.read(&guard).revision()
+        };
+        self.draft.publish(revision);
+        for (key, id) in keys {
+            self.map.remove(upper(self.index.hash(key)), *id);
+        }
+        // Behind the last way to them.
+        let ids = keys.iter().map(|(_, id)| *id).collect();
+        self.leaving.push_back((Moment::now(), ids));
     }
 
     /// Tells the first record of a key that has been placed. [`KeyIndex::find`] sees it at once, the
@@ -104,9 +164,15 @@ impl IndexWriter {
         live: bool,
         keys: &K,
     ) -> Result<KeyId, K::Error> {
-        let id = self.place(&[(key, live)], keys)?;
+        let id = self.place(&[(key, live)], keys)?[0];
         self.name(id, key, position);
         Ok(id)
+    }
+
+    /// How many ids there are, of keys, of removed ones, and such that wait.
+    #[cfg(test)]
+    pub(super) fn ids_given(&self) -> u32 {
+        self.next
     }
 
     /// Moves a key to its next record; returns the position of the one that it supersedes,

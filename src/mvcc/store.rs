@@ -416,8 +416,8 @@ impl Store {
                 max: self.index.totals().all + writer.keys_left(),
             });
         }
-        let first = writer.place(new, &RecordKeys(&self.engine.medium))?;
-        Ok(first.and_following())
+        let ids = writer.place(new, &RecordKeys(&self.engine.medium))?;
+        Ok(ids.into_iter())
     }
 
     /// Appends one record as a transaction of its own, behind the key's newest, `base`.

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::super::{Entry, KeyId};
+use super::super::Entry;
 use super::memory::returns_to_zero;
 use super::model::Pair;
 use super::{Random, Unreadable, enough};
@@ -104,12 +104,12 @@ fn keys_are_placed_all_or_none() {
                 failures += u64::from(placed.is_err());
                 placed.ok()
             });
-            let KeyId(first) = first.expect("it ends in success");
+            let ids = first.expect("it ends in success");
             assert_eq!(pair.index.totals(), before);
-            for (id, key) in (first..).zip(keys) {
+            for (id, key) in ids.into_iter().zip(keys) {
                 let position = pair.records.append(&key);
-                pair.writer.name(KeyId(id), &key, position);
-                pair.model.insert(key, (KeyId(id), position, true));
+                pair.writer.name(id, &key, position);
+                pair.model.insert(key, (id, position, true));
             }
             pair.publish();
         }

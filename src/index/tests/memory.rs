@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use super::super::meter::Meter;
-use super::super::{create, pin};
+use super::super::{Moment, create, pin};
 use super::model::Pair;
 use super::{Records, SECRET, enough};
 use revtree_format::Revision;
@@ -132,3 +132,36 @@ pub(super) fn returns_to_zero(meter: &Meter) {
     }
     panic!("{} bytes are not freed", meter.bytes());
 }
+
+/// However many keys come and go, the index holds no more than for those that are there at once.
+#[test]
+fn keys_that_come_and_go_leave_nothing() {
+    let mut pair = Pair::new();
+    let round = |pair: &mut Pair, number: u32| {
+        for key in 0..ROUND_KEYS {
+            pair.write(format!("/events/{number:08}/{key:08}").as_bytes(), true);
+        }
+        pair.remove(|_| true);
+        assert_eq!(pair.index.totals().all, 0);
+        // What waits for readers of other tests, too, is given time.
+        let moment = Moment::now();
+        while !moment.is_past() {
+            std::thread::yield_now();
+        }
+    };
+    // The first rounds take what a round takes: ids that have left come back a round later.
+    (0..3).for_each(|number| round(&mut pair, number));
+    let held = pair.index.memory_bytes();
+    let mut ids = 0;
+    for number in 3..3 + enough(40, 4) {
+        round(&mut pair, number);
+        ids = ids.max(pair.writer.ids_given());
+        assert!(pair.index.memory_bytes() <= held * 2, "round {number}");
+    }
+    assert!(
+        ids <= 2 * ROUND_KEYS,
+        "{ids} ids for {ROUND_KEYS} keys at once"
+    );
+}
+
+const ROUND_KEYS: u32 = enough(500, 70);

@@ -74,6 +74,21 @@ impl Pair {
         }
     }
 
+    /// Takes out the keys that the choice falls on, all at once. Publishes first.
+    pub(super) fn remove(&mut self, chosen: impl Fn(&[u8]) -> bool) {
+        self.publish();
+        let mut gone = Vec::new();
+        self.model.retain(|key, entry| {
+            let leaves = chosen(key);
+            if leaves {
+                gone.push((key.clone(), *entry));
+            }
+            !leaves
+        });
+        let keys: Vec<_> = gone.iter().map(|(key, (id, ..))| (&key[..], *id)).collect();
+        self.writer.remove(&keys);
+    }
+
     pub(super) fn publish(&mut self) {
         self.revision += 1;
         self.writer.publish(Revision::new(self.revision));
@@ -290,4 +305,59 @@ fn a_copy_loses_against_a_put() {
     assert_eq!(pair.writer.swing(id, put), copy);
     assert!(!pair.index.relocate(id, copy, pair.records.append(b"k")));
     assert_eq!(pair.index.head(id), put);
+}
+
+/// Keys that come, go and come again: any of them, whole ranges, and all.
+#[test]
+fn keys_leave() {
+    for seed in 0..enough(32, 2) {
+        let mut pair = Pair::new();
+        let random = Random::new(seed);
+        let shape = random.below(SHAPES);
+        for step in 0..enough(1500, 120) {
+            pair.write(&random.key(shape), random.below(4) != 0);
+            match random.below(60) {
+                0 => {
+                    let (salt, part) = (random.next() % 1009, 1 + random.below(4) as u64);
+                    let digit = |key: &[u8]| {
+                        key.iter()
+                            .fold(salt, |sum, byte| sum * 31 % 1009 + u64::from(*byte))
+                    };
+                    pair.remove(|key| digit(key) % 4 < part);
+                }
+                1 => {
+                    let bounds = [random.key(shape), random.key(shape)];
+                    let [low, high] = &bounds;
+                    pair.remove(|key| *key >= **low && *key < **high);
+                }
+                2 => {
+                    pair.publish();
+                    pair.check(seed);
+                }
+                _ => {}
+            }
+            if step == enough(1000, 60) {
+                pair.remove(|_| true);
+                pair.check(seed);
+            }
+        }
+        pair.publish();
+        pair.check(seed);
+    }
+}
+
+/// A tree of three levels, from which keys leave from the front, as of a queue, until nothing is left.
+#[test]
+fn a_queue_is_emptied() {
+    let mut pair = Pair::new();
+    let key = |number: u32| [&b"events/"[..], &number.to_be_bytes()].concat();
+    let (keys, part) = enough((12_000, 997), (160, 40));
+    for number in 0..keys {
+        pair.write(&key(number), number % 3 != 0);
+    }
+    for end in (0..keys + part).step_by(part as usize) {
+        pair.remove(|stored| *stored < *key(end));
+        pair.check(u64::from(end));
+    }
+    assert!(pair.model.is_empty());
 }

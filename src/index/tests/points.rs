@@ -70,3 +70,38 @@ fn errors_come_through() {
     });
     assert_eq!(found, Err("unreadable"));
 }
+
+/// Entries are taken out in the middle of growths and between them; the others are found behind their marks, and what
+/// has been taken out is not offered, nor when its id comes again with another hash.
+#[test]
+fn removed_entries() {
+    for seed in 0..enough(8, 1) {
+        let (map, mut writer) = Map::with_room(0, Meter::default());
+        let random = Random::new(seed);
+        let hashes = [0, 1, u32::MAX, u32::MAX - 1, 1 << 31];
+        let mut held: Vec<(u32, u32)> = Vec::new();
+        let mut free: Vec<u32> = (0..enough(600, 40)).collect();
+        for step in 0..enough(6000, 200) {
+            let grows = step / enough(700, 50) % 2 == 0;
+            if !free.is_empty() && (held.is_empty() || random.below(10) < if grows { 7 } else { 3 })
+            {
+                let id = free.swap_remove(random.below(free.len()));
+                let hash = hashes[random.below(5)];
+                writer.insert(hash, KeyId(id));
+                held.push((hash, id));
+            } else {
+                let (hash, id) = held.swap_remove(random.below(held.len()));
+                writer.remove(hash, KeyId(id));
+                free.push(id);
+            }
+            if step % 17 == 0 {
+                for hash in hashes {
+                    let same = held.iter().filter(|entry| entry.0 == hash);
+                    let mut want: Vec<u32> = same.map(|entry| entry.1).collect();
+                    want.sort_unstable();
+                    assert_eq!(offered(&map, hash), want, "seed {seed} step {step}");
+                }
+            }
+        }
+    }
+}
