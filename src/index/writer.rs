@@ -170,7 +170,7 @@ impl IndexWriter {
     }
 
     /// How many ids there are, of keys, of removed ones, and such that wait.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn ids_given(&self) -> u32 {
         self.next
     }
