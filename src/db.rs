@@ -650,7 +650,8 @@ impl Db {
     /// It makes a new file beside the store's, of what stays of the store and of the increment, and puts it in place as
     /// [`Db::restore`] does: so it takes the time and the space of a copy of the store, views stay on the old content,
     /// watchers are given the changes of the increment, and the lessor is told of each live key with a lease. Compact
-    /// revision, consistent index and side tables are the increment's.
+    /// revision, consistent index and side tables are the increment's. The reader must not write to a store: that is
+    /// refused with [`Error::InCallback`].
     ///
     /// ```
     /// let db = revtree::Options::new().open_in_memory()?;

@@ -183,15 +183,15 @@ impl<R: Read> Blocks<R> {
     fn next(&mut self) -> Result<IncrementKind> {
         let at = self.next_at;
         let mut header = [0; INCREMENT_BLOCK_BYTES];
-        self.from
-            .read_exact(&mut header)
-            .map_err(|error| cut(error, at))?;
+        // The reader is the user's, and we have the writer's turn: a write from there would wait for itself.
+        let from = &mut self.from;
+        Store::refuse_writes(|| from.read_exact(&mut header)).map_err(|error| cut(error, at))?;
         let block = IncrementBlock::parse(&header, self.sequence, at).map_err(wrong)?;
         self.body_at = at + header.len() as u64;
         self.body.clear();
-        let mut body = self.from.by_ref().take(block.len.into());
-        let read = body
-            .read_to_end(&mut self.body)
+        let mut from = self.from.by_ref().take(block.len.into());
+        let body = &mut self.body;
+        let read = Store::refuse_writes(|| from.read_to_end(body))
             .map_err(|error| cut(error, self.body_at))?;
         if read as u64 != u64::from(block.len) {
             return refuse(self.body_at + read as u64, TOO_SHORT);

@@ -349,6 +349,15 @@ fn damage_is_found() {
             Err(ErrorKind::TimedOut.into())
         }
     }
+    // A reader that wants to write to the store cannot, and does not wait for ever.
+    struct Writes<'a>(&'a Db, &'a [u8]);
+    impl Read for Writes<'_> {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            assert!(matches!(self.0.put("a", "1"), Err(Error::InCallback)));
+            self.1.read(to)
+        }
+    }
+    assert!(copy.apply_increment(Writes(&copy, &bytes[..200])).is_err());
     let failed = copy.apply_increment(Cursor::new(&bytes[..100]).chain(Fails));
     assert!(matches!(failed, Err(Error::Io { cause, .. }) if cause.kind() == ErrorKind::TimedOut));
     assert_eq!((copy.rev(), copy.hash(&[]).unwrap()), (earlier, before));

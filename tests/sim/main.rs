@@ -2,6 +2,7 @@
 //! `REVTREE_SEED` replays a seed; `cargo xtask crash` and `cargo xtask faults` run more of the same.
 
 mod damage;
+mod increments;
 mod medium;
 mod names;
 mod panics;
