@@ -19,9 +19,10 @@ use revtree_format::limits::{
 use revtree_format::{
     AppliedBytes, BranchEntryBytes, BranchHeaderBytes, ChunkRefBytes, CompactBytes,
     ControlHeaderBytes, DirectoryHeaderBytes, FrameHeaderBytes, INDEX_LEAF_ENTRIES_MAX,
-    IndexEntryBytes, IndexLeafBytes, NextSegmentBytes, RecordHeadBytes, RecordSkipBytes,
-    RecordSubsBytes, RecordWideBytes, RootBytes, SegmentEntryBytes, SegmentHeaderBytes,
-    SuperblockBytes, TableItemBytes,
+    IncrementBlockBytes, IncrementEndBytes, IncrementHeadBytes, IncrementKeptBytes,
+    IncrementRecordBytes, IndexEntryBytes, IndexLeafBytes, NextSegmentBytes, RecordHeadBytes,
+    RecordSkipBytes, RecordSubsBytes, RecordWideBytes, RootBytes, SegmentEntryBytes,
+    SegmentHeaderBytes, SuperblockBytes, TableItemBytes,
 };
 
 /// A struct as the compiler lays it out.
@@ -87,6 +88,15 @@ fn layouts() -> Vec<Layout> {
         SegmentEntryBytes { segment_use, units, state, dead, reserved }
         IndexLeafBytes { live, separator_len, prefix_len, count, reserved }
         IndexEntryBytes { chunk, position, hash }
+        IncrementBlockBytes { magic, crc, kind, len, sequence }
+        IncrementHeadBytes {
+            version, base_crc, store_id, earlier, revision, compact, index, term,
+        }
+        IncrementKeptBytes { main, sub }
+        IncrementRecordBytes {
+            main, create, version, lease, sub, value_len, key_len, kind,
+        }
+        IncrementEndBytes { records, kept, items }
     }
 }
 
