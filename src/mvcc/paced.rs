@@ -228,7 +228,7 @@ fn run(store: &Weak<Store>, options: CleanerOptions, shared: &Shared) {
         pace: Pace {
             bytes_per_second: options.bytes_per_second,
             unpaid_bytes: AtomicU64::new(0),
-            hurries: AtomicBool::new(false),
+            hurries_at: AtomicU64::new(u64::MAX),
             shared,
         },
         options,
@@ -345,8 +345,8 @@ struct Pace<'s> {
     bytes_per_second: u64,
     /// Bytes that have been read and not slept for.
     unpaid_bytes: AtomicU64,
-    /// There is so much to clean that it does not sleep.
-    hurries: AtomicBool,
+    /// With so many bytes of log it does not sleep any more.
+    hurries_at: AtomicU64,
     shared: &'s Shared,
 }
 
@@ -354,15 +354,23 @@ struct Pace<'s> {
 const BYTES_A_SLEEP: u64 = 256 << 10;
 
 impl Pace<'_> {
-    /// So many bytes have been read; `false` when the thread is to end.
-    fn goes_on(&self, bytes: u64) -> bool {
+    /// The log has `appended` bytes, and may grow by `room`: who is a quarter of the way there does not sleep.
+    fn set_limit(&self, appended: u64, room: u64) {
+        self.hurries_at
+            .store(appended + room / 4, Ordering::Relaxed);
+        self.shared.set_limit(Some(appended + room));
+    }
+
+    /// So many bytes have been read; `false` when the thread is to end. `appended`: bytes of log until now.
+    fn goes_on(&self, bytes: u64, appended: &dyn Fn() -> u64) -> bool {
         let unpaid = self.unpaid_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if unpaid < BYTES_A_SLEEP {
             return true;
         }
         self.unpaid_bytes.store(0, Ordering::Relaxed);
+        let hurries = appended() >= self.hurries_at.load(Ordering::Relaxed);
         let mut state = lock(&self.shared.state);
-        if !self.hurries.load(Ordering::Relaxed) {
+        if !hurries {
             let time = Duration::from_micros(unpaid * 1_000_000 / self.bytes_per_second);
             let nobody_waits = |state: &mut State| {
                 let is_waited_for = self.shared.is_waited_for.load(Ordering::Relaxed);
@@ -397,7 +405,7 @@ impl Work<'_> {
             futile_bytes,
         } = self;
         let shared = pace.shared;
-        let goes_on = |bytes| pace.goes_on(bytes);
+        let goes_on = |bytes| pace.goes_on(bytes, &|| engine.appended().unwrap_or(u64::MAX));
         let mut allowed = 0;
         loop {
             if engine.is_retired() {
@@ -410,8 +418,8 @@ impl Work<'_> {
             if allowed == 0 {
                 // What the compaction that begins this has made dead was live until then.
                 let live_before = used_before.saturating_sub(dead_before);
-                allowed = live_before / 4 * 5 + SLACK_SEGMENTS * segment_bytes;
-                shared.set_limit(Some(appended + allowed.saturating_sub(used_before)));
+                allowed = live_before / 3 * 4 + SLACK_SEGMENTS * segment_bytes;
+                pace.set_limit(appended, allowed.saturating_sub(used_before));
             }
             let cleaning = Cleaning::begin(store, &goes_on)?;
             let held_bytes = cleaning.release(0)?.1;
@@ -419,7 +427,7 @@ impl Work<'_> {
             // Of what was there before the count all that is dead has been counted.
             let live = used_before.saturating_sub(dead);
             allowed = allowed.max(live / 2 * 3 + SLACK_SEGMENTS * segment_bytes);
-            shared.set_limit(Some(appended + allowed.saturating_sub(used_before)));
+            pace.set_limit(appended, allowed.saturating_sub(used_before));
             *futile_bytes = futile_bytes.map(|futile: u64| futile.min(dead));
             let is_futile = futile_bytes.is_some_and(|futile| dead < futile + 2 * segment_bytes);
             if is_futile || !is_worth(*options, (used, dead), segment_bytes) {
@@ -431,8 +439,6 @@ impl Work<'_> {
                 });
             }
             shared.has_cleaned(0, dead);
-            pace.hurries
-                .store(used > allowed / 8 * 7, Ordering::Relaxed);
             let cleaned = cleaning.clean(Round {
                 cleaned: cleaning.cleaned(),
                 copied_bytes_max,
