@@ -175,6 +175,9 @@ struct Failed {
     leaf: Option<Position>,
 }
 
+/// Units that a bounded round gives up at most, in a store that is not larger than 64 times that.
+const GIVEN_UP_UNITS_MAX: u64 = 24;
+
 impl Engine {
     /// Cleans once.
     pub(crate) fn clean(&self, round: Round<'_>, relocate: &dyn Relocate) -> Result<Cleaned> {
@@ -346,12 +349,20 @@ impl Engine {
             })
             .collect();
         whole.sort_by_key(|candidate| candidate.stays_bytes() / u64::from(candidate.units));
+        // Of a bounded round somebody may wait for what it gives back, which is there at its end.
+        let units: u64 = candidates.values().map(|one| u64::from(one.units)).sum();
+        let is_bounded = copied_bytes_max < u64::MAX;
+        let given_up_max = GIVEN_UP_UNITS_MAX.max(units / 64);
+        let given_up_max = if is_bounded { given_up_max } else { u64::MAX };
         let (mut best, mut best_gain) = (0, 0);
         let (mut given_up, mut stays) = (0u64, 0u64);
         for (n, candidate) in whole.iter().enumerate() {
             given_up += u64::from(candidate.units);
             stays += candidate.stays_bytes();
             if stays > copied_bytes_max {
+                break;
+            }
+            if given_up > given_up_max && best > 0 {
                 break;
             }
             let gain = given_up.saturating_sub(stays.div_ceil(usable));
