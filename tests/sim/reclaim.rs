@@ -108,6 +108,8 @@ fn a_full_disk_can_be_cleaned() {
         (SEGMENT, Durability::Flushed, 5000),
         (2 * SEGMENT, Durability::Sync, 2000),
         (4 * SEGMENT, Durability::Flushed, 900),
+        // A segment is more than all else that is kept.
+        (16 * SEGMENT, Durability::Sync, 20_000),
     ] {
         let capacity = 40 * segment;
         let options = Options::new().durability(durability);
