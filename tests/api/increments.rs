@@ -196,6 +196,12 @@ fn a_base_and_increments_are_the_whole() {
     }
 }
 
+/// A store of its own that is what the source is now.
+fn copy_of(source: &Db, path: &Path) -> Db {
+    source.snapshot().unwrap().save(path).unwrap();
+    open(path)
+}
+
 /// What was deleted and compacted away between the two is not there afterwards, though nothing of the source says any
 /// more that it was deleted.
 #[test]
@@ -205,12 +211,7 @@ fn what_was_forgotten_does_not_come_back() {
     for key in ["kept", "deleted", "again", "changed"] {
         source.put(key, "1").unwrap();
     }
-    source
-        .snapshot()
-        .unwrap()
-        .save(dir.path().join("copy"))
-        .unwrap();
-    let copy = open(&dir.path().join("copy"));
+    let copy = copy_of(&source, &dir.path().join("copy"));
     let earlier = source.rev();
     source.delete("deleted").unwrap();
     source.delete("again").unwrap();
@@ -246,8 +247,7 @@ fn it_must_fit() {
     let copies: Vec<Db> = (0..4)
         .map(|n| {
             let path = dir.path().join(n.to_string());
-            source.snapshot().unwrap().save(&path).unwrap();
-            open(&path)
+            copy_of(&source, &path)
         })
         .collect();
     source.put("a", "2").unwrap();
@@ -309,12 +309,7 @@ fn damage_is_found() {
     for n in 0..20 {
         source.put(key(n), "1").unwrap();
     }
-    source
-        .snapshot()
-        .unwrap()
-        .save(dir.path().join("copy"))
-        .unwrap();
-    let copy = open(&dir.path().join("copy"));
+    let copy = copy_of(&source, &dir.path().join("copy"));
     let earlier = source.rev();
     let mut txn = source.write().unwrap();
     txn.put("a", "2").unwrap();
