@@ -150,12 +150,7 @@ fn a_base_and_increments_are_the_whole() {
         let dir = tempfile::tempdir().unwrap();
         let source = open(&dir.path().join("source"));
         change(&source, &mut random);
-        source
-            .snapshot()
-            .unwrap()
-            .save(dir.path().join("copy"))
-            .unwrap();
-        let copy = open(&dir.path().join("copy"));
+        let copy = copy_of(&source, &dir.path().join("copy"));
         for _ in 0..5 {
             let earlier = copy.rev();
             change(&source, &mut random);
@@ -421,12 +416,7 @@ fn backups_beside_everything() {
         .open(dir.path().join("source"))
         .unwrap();
     change(&source, &mut Random(7));
-    source
-        .snapshot()
-        .unwrap()
-        .save(dir.path().join("base"))
-        .unwrap();
-    let base = open(&dir.path().join("base"));
+    let base = copy_of(&source, &dir.path().join("base"));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
